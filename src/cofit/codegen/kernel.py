@@ -1,0 +1,73 @@
+"""The contract between the program emitter and the kernel families.
+
+A kernel turns one op into the body of one C function. The emitter supplies the function, its name,
+its buffers, the constants and the shared support code, so a kernel only writes what is particular
+to it. One file per family in `codegen/kernels/`; a family is tried in the order of its machine's
+list, and the first that does not `reject` the op emits it.
+
+Inside the body these C names are in scope: `in0`, `in1`, ... (const pointers to the activation
+inputs, restrict unless in place), `out`, and `scratch` (uint8_t *, aligned, of `scratch_bytes`).
+Activations of rank 4 lie in NHWC order; all others in row-major order; batch is 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cofit.codegen.machine import Machine
+from cofit.ir.types import Graph, Op
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A const array; `name` is a C identifier local to the op's function."""
+
+    name: str
+    values: NDArray[np.generic]
+    align_bytes: int = 4
+
+
+@dataclass(frozen=True)
+class KernelCode:
+    """What a kernel emits for one op.
+
+    Attributes:
+        body: C99 statements of the op's function.
+        constants: const arrays; the emitter declares each inside the op's function as
+            `static const T name[...]`, so names need only be unique within the op.
+        support: names of files in `codegen/c/` whose text is included once before the functions,
+            in the order first asked for (a file lists its own needs with `#include "other.h"`,
+            which the emitter resolves).
+        scratch_bytes: bytes needed at `scratch` during the op.
+        in_place: indices of activation inputs whose buffer `out` may share (same bytes, read
+            before written, element by element).
+        variant: short name of the chosen variant for reports, for example "block16x1 s=6".
+    """
+
+    body: str
+    constants: tuple[Constant, ...] = ()
+    support: tuple[str, ...] = ()
+    scratch_bytes: int = 0
+    in_place: tuple[int, ...] = ()
+    variant: str = ""
+
+
+class Kernel(Protocol):
+    """One kernel family."""
+
+    @property
+    def name(self) -> str:
+        """Family name for reports, for example "f32-block"."""
+        ...
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """None if this family can emit the op, else the reason it cannot."""
+        ...
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """The op's code; called only if `reject` gave None."""
+        ...

@@ -1,0 +1,99 @@
+"""What the code generator must know of the machine it emits for."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cofit.core import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An instruction set and a calling world.
+
+    Attributes:
+        name: "host", "cortex-m4" or "cortex-m7".
+        triple: target triple of `zig cc`; None for this machine.
+        flags: compiler flags that select the CPU.
+        vector_floats: float32 lanes of a vector register; 1 where there are none.
+        vector_registers: number of vector registers.
+        dsp: whether SMLAD and SXTB16 exist.
+        freestanding: no operating system, no libc, no libm.
+        alignment_bytes: alignment of every buffer in the arena.
+        io: "float": the program takes and gives float32 in PyTorch's NCHW order, conversions
+            included; "native": int8 programs take and give int8 in NHWC order.
+    """
+
+    name: str
+    triple: str | None
+    flags: tuple[str, ...]
+    vector_floats: int
+    vector_registers: int
+    dsp: bool
+    freestanding: bool
+    alignment_bytes: int
+    io: Literal["float", "native"]
+
+
+@functools.cache
+def host() -> Machine:
+    """This CPU, as its flags describe it."""
+    flags = _cpu_flags()
+    wide, narrow = "avx512f" in flags, "avx2" in flags and "fma" in flags
+    lanes = 16 if wide else 8 if narrow else 4
+    return Machine(
+        name="host",
+        triple=None,
+        flags=("-march=native",),
+        vector_floats=lanes,
+        vector_registers=32 if wide else 16,
+        dsp=False,
+        freestanding=False,
+        alignment_bytes=64,
+        io="float",
+    )
+
+
+def cortex_m(core: Literal["m4", "m7"]) -> Machine:
+    """A Cortex-M4F or Cortex-M7F with the DSP extension."""
+    return Machine(
+        name=f"cortex-{core}",
+        triple="thumb-freestanding-eabihf",
+        flags=(f"-mcpu=cortex_{core}", "-mthumb"),
+        vector_floats=1,
+        vector_registers=0,
+        dsp=True,
+        freestanding=True,
+        alignment_bytes=8,
+        io="native",
+    )
+
+
+def machine(name: str) -> Machine:
+    """Machine by name.
+
+    Raises:
+        UnknownNameError: listing the known names.
+    """
+    match name:
+        case "host":
+            return host()
+        case "cortex-m4":
+            return cortex_m("m4")
+        case "cortex-m7":
+            return cortex_m("m7")
+    raise UnknownNameError("machine", name, ["host", "cortex-m4", "cortex-m7"])
+
+
+def _cpu_flags() -> frozenset[str]:
+    info = Path("/proc/cpuinfo")
+    if platform.machine() not in ("x86_64", "AMD64") or not info.exists():
+        return frozenset()
+    for line in info.read_text().splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()

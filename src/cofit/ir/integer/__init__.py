@@ -1,0 +1,30 @@
+"""The integer meaning of a quantised graph: the single source of truth for compiled int8 programs.
+
+real = scale * (q - zero_point). Every formula below is in int32 unless said otherwise, and every
+compiled kernel must equal it bit for bit. `R(acc, m)` is `requantise(acc, *quantise_multiplier(m))`
+with the graph's rounding; `clamp` is to the int8 range, or to the fused activation's
+(relu: from zero_point; relu6: up to zero_point + round(6 / scale) as well); s, z are the scale and
+zero point of x (input), y (output), w[k] (weight of output channel k).
+
+================  ================================================================================
+conv2d, linear    clamp(R(b[k] + sum (x - zx) * w[k], sx*sw[k]/sy) + zy); padding adds nothing
+add               t = 2*max(s1, s2); a = R((x1 - z1) << 20, s1/t); b = R((x2 - z2) << 20, s2/t);
+                  clamp(R(a + b, t / (2^20 * sy)) + zy)
+mul               clamp(R((x1 - z1) * (x2 - z2), s1*s2/sy) + zy)
+concat            each input: as it is if (sx, zx) == (sy, zy), else clamp(R(x - zx, sx/sy) + zy)
+maxpool2d         maximum over the window without padding; quantisation of x kept
+avgpool2d         sum of q over the window (count_padding: zx where padded), divided by the count
+                  and rounded half away from zero; quantisation of x kept
+globalmean        clamp(R(sum (x - zx), sx / (sy * H * W)) + zy)
+reshape, slice    the same values; quantisation of x kept
+pad               zx where padded; quantisation of x kept
+activation        table[x + 128] with table[i] = clamp(floor(f(sx * (i - 128 - zx)) / sy + 0.5) + zy),
+                  computed in float64 here and stored as a constant of the program
+softmax           the fixed-point algorithm of `softmax.py` (Q5.26 / Q0.31 arithmetic of TFLite);
+                  output scale 1/256, zero point -128
+================  ================================================================================
+"""
+
+from cofit.ir.integer.requantise import multiplier_of, quantise_multiplier, requantise
+
+__all__ = ["multiplier_of", "quantise_multiplier", "requantise"]

@@ -1,0 +1,72 @@
+"""Scaling an int32 accumulator by a real number with integers only.
+
+A positive real m is held as (multiplier, shift) with m = multiplier / 2^31 * 2^shift,
+multiplier in [2^30, 2^31), the convention of TFLite and CMSIS-NN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cofit.core import UnsupportedOpError
+from cofit.ir.types import Rounding
+
+Int64 = NDArray[np.int64]
+
+
+def quantise_multiplier(real: float) -> tuple[int, int]:
+    """(multiplier, shift) nearest to a real factor.
+
+    Raises:
+        UnsupportedOpError: the factor is not positive and finite, or its shift leaves [-31, 30].
+    """
+    if not (math.isfinite(real) and real > 0):
+        raise UnsupportedOpError(f"requantisation factor {real} is not a positive finite number")
+    fraction, shift = math.frexp(real)
+    multiplier = math.floor(fraction * (1 << 31) + 0.5)
+    if multiplier == 1 << 31:
+        multiplier, shift = multiplier // 2, shift + 1
+    if shift < -31:  # smaller than the least int32 weight of an accumulator: always rounds to zero
+        multiplier, shift = 0, 0
+    if shift > 30:
+        raise UnsupportedOpError(
+            f"requantisation factor {real} needs a left shift of {shift}, the most is 30; "
+            "calibrate on data with a wider range"
+        )
+    return multiplier, shift
+
+
+def multiplier_of(reals: Sequence[float]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """`quantise_multiplier` over a sequence, as two int32 arrays."""
+    pairs = [quantise_multiplier(real) for real in reals]
+    return (
+        np.array([multiplier for multiplier, _ in pairs], np.int32),
+        np.array([shift for _, shift in pairs], np.int32),
+    )
+
+
+def requantise(
+    acc: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, rounding: Rounding
+) -> Int64:
+    """Scale accumulators; all arguments broadcast together.
+
+    Double rounding: t = (acc * 2^max(shift,0) * multiplier + 2^30) >> 31, then a right shift by
+    max(-shift, 0) rounding half away from zero. Single rounding:
+    ((acc * multiplier) >> (30 - shift) + 1) >> 1. The product with 2^max(shift,0) must fit int32,
+    as it must in C; `ir.integer` proves accumulators in range.
+    """
+    acc64 = np.asarray(acc, np.int64)
+    mult64 = np.asarray(multiplier, np.int64)
+    shift64 = np.asarray(shift, np.int64)
+    if rounding is Rounding.SINGLE:
+        return (((acc64 * mult64) >> (30 - shift64)) + 1) >> 1
+    left = np.maximum(shift64, 0)
+    right = np.maximum(-shift64, 0)
+    high = ((acc64 << left) * mult64 + (1 << 30)) >> 31
+    mask = (np.int64(1) << right) - 1
+    threshold = (mask >> 1) + (high < 0)
+    return (high >> right) + ((high & mask) > threshold)
