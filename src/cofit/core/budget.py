@@ -56,7 +56,8 @@ class Budget:
             match = _TERM.fullmatch(term)
             if match is None:
                 raise BudgetError(
-                    f"cannot read budget term {term.strip()!r}; write metric<=value, for example latency<=20ms"
+                    f"cannot read budget term {term.strip()!r}; write metric<=value, "
+                    "for example latency<=20ms"
                 )
             metric, value = match[1], match[3]
             if metric not in METRICS:

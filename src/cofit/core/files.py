@@ -38,7 +38,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     except OSError as error:
         raise FileError(
-            f"cannot write {str(path)!r}: {error.strerror or error}; choose a writable folder with free space"
+            f"cannot write {str(path)!r}: {error.strerror or error}; "
+            "choose a writable folder with free space"
         ) from error
     finally:
         if temporary is not None:

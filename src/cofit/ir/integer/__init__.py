@@ -18,7 +18,7 @@ avgpool2d         sum of q over the window (count_padding: zx where padded), div
 globalmean        clamp(R(sum (x - zx), sx / (sy * H * W)) + zy)
 reshape, slice    the same values; quantisation of x kept
 pad               zx where padded; quantisation of x kept
-activation        table[x + 128] with table[i] = clamp(floor(f(sx * (i - 128 - zx)) / sy + 0.5) + zy),
+activation        table[x + 128], table[i] = clamp(floor(f(sx * (i - 128 - zx)) / sy + 0.5) + zy),
                   computed in float64 here and stored as a constant of the program
 softmax           the fixed-point algorithm of `softmax.py` (Q5.26 / Q0.31 arithmetic of TFLite);
                   output scale 1/256, zero point -128
