@@ -32,7 +32,8 @@ class Limit:
     def __str__(self) -> str:
         if self.relative:
             return f"{self.metric}<={self.value:g}x"
-        return f"{self.metric}<={format_quantity(self.value, METRICS[self.metric][0]).replace(' ', '')}"
+        value = format_quantity(self.value, METRICS[self.metric][0]).replace(" ", "")
+        return f"{self.metric}<={value}"
 
 
 @dataclass(frozen=True)
