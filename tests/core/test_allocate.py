@@ -45,7 +45,7 @@ def test_equals_brute_force(seed: int) -> None:
 def test_infeasible_names_the_binding_limit_and_its_minimum() -> None:
     items = _random_items(3, 4, 3)
     reach = least(items, "latency")
-    with pytest.raises(InfeasibleError, match="latency binds.*reachable minimum") as caught:
+    with pytest.raises(InfeasibleError, match=r"latency binds.*reachable minimum") as caught:
         allocate(items, {"latency": reach * 0.9, "flash": 1e9})
     assert "flash" not in str(caught.value)
     allocate(items, {"latency": reach * 1.0001, "flash": 1e9})  # the stated minimum is reachable

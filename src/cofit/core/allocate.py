@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,8 +60,8 @@ def allocate(
         fixed: cost by metric that no choice changes.
 
     Raises:
-        InfeasibleError: no pick meets the limits; names the metrics that bind alone, or jointly, and
-            the least value each can reach.
+        InfeasibleError: no pick meets the limits; names the metrics that bind (alone or
+            jointly) and the least value each can reach.
     """
     base = {metric: (fixed or {}).get(metric, 0.0) for metric in limits}
     solution = _solve(items, [choice.loss for item in items for choice in item], limits, base)
@@ -114,9 +115,7 @@ def _solve(
     )
     if result.x is None:
         return None
-    picks = tuple(
-        int(np.argmax(result.x[a:b])) for a, b in zip(starts[:-1], starts[1:], strict=True)
-    )
+    picks = tuple(int(np.argmax(result.x[a:b])) for a, b in itertools.pairwise(starts))
     bound = result.mip_dual_bound if result.mip_dual_bound is not None else result.fun
     return picks, float(bound) * unit
 
