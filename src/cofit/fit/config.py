@@ -134,7 +134,9 @@ def _first(error: ValidationError) -> str:
     if detail["type"] == "missing":
         return f"{name!r} is missing; give it as an option or in the config file"
     message = detail["msg"].removeprefix("Value error, ")
-    return message if name in ("budget", "structures") else f"{name} = {detail['input']!r}: {message}"
+    return (
+        message if name in ("budget", "structures") else f"{name} = {detail['input']!r}: {message}"
+    )
 
 
 def _toml(value: object) -> str:
