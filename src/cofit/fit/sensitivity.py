@@ -14,15 +14,16 @@ saturates although training no longer recovers the layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 
+from cofit.fit.progress import Progress
 from cofit.ir import Graph, Op
 from cofit.ir.execute import apply, run_float
 
-Progress = Callable[[str, int, int], None]
+
 
 
 @dataclass(frozen=True)
