@@ -24,8 +24,6 @@ from cofit.ir import Graph, Op
 from cofit.ir.execute import apply, run_float
 
 
-
-
 @dataclass(frozen=True)
 class Probe:
     """Activations of the dense network on a sample of validation inputs.

@@ -96,7 +96,10 @@ class Trainer:
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
         kept = [w.name for _, w in graph.weighted() if w.structure is not None]
-        regimes: list[Regime] = [Distillation(GraphModule(teacher)), *([Masked(kept)] if kept else [])]
+        regimes: list[Regime] = [
+            Distillation(GraphModule(teacher)),
+            *([Masked(kept)] if kept else []),
+        ]
         module = GraphModule(graph)
         recipe = Recipe(1, self.config.learning_rate * 0.05)
         stack = RegimeStack([*regimes, QAT(integer)])
@@ -108,9 +111,7 @@ class Trainer:
     ) -> Graph:
         open_graph = unfuse(graph)
         module = GraphModule(open_graph)
-        stack = RegimeStack(
-            [Distillation(GraphModule(teacher)), *regimes, Renormalise(open_graph)]
-        )
+        stack = RegimeStack([Distillation(GraphModule(teacher)), *regimes, Renormalise(open_graph)])
         self._run(label, module, recipe, stack, seed_name=label)
         trained = module.to_graph().tensors
         names = [name for op, _ in graph.weighted() for name in op.inputs[1:]]
