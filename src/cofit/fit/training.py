@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from cofit.core import torch_generator
 from cofit.fit.config import FitConfig
+from cofit.fit.progress import Progress
 from cofit.fit.subject import Subject
 from cofit.ir import Graph
 from cofit.ir.module import GraphModule
@@ -28,7 +28,6 @@ from cofit.regimes import (
     unfuse,
 )
 from cofit.regimes import fit as train
-from cofit.fit.progress import Progress
 from cofit.structures import Structure
 
 ADMM_SHARE = 0.4
