@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 
 from cofit.core import Cost, CostRow
-from cofit.fit.planning import Option, scaled_option
+from cofit.fit.planning import Menu, Option, scaled_option
 from cofit.fit.progress import Progress
 from cofit.fit.sensitivity import Probe, slopes
 from cofit.ir import Graph, Op
 from cofit.structures import FixedPoint, Structure, family
+
+REMOVAL = "channel"
+"""Family whose zeros become a narrower network instead of a sparse kernel."""
 
 MILDEST = 2
 """How many of a layer's mildest structures are perturbed to measure its slope."""
 
 Pricer = Callable[[Sequence[tuple[Op, str | None, int]]], Sequence[CostRow]]
 """Cost of layers alone on the target: (op, structure text, weight bits) each."""
-
-
-@dataclass(frozen=True)
-class Menu:
-    """Options by op name, the dense one first, and why a layer has no other."""
-
-    options: Mapping[str, tuple[Option, ...]]
-    reasons: Mapping[str, str]
 
 
 def layer_structures(
@@ -53,6 +47,7 @@ def make_menu(
     families: Sequence[str],
     rates: Sequence[float],
     bits: Sequence[int],
+    free: Collection[str],
     price: Pricer,
     progress: Progress,
 ) -> Menu:
@@ -65,6 +60,7 @@ def make_menu(
         families: names of structure families.
         rates: pruning rates.
         bits: weight bits, the usual one first (for example (8, 4)).
+        free: ops whose output channels can be removed (see `removal.free_layers`).
         price: cost of layers alone on the target.
         progress: told where it is.
     """
@@ -73,7 +69,8 @@ def make_menu(
     reasons: dict[str, str] = {}
     anchors: dict[str, list[torch.Tensor]] = {}
     for op, weight in graph.weighted():
-        structures, reason = layer_structures(weight.shape, families, rates)
+        allowed = [f for f in families if f != REMOVAL or op.output in free]
+        structures, reason = layer_structures(weight.shape, allowed, rates)
         if not structures:
             reasons[op.output] = reason
         wanted[op.output] = [

@@ -38,6 +38,14 @@ class Option:
 
 
 @dataclass(frozen=True)
+class Menu:
+    """Options by op name, the dense one first, and why a layer has no other."""
+
+    options: Mapping[str, tuple[Option, ...]]
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class LayerPlan:
     """The chosen option of one layer, and why."""
 
@@ -114,19 +122,17 @@ def undominated(options: Sequence[Option]) -> list[Option]:
 
 def choose(
     graph: Graph,
-    options: Mapping[str, Sequence[Option]],
+    menu: Menu,
     dense: Cost,
     limits: Mapping[str, float],
-    reasons: Mapping[str, str],
 ) -> Plan:
     """The least-loss plan within the limits.
 
     Args:
         graph: the dense graph.
-        options: by op name; the first is the dense one.
+        menu: options by op name.
         dense: cost of the dense program on the target.
         limits: absolute upper bounds by budget word; ram filters options, the rest add up.
-        reasons: by op name, why a layer has no option besides dense.
 
     Raises:
         InfeasibleError: naming the limit that binds and the reachable minimum.
@@ -134,7 +140,8 @@ def choose(
     additive = {m: v for m, v in limits.items() if m in ("latency", "flash", "energy")}
     rows = {row.op: row for row in dense.rows}
     names = [op.output for op, _ in graph.weighted()]
-    kept = {name: _within_ram(undominated(options[name]), limits.get("ram")) for name in names}
+    options, ram = menu.options, limits.get("ram")
+    kept = {name: _within_ram(undominated(options[name]), ram) for name in names}
     totals = dense.totals()
     fixed = {
         metric: float(totals[metric] or 0) - sum(_row_cost(rows[name], metric) for name in names)
@@ -144,7 +151,7 @@ def choose(
     allocation = allocate(items, additive, fixed)
     picks = dict(zip(names, allocation.picks, strict=True))
     layers = tuple(
-        _layer(name, weight.name, weight.shape, kept[name][picks[name]], options[name], reasons)
+        _layer(name, weight.name, weight.shape, kept[name][picks[name]], menu)
         for name, (_, weight) in zip(names, graph.weighted(), strict=True)
     )
     return _plan(layers, allocation)
@@ -159,13 +166,12 @@ def _layer(
     weight: str,
     shape: tuple[int, ...],
     chosen: Option,
-    options: Sequence[Option],
-    reasons: Mapping[str, str],
+    menu: Menu,
 ) -> LayerPlan:
-    note = ""
+    options, note = menu.options[name], ""
     if chosen.structure is None:
         faster = [o for o in options[1:] if o.latency_s < options[0].latency_s]
-        note = reasons.get(name) or (
+        note = menu.reasons.get(name) or (
             "nothing tried is faster than dense here"
             if not faster
             else "the budget is met with less loss elsewhere"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cofit.core import Cost
 from cofit.fit.planning import Plan
+from cofit.fit.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,16 @@ class Outcome:
     Attributes:
         label: name of its files in the state folder.
         plan: what was chosen.
-        precision: "fp32" or "int8".
+        precision: of the program.
+        removed: channels removed, by the weight they were outputs of.
         cost: rows on the target.
         accuracy: on the validation split.
     """
 
     label: str
     plan: Plan
-    precision: str
+    precision: Precision
+    removed: Mapping[str, int]
     cost: Cost
     accuracy: float
 
