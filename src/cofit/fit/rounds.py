@@ -56,7 +56,7 @@ class Outcome:
 def tightened(
     margins: Mapping[str, float], overruns: Mapping[str, float], slack: float = 0.99
 ) -> dict[str, float]:
-    """Planning margins for the next round: a metric that overran by f plans for 1/f of its limit."""
+    """Planning margins of the next round: what overran by f is planned for 1/f of its limit."""
     return {
         metric: margin * (slack / overruns[metric] if overruns.get(metric, 0) > 1 else 1.0)
         for metric, margin in margins.items()

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from cofit.core import Budget, Cost, InfeasibleError, read_tensors, write_tensors
 from cofit.fit.candidates import Menu, make_menu
-from cofit.fit.conclude import FitResult, conclude
+from cofit.fit.conclude import Finding, FitResult, conclude
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device, device
 from cofit.fit.planning import Plan, choose
@@ -106,20 +106,15 @@ class _Fitting:
             if not outcome.removed:  # removed channels cannot come back: then start afresh
                 start = load_graph(self._state.folder, f"{outcome.label}-float")
         best = min(outcomes, key=lambda o: o.rank(goals, float_accuracy))
+        dense = self._lowering(bases[0].precision).lower(given)
         return conclude(
-            subject=self._subject,
-            config=self._config,
-            state=self._state,
-            device=self._device,
-            given=given,
-            dense=self._lowering(bases[0].precision).lower(given),
-            dense_cost=bases[0].cost,
-            limits=limits,
-            outcomes=outcomes,
-            best=best,
-            validation_dense=float_accuracy,
-            progress=self._progress,
-            started=self._started,
+            self._subject,
+            self._config,
+            self._state,
+            self._device,
+            Finding(given, dense, float_accuracy, outcomes, best),
+            self._progress,
+            self._started,
         )
 
     def _given(self) -> Graph:

@@ -115,7 +115,6 @@ class Search(_Row):
     gap: float
     validation_dense: float
     validation_fitted: float
-    validation_seen: bool
 
 
 class Peer(_Row):
