@@ -1,6 +1,14 @@
 """Floor 1: the typed operator graph, its float and its integer meaning."""
 
 from cofit.ir import attributes
+from cofit.ir.channels import (
+    ChannelGroup,
+    Member,
+    channel_groups,
+    keep_map,
+    permute,
+    remove,
+)
 from cofit.ir.equivalence import (
     Equivalence,
     assert_equivalent,
@@ -17,9 +25,11 @@ from cofit.ir.trace import trace
 from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Rounding, Tensor
 
 __all__ = [
+    "ChannelGroup",
     "DType",
     "Equivalence",
     "Graph",
+    "Member",
     "Op",
     "QuantSpec",
     "Quantisation",
@@ -27,14 +37,18 @@ __all__ = [
     "Tensor",
     "assert_equivalent",
     "attributes",
+    "channel_groups",
     "compare",
     "describe",
+    "keep_map",
     "kept_macs",
     "live_bytes",
     "load_graph",
     "macs",
+    "permute",
     "probes",
     "randomise_statistics_",
+    "remove",
     "run_float",
     "save_graph",
     "simplify",
