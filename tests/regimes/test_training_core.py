@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from regime_nets import ZOO, Largest, Rows, conv_net, dropout_net, task, weight_names
+from regime_nets import ZOO, conv_net, dropout_net, task, weight_names
 from torch.utils.flop_counter import FlopCounterMode
 
 from cofit.core import ConfigError
@@ -35,6 +35,7 @@ from cofit.regimes import (
     train,
     training_macs,
 )
+from cofit.structures import Channel, Unstructured, family
 
 
 def sparse(make, rate=2.0):
@@ -45,19 +46,24 @@ def sparse(make, rate=2.0):
         with torch.no_grad():
             for name in weight_names(model):
                 weight = model.get_parameter(name)
-                weight.copy_(Largest(rate).project(weight))
+                weight.copy_(Unstructured(rate).project(weight))
         return model
 
     return build
 
 
+GOAL = (family("unstructured"), 4.0)
+
+
 def admm(model):
     names = weight_names(model)
-    return ADMM({name: (Rows(2.0), Largest(3.0)) for name in names}, stage_epochs=1, rho=1e-2)
+    return ADMM(
+        {name: (Channel(2.0), Unstructured(3.0)) for name in names}, stage_epochs=1, rho=1e-2
+    )
 
 
 def gradual(model):
-    return Gradual({name: Largest for name in weight_names(model)}, 4.0, updates=3)
+    return Gradual({name: GOAL for name in weight_names(model)}, updates=3)
 
 
 REGIMES = {
@@ -167,9 +173,9 @@ def test_03_conflicts_and_wrong_order_name_both_regimes_and_the_slot(first, seco
 
 def test_03_real_regimes_conflict_only_where_they_meet():
     with pytest.raises(ConfigError, match=r"'masked' and 'gradual' both mask 'a\.weight'"):
-        RegimeStack([Masked(["a.weight"]), Gradual({"a.weight": Largest}, 2.0)])
+        RegimeStack([Masked(["a.weight"]), Gradual({"a.weight": GOAL})])
     with pytest.raises(ConfigError, match="put 'admm' first"):
-        RegimeStack([Masked(["a.weight"]), ADMM({"a.weight": (Largest(2.0),)})])
+        RegimeStack([Masked(["a.weight"]), ADMM({"a.weight": (Unstructured(2.0),)})])
     RegimeStack([Masked(["a.weight"]), Masked(["b.weight"])])
 
 
