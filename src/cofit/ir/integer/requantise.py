@@ -70,3 +70,16 @@ def requantise(
     mask = (np.int64(1) << right) - 1
     threshold = (mask >> 1) + (high < 0)
     return (high >> right) + ((high & mask) > threshold)
+
+
+def requantise_wide(acc: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> Int64:
+    """Scale 64-bit accumulators of int16 kernels, with the multiplier reduced to 16 bits.
+
+    ((acc * m16) >> (14 - shift) + 1) >> 1 with m16 = round(multiplier / 2^16), at most 2^15 - 1:
+    the rule of CMSIS-NN and TFLite for int16 activations with int64 biases.
+    """
+    mult64 = np.asarray(multiplier, np.int64)
+    reduced = np.minimum((mult64 + (1 << 15)) >> 16, 0x7FFF)
+    scaled = (np.asarray(acc, np.int64) * reduced) >> (14 - np.asarray(shift, np.int64))
+    result: Int64 = (scaled + 1) >> 1
+    return result

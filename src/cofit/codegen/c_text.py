@@ -1,0 +1,105 @@
+"""C spelling of names, numbers and const arrays; the same values always give the same bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cofit.codegen.kernel import Constant
+from cofit.core import ModelError
+from cofit.ir import DType
+
+C_TYPES: dict[str, str] = {
+    "float32": "float",
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "int16": "int16_t",
+    "uint16": "uint16_t",
+    "int32": "int32_t",
+    "uint32": "uint32_t",
+}
+SUPPORT = Path(__file__).parent / "c"
+_INCLUDE = re.compile(r'#include "([^"]+)"\n')
+
+
+def c_type(dtype: DType) -> str:
+    """C type of a tensor's elements."""
+    return C_TYPES[dtype.value]
+
+
+def identifier(text: str) -> str:
+    """A C identifier that resembles `text`."""
+    name = re.sub(r"[^0-9A-Za-z_]", "_", text)
+    return name if re.match(r"[A-Za-z]", name) else f"n{name}"
+
+
+def unique_identifiers(texts: Iterable[str]) -> list[str]:
+    """An identifier per text; those that collide are numbered."""
+    taken: set[str] = set()
+    names: list[str] = []
+    for text in texts:
+        base = identifier(text)
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def comment(text: str) -> str:
+    """`text` made safe inside a C comment."""
+    return re.sub(r"[^\w .,:;=()\[\]<>@+%-]", "_", text, flags=re.ASCII)
+
+
+def number(value: float) -> str:
+    """A float literal that reads back as the same float32."""
+    text = f"{float(np.float32(value)):.9g}"
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+
+def declare(constant: Constant) -> str:
+    """The definition of a const array, about 100 columns wide.
+
+    Floats have nine digits and no suffix: they pass through double and still round to themselves.
+    """
+    values = np.ascontiguousarray(constant.values).ravel()
+    kind = C_TYPES[values.dtype.name]
+    if values.dtype.kind == "f":
+        _require_finite(constant.name, values)
+        items = ("%.9g " * values.size % tuple(values.tolist())).split()
+        per_line = 8
+    else:
+        items = list(map(str, values.tolist()))
+        per_line = 20
+    lines = (", ".join(items[i : i + per_line]) for i in range(0, len(items), per_line))
+    body = ",\n    ".join(lines)
+    align = f" __attribute__((aligned({constant.align_bytes})))"
+    return f"static const {kind} {constant.name}[{values.size}]{align} = {{\n    {body}}};"
+
+
+def support_text(names: Iterable[str]) -> str:
+    """Text of the support files, each once, after those it includes."""
+    done: dict[str, str] = {}
+
+    def visit(name: str) -> None:
+        if name in done:
+            return
+        text = (SUPPORT / name).read_text(encoding="utf-8")
+        for needed in _INCLUDE.findall(text):
+            visit(needed)
+        done[name] = _INCLUDE.sub("", text).strip("\n") + "\n"
+
+    for name in names:
+        visit(name)
+    return "\n".join(done.values())
+
+
+def _require_finite(name: str, values: NDArray[np.generic]) -> None:
+    if not np.isfinite(values).all():
+        raise ModelError(f"constant {name!r} holds NaN or infinity; repair the network's weights")

@@ -1,0 +1,24 @@
+"""Kernel families, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from cofit.codegen.kernel import Kernel
+from cofit.codegen.kernels.f32_conv import F32Conv
+from cofit.codegen.kernels.f32_depthwise import F32Depthwise
+from cofit.codegen.kernels.f32_elementwise import F32Activation, F32Binary
+from cofit.codegen.kernels.f32_pool import F32Pool
+from cofit.codegen.kernels.f32_softmax import F32Softmax
+from cofit.codegen.kernels.move import Move
+from cofit.codegen.machine import Machine
+from cofit.ir import Graph
+
+F32: tuple[Kernel, ...] = (
+    F32Depthwise(), F32Conv(), F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
+)  # fmt: skip
+I8: tuple[Kernel, ...] = (Move(),)
+
+
+def kernels_for(graph: Graph, machine: Machine) -> tuple[Kernel, ...]:
+    """Families for the graph's precision; each decides for itself whether the machine suits it."""
+    del machine  # lists do not differ by machine so far; families read vector_floats and dsp
+    return I8 if graph.is_integer else F32
