@@ -17,7 +17,7 @@ from unicorn import arm_const as arm
 from unicorn import unicorn_const as uc
 
 from cofit.codegen.cortex_m.counter import Counter, Profile
-from cofit.codegen.cortex_m.image import Image
+from cofit.codegen.cortex_m.image import Image, Symbol
 from cofit.codegen.machine import Machine
 from cofit.core import EmulationError
 
@@ -81,14 +81,14 @@ class Emulator:
         code_end = max(f.address + f.size for f in functions)
         code = bytes(engine.mem_read(image.flash_origin, code_end - image.flash_origin))
         self.code = code
-        spans = {f.name: (f.address, f.size) for f in functions}
-        outside = ("Reset_Handler", "main", "cofit_stop", *callers)
+        present = {f.name for f in functions}
+        outside = [n for n in ("Reset_Handler", "main", "cofit_stop", *callers) if n in present]
         self._counter = Counter(
             engine,
             image.flash_origin,
             code,
-            [spans[name] for name in steps],
-            [spans[name] for name in outside if name in spans],
+            [_span(image.function(name)) for name in steps],
+            [_span(image.function(name)) for name in outside],
         )
 
     def boot(self, budget: int = BUDGET_INSTRUCTIONS) -> None:
@@ -182,6 +182,9 @@ class Emulator:
         kind = _ACCESS.get(access, "made an invalid access")
         hint = "; the stack overflowed" if 0 < self._bottom - address <= _PAGE else ""
         return (
-            f"{what!r} crashed in {self._where()}: it {kind}, "
-            f"{size} bytes at 0x{address:08x}{hint}"
+            f"{what!r} crashed in {self._where()}: it {kind}, {size} bytes at 0x{address:08x}{hint}"
         )
+
+
+def _span(function: Symbol) -> tuple[int, int]:
+    return function.address, function.size

@@ -82,6 +82,17 @@ class Image:
             return self.labels[name]
         raise EmulationError(f"the linked program has no symbol {name!r}")
 
+    def function(self, name: str) -> Symbol:
+        """A function by its C name; gcc may have appended a suffix to a specialised copy.
+
+        Raises:
+            EmulationError: the program has no such function.
+        """
+        for symbol in self.symbols.values():
+            if symbol.function and (symbol.name == name or symbol.name.startswith(f"{name}.")):
+                return symbol
+        raise EmulationError(f"the linked program has no function {name!r}")
+
     def flash_of(self, function: str) -> int:
         """Bytes of a function and of the constants declared inside it (clang's `function.name`)."""
         inner = function + "."

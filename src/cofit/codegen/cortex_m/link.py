@@ -1,4 +1,4 @@
-"""Link generated C into a freestanding Cortex-M program that fits a board's memory."""
+"""Link generated C into a freestanding Cortex-M program that fits a board's board."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from cofit.codegen.build import DEFAULT_COMPILER, WARNINGS, build
+from cofit.codegen.cortex_m.boards import STACK_BYTES, Board
 from cofit.codegen.cortex_m.image import Image, read_image
 from cofit.codegen.machine import Machine
 from cofit.core import TargetError
@@ -25,18 +26,6 @@ _GCC_CPU = {
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Flash and RAM of a board; addresses and sizes in bytes."""
-
-    board: str
-    flash_origin: int
-    flash_bytes: int
-    ram_origin: int
-    ram_bytes: int
-    stack_bytes: int = 4096
-
-
-@dataclass(frozen=True)
 class Linked:
     """A program: the ELF file, its content, and the object files it was made of."""
 
@@ -48,7 +37,7 @@ class Linked:
 def link(
     sources: Mapping[str, str],
     machine: Machine,
-    memory: Memory,
+    board: Board,
     compiler: str = DEFAULT_COMPILER,
     defines: tuple[str, ...] = (),
 ) -> Linked:
@@ -58,7 +47,7 @@ def link(
         sources: text by file name (.c and .h); one of them defines `int main(void)`, which
             runs after reset and ends the program by returning.
         machine: cortex-m4 or cortex-m7.
-        memory: where flash and RAM lie, and how much of RAM the stack gets.
+        board: where flash and RAM lie, and their sizes.
         compiler: "zig" or the name of a gcc on PATH ("arm-none-eabi-gcc").
         defines: preprocessor flags, for example ("-DCOFIT_STEPS",).
 
@@ -80,9 +69,9 @@ def link(
         text = (_HERE / name).read_text(encoding="utf-8")
         objects.append(build({name: text}, (*flags, own), f"{Path(name).stem}.o", compiler))
     script = Template((_HERE / "link.ld").read_text(encoding="utf-8")).substitute(
-        flash_origin=hex(memory.flash_origin),
-        ram_origin=hex(memory.ram_origin),
-        stack_bytes=memory.stack_bytes,
+        flash_origin=hex(board.flash_origin),
+        ram_origin=hex(board.ram_origin),
+        stack_bytes=STACK_BYTES,
     )
     elf = build(
         {"link.ld": script},
@@ -94,22 +83,22 @@ def link(
         compiler,
     )  # fmt: skip
     image = read_image(elf.read_bytes())
-    require_fit(image, memory)
+    require_fit(image, board)
     return Linked(elf, image, tuple(objects))
 
 
-def require_fit(image: Image, memory: Memory) -> None:
+def require_fit(image: Image, board: Board) -> None:
     """Raise a TargetError, naming the sections, if a program exceeds a board."""
     ram = image.ram_bytes + image.stack_bytes
     for what, used, limit, names in (
-        ("flash", image.flash_bytes, memory.flash_bytes, (".vectors", ".text", ".rodata", ".data")),
-        ("RAM", ram, memory.ram_bytes, (".stack", ".data", ".bss")),
+        ("flash", image.flash_bytes, board.flash_bytes, (".vectors", ".text", ".rodata", ".data")),
+        ("RAM", ram, board.ram_bytes, (".stack", ".data", ".bss")),
     ):
         if used > limit:
             parts = ", ".join(f"{n} {image.sections[n]}" for n in names if n in image.sections)
             raise TargetError(
                 f"the program needs {used} bytes of {what} ({parts}) but board "
-                f"{memory.board!r} has {limit}; compress it further or choose a larger board"
+                f"{board.name!r} has {limit}; compress it further or choose a larger board"
             )
 
 

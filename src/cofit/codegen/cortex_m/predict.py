@@ -74,9 +74,7 @@ def predict(objects: Sequence[Path]) -> Prediction:
     return Prediction(flash, ram, missing)
 
 
-def _read(
-    index: int, elf: ELFFile, sections: dict[Key, _Section], defined: dict[str, Key]
-) -> None:
+def _read(index: int, elf: ELFFile, sections: dict[Key, _Section], defined: dict[str, Key]) -> None:
     table = elf.get_section_by_name(".symtab")
     assert isinstance(table, SymbolTableSection)
     symbols = list(table.iter_symbols())
