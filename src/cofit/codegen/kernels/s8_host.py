@@ -119,8 +119,8 @@ def _pack_adjacent(encoding: Encoding) -> Rows:
     count, place, values = block_entries(encoding)
     parts = values.shape[2] // 2
     index = (place[:, None] + 2 * np.arange(parts, dtype=np.uint16)).ravel()
-    pairs = values.reshape(len(values), -1, parts, 2).transpose(0, 2, 1, 3)
-    return _rows(count * np.uint16(parts), index, pairs.reshape(len(index), -1, 2))
+    pairs = values.reshape(*values.shape[:2], parts, 2).transpose(0, 2, 1, 3)
+    return _rows(count * np.uint16(parts), index, pairs.reshape(len(index), values.shape[1], 2))
 
 
 def _pack_apart(encoding: Encoding) -> Rows:
@@ -133,16 +133,16 @@ def _pack_apart(encoding: Encoding) -> Rows:
         if entries % 2:
             own, rows = np.append(own, own[-1:]), np.pad(rows, ((0, 1), (0, 0)))
         places.append(own)
-        pairs.append(rows.reshape(-1, 2, rows.shape[1]).transpose(0, 2, 1))
+        pairs.append(rows.reshape(len(rows) // 2, 2, rows.shape[1]).transpose(0, 2, 1))
         start += entries
     return _rows((count + 1) // 2, np.concatenate(places), np.concatenate(pairs))
 
 
 def _rows(count: NDArray[np.uint16], index: NDArray[np.uint16], pairs: Int8) -> Rows:
     """`pairs` (entries, out, 2) to, per group and eight rows of it, (entries, 8, 2)."""
-    packed, start = [np.zeros(0, np.int8)], 0
+    packed, start, out = [np.zeros(0, np.int8)], 0, pairs.shape[1]
     for entries in count.tolist():
-        own = pairs[start : start + entries].reshape(entries, -1, LANES, 2)
+        own = pairs[start : start + entries].reshape(entries, out // LANES, LANES, 2)
         packed.append(own.transpose(1, 0, 2, 3).ravel())
         start += entries
     return Rows(np.concatenate(packed), None, count.astype(np.uint16), index.astype(np.uint16))
