@@ -83,7 +83,12 @@ def build(
     """
     chosen = toolchain(compiler)
     digest = hashlib.sha256()
-    for part in (chosen.version, output, *flags, *(t for item in sorted(files.items()) for t in item)):
+    for part in (
+        chosen.version,
+        output,
+        *flags,
+        *(t for item in sorted(files.items()) for t in item),
+    ):
         digest.update(part.encode() + b"\0")
     root = cache_dir() / "build"
     final = root / digest.hexdigest()[:32] / output
@@ -95,7 +100,9 @@ def build(
         with tempfile.TemporaryDirectory(dir=root, prefix=".new-") as folder:
             for name, text in files.items():
                 (Path(folder) / name).write_text(text, encoding="utf-8")
-            result = _run((*chosen.command, *flags, *sources, "-o", output, *_libraries(flags)), folder)
+            result = _run(
+                (*chosen.command, *flags, *sources, "-o", output, *_libraries(flags)), folder
+            )
             if result.returncode != 0:
                 raise BuildError(f"{compiler} refused {sources[0]}: {_first_error(result.stderr)}")
             final.parent.mkdir(exist_ok=True)
@@ -109,13 +116,11 @@ def build(
 
 
 def _libraries(flags: Sequence[str]) -> tuple[str, ...]:
-    """libm after the sources, where something is linked against a libc."""
+    """Libm after the sources, where something is linked against a libc."""
     return () if "-c" in flags or "-nostdlib" in flags else ("-lm",)
 
 
-def _run(
-    command: Sequence[str], folder: str | None
-) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], folder: str | None) -> subprocess.CompletedProcess[str]:
     zig_cache = str(cache_dir() / "zig")
     environment = {
         "ZIG_GLOBAL_CACHE_DIR": zig_cache,
@@ -135,5 +140,7 @@ def _run(
 
 def _first_error(text: str) -> str:
     lines = text.strip().splitlines()
-    return next((line.strip() for line in lines if _DIAGNOSTIC.match(line)), lines[0] if lines else
-                "no message")
+    return next(
+        (line.strip() for line in lines if _DIAGNOSTIC.match(line)),
+        lines[0] if lines else "no message",
+    )

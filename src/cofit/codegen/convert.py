@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from cofit.codegen.c_text import number
 from cofit.codegen.kernel import KernelCode
 from cofit.codegen.layout import logical_order
@@ -20,7 +18,7 @@ def enter(tensor: Tensor) -> KernelCode:
     if tensor.quantisation is None:
         return KernelCode(_loop(tensor, into_memory=True, value="in0[i]"), variant="to NHWC")
     scale, zero = _parameters(tensor)
-    inverse = number(np.float32(1) / np.float32(scale))
+    inverse = number(1 / scale)
     # the clamp comes before the conversion to int: a huge float has no int
     low, high = number(-128 - zero), number(127 - zero)
     value = f"(int8_t)((int)fminf(fmaxf(rintf(in0[i] * {inverse}), {low}), {high}) + {zero})"
@@ -51,7 +49,9 @@ def _loop(tensor: Tensor, into_memory: bool, value: str) -> str:
     nchw, nhwc = f"c * {pixels} + p", f"p * {channels} + c"
     read, written = (nchw, nhwc) if into_memory else (nhwc, nchw)
     # the innermost loop writes neighbours
-    outer, inner = (("p", pixels), ("c", channels)) if into_memory else (("c", channels), ("p", pixels))
+    outer, inner = (
+        (("p", pixels), ("c", channels)) if into_memory else (("c", channels), ("p", pixels))
+    )
     return f"""\
 for (int {outer[0]} = 0; {outer[0]} < {outer[1]}; ++{outer[0]})
     for (int {inner[0]} = 0; {inner[0]} < {inner[1]}; ++{inner[0]}) {{

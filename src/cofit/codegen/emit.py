@@ -31,8 +31,8 @@ from cofit.codegen.layout import same_bytes
 from cofit.codegen.machine import Machine
 from cofit.codegen.planner import MemoryPlan, plan_memory
 from cofit.codegen.storage import SCRATCH, Access, activation_sizes, assign
-from cofit.ir import DType, Graph, Op, attributes, kept_macs
 from cofit.core import ModelError, UnsupportedOpError
+from cofit.ir import DType, Graph, Op, attributes, kept_macs
 
 INPUT, OUTPUT = "(input)", "(output)"
 
@@ -135,7 +135,9 @@ def emit(graph: Graph, machine: Machine) -> Source:
     plan = plan_memory(storage.buffers, machine.alignment_bytes)
     offsets = {name: plan.offsets[buffer] for name, buffer in storage.buffer_of.items()}
     name = identifier(graph.name)
-    public = _Interface(name, machine, plan, offsets[entry], sizes[entry], offsets[exit_], sizes[exit_])
+    public = _Interface(
+        name, machine, plan, offsets[entry], sizes[entry], offsets[exit_], sizes[exit_]
+    )
     shared = {
         index
         for index, step in enumerate(steps)
@@ -144,9 +146,7 @@ def emit(graph: Graph, machine: Machine) -> Source:
     functions = [_function(graph, step, index in shared) for index, step in enumerate(steps)]
     calls = [_call(graph, step, i, offsets, plan) for i, step in enumerate(steps)]
     support = support_text(dict.fromkeys(s for step in steps for s in step.code.support))
-    source = "\n".join(
-        (_prologue(name), support, *functions, _entry_points(public, steps, calls))
-    )
+    source = "\n".join((_prologue(name), support, *functions, _entry_points(public, steps, calls)))
     return Source(
         name, graph, machine, _header(public), source, plan, tuple(steps), offsets, entry, exit_
     )

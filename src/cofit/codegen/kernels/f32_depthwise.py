@@ -42,7 +42,6 @@ class F32Depthwise:
             parts.append(_channels(win, 1, whole, win.channels))
         body = "\n".join([
             f"for (int y0 = 0; y0 < {win.out_height}; y0 += {rows}) {{",
-            f"const int y1 = y0 + {rows} < {win.out_height} ? y0 + {rows} : {win.out_height};",
             win.band_code(rows),
             "for (int y = y0; y < y1; ++y) {",
             *parts,
@@ -77,7 +76,8 @@ def _channels(win: Window, lanes: int, first: int, last: int) -> str:
             "vec " + ", ".join(f"a{i} = v" for i in range(pixels)) + ";",
             f"for (int r = 0; r < {win.kernel[0]}; ++r) {{",
             f"for (int s = 0; s < {win.kernel[1]}; ++s) {{",
-            f"const vec w = *(const vec *)(weight + (r * {win.kernel[1]} + s) * {win.channels} + c);",
+            f"const int tap = r * {win.kernel[1]} + s;",
+            f"const vec w = *(const vec *)(weight + tap * {win.channels} + c);",
             f"const float *restrict const p = q + r * {win.offset(0, 1, 0)}"
             f" + s * {win.offset(0, 0, 1)};",
             *(f"a{i} += w * *(const vec *)(p + {i * win.pixel});" for i in range(pixels)),

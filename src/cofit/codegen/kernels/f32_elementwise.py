@@ -83,7 +83,9 @@ class F32Binary:
         lines.append(f"    out[{at_x}] = {FUNCTIONS.get(fused, 'v')};")
         lines.append("}")
         full = tuple(
-            i for i, t in enumerate((x, y)) if t.data is None and t.size == graph.tensors[op.output].size
+            i
+            for i, t in enumerate((x, y))
+            if t.data is None and t.size == graph.tensors[op.output].size
         )
         return KernelCode("\n".join(lines), constants, in_place=full, variant=op.kind)
 
@@ -94,7 +96,7 @@ def broadcast_shape(y: Tensor, x: Tensor) -> tuple[int, ...]:
 
 
 def joined_axes(x: tuple[int, ...], y: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """(size, pitch in x, pitch in y) of the axes, neighbours joined; y's pitch is 0 if broadcast."""
+    """(size, pitch in x, pitch in y) of the joined axes; y's pitch is 0 if broadcast."""
     axes: list[tuple[int, int, int]] = []
     pitch_x, pitch_y = 1, 1
     for size, other in zip(reversed(x), reversed(y), strict=True):

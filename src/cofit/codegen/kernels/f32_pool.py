@@ -31,9 +31,7 @@ class F32Pool:
         counted = isinstance(attrs, attributes.AvgPool2d) and attrs.count_padding
         area = attrs.kernel[0] * attrs.kernel[1]
         count = str(area) if counted else "((y1 - y0) * (x1 - x0))"
-        each = (
-            "o[c] = p[c] > o[c] ? p[c] : o[c];" if maximum else "o[c] += p[c];"
-        )
+        each = "o[c] = p[c] > o[c] ? p[c] : o[c];" if maximum else "o[c] += p[c];"
         first = f"in0[(y0 * {x[3]} + x0) * {channels} + c]" if maximum else "0.0f"
         lines = [
             f"for (int i = 0; i < {y[2]}; ++i) {{",

@@ -93,8 +93,6 @@ def _pad(shape: Shape, out: Shape, pad: attributes.Pad, zero: int) -> str:
     return f"{fill}\n{_copy(counts, pitches, begin, _pitches(counts), 0, 'in0')}"
 
 
-
-
 def _reshape(shape: Shape, out: Shape, ctype: str, nbytes: int) -> KernelCode:
     """Through logical order; one of the two reorderings falls away where it is the identity."""
     if logical_order(out):

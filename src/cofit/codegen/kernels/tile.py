@@ -15,6 +15,7 @@ from cofit.codegen.machine import Machine
 
 SCALAR_REGISTERS = 32  # Cortex-M4F and M7F
 MAX_PIXELS, MAX_VECTORS = 14, 8
+LOOP_CYCLES = 0.5  # counter, pointers and branch, shared by the products of a step
 FMA_LATENCY = 4  # cycles, two units: fewer than 8 accumulators cannot keep them busy
 WEIGHTS_AT_HAND_BYTES = 512 * 1024  # above this, weights are streamed once per band
 
@@ -67,7 +68,7 @@ def _cycles(nb: int, s: int, vectors: int, pixels: int) -> float:
     blocks = -(-vectors // nb)
     total = 0.0
     for size, count in split(pixels, s):
-        total += count * max(nb * size / 2, (nb + size) / 2, FMA_LATENCY)
+        total += count * (max(nb * size / 2, (nb + size) / 2, FMA_LATENCY) + LOOP_CYCLES)
     return total * blocks
 
 
@@ -98,7 +99,8 @@ def clamp(name: str, fused: str, lanes: int) -> str:
         return text + (f" {name} = {name} < 6.0f ? {name} : 6.0f;" if fused == "relu6" else "")
     text = f"{name} = (vec)((ivec)({name} > zero) & (ivec){name});"
     if fused == "relu6":
-        text += f" {name} = (vec)(((ivec)({name} < six) & (ivec){name}) | ((ivec)({name} >= six) & (ivec)six));"
+        text += f" {name} = (vec)(((ivec)({name} < six) & (ivec){name}) | "
+        text += f"((ivec)({name} >= six) & (ivec)six));"
     return text
 
 
@@ -222,7 +224,6 @@ def loop_nest(
         vector_type(tile.lanes),
         clamp_constants(window.fused, tile.lanes),
         f"for (int y0 = 0; y0 < {window.out_height}; y0 += {band_rows}) {{",
-        f"const int y1 = y0 + {band_rows} < {window.out_height} ? y0 + {band_rows} : {window.out_height};",
         window.band_code(band_rows),
         *inner,
         "}",

@@ -50,7 +50,8 @@ class Window:
     @property
     def reach(self) -> tuple[int, int]:
         """Rows and columns that the dilated kernel spans."""
-        return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))  # type: ignore[return-value]
+        rows, columns = self.kernel
+        return self.dilation[0] * (rows - 1) + 1, self.dilation[1] * (columns - 1) + 1
 
     def offset(self, channel: int, r: int, s: int) -> int:
         """Elements from the top left pixel of a window to one tap's channel."""
@@ -73,13 +74,18 @@ class Window:
         return ((rows - 1) * self.stride[0] + self.reach[0]) * self.row * element_bytes
 
     def band_code(self, rows: int, fill: str = "0", ctype: str = "float") -> str:
-        """C that sets `x` to the input rows of output rows [y0, y1), padded where need be."""
+        """C of one band of output rows [y0, y1): sets `y1`, and `x` to its padded input rows."""
+        end = f"y0 + {rows} < {self.out_height} ? y0 + {rows} : {self.out_height}"
         if not any(self.padding):
-            return f"const {ctype} *const x = in0 + y0 * {self.stride[0] * self.row};"
+            return (
+                f"const int y1 = {end};\n"
+                f"const {ctype} *const x = in0 + y0 * {self.stride[0] * self.row};"
+            )
         top, _, left, right = self.padding
         line, size = self.width * self.channels, f"sizeof({ctype})"
         before, after = left * self.channels, right * self.channels
         return f"""\
+const int y1 = {end};
 {ctype} *const x = ({ctype} *)scratch;
 for (int r = 0; r < (y1 - y0 - 1) * {self.stride[0]} + {self.reach[0]}; ++r) {{
     const int y = y0 * {self.stride[0]} + r - {top};
