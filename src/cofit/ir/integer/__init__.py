@@ -27,7 +27,16 @@ softmax           the fixed-point algorithm of `softmax.py` (Q5.26 / Q0.31 arith
 
 from cofit.ir.integer.accumulate import conv_sums, matrix_sums
 from cofit.ir.integer.conv import conv2d, transpose_conv2d
-from cofit.ir.integer.elementwise import AddRequant, Pair, add, lookup, mul, rescale
+from cofit.ir.integer.elementwise import (
+    AddRequant,
+    Pair,
+    add,
+    lookup,
+    maximum,
+    minimum,
+    mul,
+    rescale,
+)
 from cofit.ir.integer.epilogue import Bounds, Epilogue
 from cofit.ir.integer.execute import dequantise_output, quantise_input, run_integer
 from cofit.ir.integer.matmul import batch_matmul, linear
@@ -51,6 +60,7 @@ from cofit.ir.integer.requantise import (
     requantise_wide,
 )
 from cofit.ir.integer.softmax import SoftmaxParameters, softmax
+from cofit.ir.integer.svdf import svdf_step
 
 __all__ = [
     "AddRequant",
@@ -75,7 +85,9 @@ __all__ = [
     "lookup",
     "matrix_sums",
     "max_pool",
+    "maximum",
     "mean_requant",
+    "minimum",
     "mul",
     "mul_requant",
     "multiplier_of",
@@ -88,5 +100,6 @@ __all__ = [
     "run_integer",
     "softmax",
     "softmax_parameters",
+    "svdf_step",
     "transpose_conv2d",
 ]

@@ -18,6 +18,7 @@ from cofit.ir.attributes import Pads
 
 Ints = NDArray[np.signedinteger[Any]]
 Int64 = NDArray[np.int64]
+Exact = type[np.float32] | type[np.float64]
 
 
 def magnitude_bound(dtype: np.dtype[np.signedinteger[Any]], offset: int) -> int:
@@ -58,12 +59,12 @@ def conv_sums(
     """
     dtype = exact_dtype(x, weight, input_offset)
     top, bottom, left, right = padding
-    centred = F.pad(torch.from_numpy(x).to(dtype) + input_offset, (left, right, top, bottom))
+    centred = F.pad(_tensor(x, dtype) + input_offset, (left, right, top, bottom))
     # NNPACK would pick Winograd or FFT convolutions, whose intermediate values are not integers
     with torch.backends.nnpack.flags(enabled=False):
         sums = F.conv2d(
             centred,
-            torch.from_numpy(weight).to(dtype),
+            _tensor(weight, dtype),
             stride=stride,
             dilation=dilation,
             groups=groups,
@@ -75,13 +76,17 @@ def conv_sums(
 def matrix_sums(x: Ints, weight: Ints, *, input_offset: int) -> Int64:
     """Sums of (x + input_offset) * weight: x (..., C), weight (K, C) give (..., K) int64."""
     dtype = exact_dtype(x, weight, input_offset)
-    centred = torch.from_numpy(x).to(dtype) + input_offset
-    result: Int64 = (centred @ torch.from_numpy(weight).to(dtype).T).to(torch.int64).numpy()
+    centred = _tensor(x, dtype) + input_offset
+    result: Int64 = (centred @ _tensor(weight, dtype).T).to(torch.int64).numpy()
     return result
 
 
-def exact_dtype(x: Ints, weight: Ints, input_offset: int) -> torch.dtype:
-    """float32 where every partial sum is below 2^24, else float64 (below 2^53)."""
+def exact_dtype(x: Ints, weight: Ints, input_offset: int) -> Exact:
+    """float32 where every partial sum is at most 2^24, else float64 (2^53)."""
     bound = magnitude_bound(x.dtype, input_offset) * int(weight_sums(weight).max(initial=0))
-    assert bound < 1 << 53
-    return torch.float32 if bound < 1 << 24 else torch.float64
+    assert bound <= 1 << 53
+    return np.float32 if bound <= 1 << 24 else np.float64
+
+
+def _tensor(values: Ints, dtype: Exact) -> torch.Tensor:
+    return torch.from_numpy(values.astype(dtype, order="C"))

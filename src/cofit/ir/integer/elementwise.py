@@ -55,3 +55,13 @@ def rescale(x: Ints, epilogue: Epilogue, *, input_offset: int) -> Ints:
 def lookup(x: NDArray[np.int8], table: NDArray[np.int8]) -> NDArray[np.int8]:
     """table[x + 128]: any function of one int8 variable; table (256,)."""
     return table[x.astype(np.int16) + 128]
+
+
+def maximum(x: Ints, y: Ints) -> Ints:
+    """Greater of two activations of one quantisation; they broadcast."""
+    return np.maximum(x, y)
+
+
+def minimum(x: Ints, y: Ints) -> Ints:
+    """Lesser of two activations of one quantisation; they broadcast."""
+    return np.minimum(x, y)
