@@ -52,12 +52,16 @@ def board(name: str) -> Board:
         raise UnknownNameError("board", name, table)
     entry = table[name]
     energy = entry["current_a_per_hz"] * entry["supply_v"] if "current_a_per_hz" in entry else None
+    flash_origin, flash_bytes = entry["flash"]
+    ram_origin, ram_bytes = entry["ram"]
     return Board(
         name,
         entry["core"],
         float(entry["clock_hz"]),
-        *entry["flash"],
-        *entry["ram"],
+        flash_origin,
+        flash_bytes,
+        ram_origin,
+        ram_bytes,
         energy,
         entry["source"],
     )

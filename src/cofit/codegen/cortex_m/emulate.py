@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from unicorn import Uc, UcError
 from unicorn import arm_const as arm
 from unicorn import unicorn_const as uc
+from unicorn.unicorn_py3.unicorn import Uc, UcError
 
 from cofit.codegen.cortex_m.counter import Counter, Profile
 from cofit.codegen.cortex_m.image import Image, Symbol
@@ -65,7 +65,8 @@ class Emulator:
         self._limit = -(-self._end // _PAGE) * _PAGE
         self._fault: tuple[int, int, int] | None = None
 
-        engine = Uc(uc.UC_ARCH_ARM, uc.UC_MODE_THUMB | uc.UC_MODE_MCLASS)
+        mode = uc.UC_MODE_THUMB | uc.UC_MODE_MCLASS
+        engine: Any = Uc(uc.UC_ARCH_ARM, mode)
         engine.ctl_set_cpu_model(_CORES[machine.name])
         flash = -(-image.flash_bytes // _PAGE) * _PAGE
         engine.mem_map(image.flash_origin, flash, uc.UC_PROT_READ | uc.UC_PROT_EXEC)

@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 RUNTIME = ("startup.c", "memory.c")
 _CODE = (
     "-O3", "-g0", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections",
-    "-fno-unwind-tables", "-fno-asynchronous-unwind-tables",
+    "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-fno-math-errno",
 )  # fmt: skip
 _GCC_CPU = {
     "cortex-m4": ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16"),
@@ -67,7 +67,7 @@ def link(
     own = "-fno-builtin" if compiler == "zig" else "-fno-tree-loop-distribute-patterns"
     for name in RUNTIME:
         text = (_HERE / name).read_text(encoding="utf-8")
-        objects.append(build({name: text}, (*flags, own), f"{Path(name).stem}.o", compiler))
+        objects.append(build({name: text}, (*flags, "-Os", own), f"{Path(name).stem}.o", compiler))
     script = Template((_HERE / "link.ld").read_text(encoding="utf-8")).substitute(
         flash_origin=hex(board.flash_origin),
         ram_origin=hex(board.ram_origin),
