@@ -67,6 +67,11 @@ def board(name: str) -> Board:
     )
 
 
+def default_board(core: str) -> Board:
+    """The board that a bare "cortex-m4" or "cortex-m7" means."""
+    return board(DEFAULT_BOARDS[core])
+
+
 def boards_of(core: str) -> tuple[str, ...]:
     """Names of the boards with this core, the default first."""
     names = [name for name, entry in _table().items() if entry["core"] == core]
