@@ -58,12 +58,12 @@ def apply(graph: Graph, op: Op, args: list[Ints]) -> Ints:
         case at.Conv2d() as conv:
             return conv2d(
                 x, args[1], args[2], _epilogue(graph, op, of.conv_requant(graph, op)),
-                input_offset=-of.affine(graph, op.inputs[0])[1], stride=conv.stride,
+                input_offset=_offset(graph, op.inputs[0]), stride=conv.stride,
                 padding=conv.padding, dilation=conv.dilation, groups=conv.groups,
             )  # fmt: skip
         case at.Linear():
             epilogue = _epilogue(graph, op, of.conv_requant(graph, op))
-            return linear(x, args[1], args[2], epilogue, input_offset=_offsets(graph, op)[0])
+            return linear(x, args[1], args[2], epilogue, input_offset=_offset(graph, op.inputs[0]))
         case at.Add():
             requant = of.add_requant(graph, op)
             epilogue = _epilogue(graph, op, requant.output)
@@ -88,7 +88,7 @@ def apply(graph: Graph, op: Op, args: list[Ints]) -> Ints:
             )  # fmt: skip
         case at.GlobalMean() as mean:
             epilogue = _epilogue(graph, op, of.mean_requant(graph, op))
-            means = global_mean(x, epilogue, input_offset=_offsets(graph, op)[0])
+            means = global_mean(x, epilogue, input_offset=_offset(graph, op.inputs[0]))
             return means[:, :, None, None] if mean.keep else means
         case at.Reshape() as reshape:
             of.kept_quantisation(graph, op)
@@ -144,10 +144,14 @@ def _epilogue(graph: Graph, op: Op, requant: tuple[ArrayLike, ArrayLike]) -> Epi
     )
 
 
+def _offset(graph: Graph, name: str) -> int:
+    """Minus the zero point of an activation."""
+    return -of.affine(graph, name)[1]
+
+
 def _offsets(graph: Graph, op: Op) -> Pair:
-    """Minus the zero points of the first two inputs (of the first twice if there is one)."""
-    zero_points = [of.affine(graph, name)[1] for name in (op.inputs * 2)[:2]]
-    return -zero_points[0], -zero_points[1]
+    """Minus the zero points of the two inputs of an op."""
+    return _offset(graph, op.inputs[0]), _offset(graph, op.inputs[1])
 
 
 def _same_quantisation(graph: Graph, op: Op, args: list[Ints]) -> list[Ints]:
@@ -155,7 +159,7 @@ def _same_quantisation(graph: Graph, op: Op, args: list[Ints]) -> list[Ints]:
     return [
         x
         if requant is None
-        else rescale(x, _epilogue(graph, op, requant), input_offset=-of.affine(graph, name)[1])
+        else rescale(x, _epilogue(graph, op, requant), input_offset=_offset(graph, name))
         for x, name, requant in zip(args, op.inputs, requants, strict=True)
     ]
 
