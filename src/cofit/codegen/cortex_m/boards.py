@@ -11,6 +11,7 @@ from typing import Any
 from cofit.core import UnknownNameError
 
 DEFAULT_BOARDS = {"cortex-m4": "stm32f446", "cortex-m7": "stm32f746"}
+CORES = tuple(DEFAULT_BOARDS)
 STACK_BYTES = 4096
 
 
