@@ -79,15 +79,18 @@ def split(pixels: int, most: int) -> list[tuple[int, int]]:
     return [(size, n) for size, n in ((base + 1, larger), (base, count - larger)) if n]
 
 
-def vector_type(lanes: int) -> str:
-    """The declarations of `vec` and, where there are lanes, of its integer mask `ivec`."""
+def vector_type(lanes: int, fused: str) -> str:
+    """Declarations of `vec` and of what `clamp` needs: the mask type `ivec`, `zero`, `six`."""
     if lanes == 1:
         return "typedef float vec;"
     size = 4 * lanes
-    return (
-        f"typedef float vec __attribute__((vector_size({size}), aligned(4), may_alias));\n"
-        f"typedef int32_t ivec __attribute__((vector_size({size})));"
-    )
+    lines = [f"typedef float vec __attribute__((vector_size({size}), aligned(4), may_alias));"]
+    if fused != "none":
+        lines.append(f"typedef int32_t ivec __attribute__((vector_size({size})));")
+        lines.append("const vec zero = {0.0f};")
+    if fused == "relu6":
+        lines.append("const vec six = {" + ", ".join(["6.0f"] * lanes) + "};")
+    return "\n".join(lines)
 
 
 def clamp(name: str, fused: str, lanes: int) -> str:
@@ -102,15 +105,6 @@ def clamp(name: str, fused: str, lanes: int) -> str:
         text += f" {name} = (vec)(((ivec)({name} < six) & (ivec){name}) | "
         text += f"((ivec)({name} >= six) & (ivec)six));"
     return text
-
-
-def clamp_constants(fused: str, lanes: int) -> str:
-    """Declarations that `clamp` needs."""
-    if fused == "none" or lanes == 1:
-        return ""
-    zero = "const vec zero = {0.0f};"
-    six = "const vec six = {" + ", ".join(["6.0f"] * lanes) + "};"
-    return zero if fused == "relu" else f"{zero}\n{six}"
 
 
 def multiply(tile: Tile, pixels: int, stride: int, x: str = "p", w: str = "w") -> str:
@@ -221,8 +215,7 @@ def loop_nest(
     if window.groups > 1:
         inner = [f"for (int g = 0; g < {window.groups}; ++g) {{", *inner, "}"]
     text = [
-        vector_type(tile.lanes),
-        clamp_constants(window.fused, tile.lanes),
+        vector_type(tile.lanes, window.fused),
         f"for (int y0 = 0; y0 < {window.out_height}; y0 += {band_rows}) {{",
         window.band_code(band_rows),
         *inner,
