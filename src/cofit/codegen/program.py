@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.build import DEFAULT_COMPILER
+from cofit.codegen.cortex_m import CortexMRunner, default_board
 from cofit.codegen.emit import Source, emit
 from cofit.codegen.host import HostRunner, build_host
 from cofit.codegen.layout import to_logical, to_memory
@@ -16,7 +17,6 @@ from cofit.codegen.machine import Machine, machine
 from cofit.codegen.planner import MemoryPlan
 from cofit.codegen.runner import Array, Measurement, Runner
 from cofit.codegen.verify import verify as verify_program
-from cofit.core import TargetError
 from cofit.ir import Graph, integer
 
 
@@ -114,4 +114,4 @@ def compile(
 def _runner(source: Source, compiler: str) -> Runner:
     if not source.machine.freestanding:
         return HostRunner(source, build_host([source], compiler))
-    raise TargetError(f"machine {source.machine.name!r} has no runner in this installation")
+    return CortexMRunner(source, default_board(source.machine.name), compiler)

@@ -1,6 +1,6 @@
 """Programs for Cortex-M4 and M7: linked, measured in bytes, emulated, counted, timed by a model."""
 
-from cofit.codegen.cortex_m.boards import Board, board, boards_of
+from cofit.codegen.cortex_m.boards import CORES, Board, board, boards_of, default_board
 from cofit.codegen.cortex_m.counter import Profile
 from cofit.codegen.cortex_m.cycles import CycleModel, cycle_model, modelled_cycles
 from cofit.codegen.cortex_m.decode import decode, histogram
@@ -11,6 +11,7 @@ from cofit.codegen.cortex_m.predict import Prediction, predict
 from cofit.codegen.cortex_m.runner import CortexMRunner
 
 __all__ = [
+    "CORES",
     "Board",
     "CortexMRunner",
     "CycleModel",
@@ -24,6 +25,7 @@ __all__ = [
     "boards_of",
     "cycle_model",
     "decode",
+    "default_board",
     "histogram",
     "link",
     "modelled_cycles",

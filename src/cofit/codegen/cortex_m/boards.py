@@ -11,6 +11,7 @@ from typing import Any
 from cofit.core import UnknownNameError
 
 DEFAULT_BOARDS = {"cortex-m4": "stm32f446", "cortex-m7": "stm32f746"}
+CORES = tuple(DEFAULT_BOARDS)
 STACK_BYTES = 4096
 
 
@@ -65,6 +66,11 @@ def board(name: str) -> Board:
         energy,
         entry["source"],
     )
+
+
+def default_board(core: str) -> Board:
+    """The board that a bare "cortex-m4" or "cortex-m7" means."""
+    return board(DEFAULT_BOARDS[core])
 
 
 def boards_of(core: str) -> tuple[str, ...]:
