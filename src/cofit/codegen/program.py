@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.build import DEFAULT_COMPILER
-from cofit.codegen.cortex_m import CortexMRunner, default_board
+from cofit.codegen.cortex_m import Board, CortexMRunner, default_board
 from cofit.codegen.emit import Source, emit
 from cofit.codegen.host import HostRunner, build_host
 from cofit.codegen.layout import to_logical, to_memory
@@ -88,6 +88,7 @@ def compile(
     machine_name: str | Machine = "host",
     compiler: str | None = None,
     verify: bool = True,
+    board: Board | None = None,
 ) -> Program:
     """Generate, build and verify the program of a graph.
 
@@ -96,6 +97,7 @@ def compile(
         machine_name: "host", "cortex-m4", "cortex-m7", or a `Machine`.
         compiler: "zig" (default) or the name of a C compiler on PATH.
         verify: compare every step with the graph's meaning (see `codegen.verify`).
+        board: where a Cortex-M program runs; the machine's default board if absent.
 
     Raises:
         UnsupportedOpError: an op has no kernel on the machine.
@@ -105,13 +107,13 @@ def compile(
     chosen = machine_name if isinstance(machine_name, Machine) else machine(machine_name)
     source = emit(graph, chosen)
     name = compiler or DEFAULT_COMPILER
-    runner = _runner(source, name)
+    runner = _runner(source, name, board)
     if verify:
         verify_program(source, runner)
     return Program(source, runner, name, verify)
 
 
-def _runner(source: Source, compiler: str) -> Runner:
+def _runner(source: Source, compiler: str, board: Board | None) -> Runner:
     if not source.machine.freestanding:
         return HostRunner(source, build_host([source], compiler))
-    return CortexMRunner(source, default_board(source.machine.name), compiler)
+    return CortexMRunner(source, board or default_board(source.machine.name), compiler)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cofit.codegen import Source, emit, machine
+from cofit.codegen import Program, Source, emit, machine
+from cofit.codegen import compile as compile_program
 from cofit.codegen.cortex_m import Board, CortexMRunner
 from cofit.core import Cost, TargetError
 from cofit.ir import Graph
@@ -30,6 +32,26 @@ class CortexM:
     def name(self) -> str:
         """For example "cortex-m4:stm32f446"."""
         return f"{self.board.core}:{self.board.name}"
+
+    def facts(self) -> dict[str, str]:
+        """What reports say about this hardware."""
+        return {
+            "core": self.board.core,
+            "clock": f"{self.board.clock_hz / 1e6:g} MHz",
+            "source": self.board.source,
+        }
+
+    def program(self, graph: Graph) -> Program:
+        """The compiled and verified program, linked for the board."""
+        return compile_program(graph, self.board.core, board=self.board)
+
+    def compare(self, programs: Sequence[Program]) -> list[Cost]:
+        """Costs of programs; emulated counts do not drift."""
+        return [
+            self.cost_of(program.runner)
+            for program in programs
+            if isinstance(program.runner, CortexMRunner)
+        ]
 
     @property
     def limits(self) -> Limits:

@@ -18,7 +18,6 @@ from cofit.ir.shapes import output_shape
 from cofit.structures import parse
 
 Precision = Literal["float32", "int8"]
-_LEVELS = 127
 _KEEPS_QUANTISATION = ("maxpool2d", "avgpool2d", "reshape", "slice", "pad")
 
 
@@ -33,6 +32,7 @@ class OpSignature:
             an add or mul; None where all inputs are activations.
         structure: text of the structure that the weight obeys, None for a dense weight.
         precision: "float32" or "int8".
+        bits: bits of a stored weight where the precision is int8.
     """
 
     attributes: Attributes
@@ -40,6 +40,7 @@ class OpSignature:
     constant: tuple[int, ...] | None = None
     structure: str | None = None
     precision: Precision = "float32"
+    bits: int = 8
 
     @property
     def text(self) -> str:
@@ -48,18 +49,23 @@ class OpSignature:
         parameters = json.dumps(asdict(self.attributes), sort_keys=True, separators=(",", ":"))
         weight = "x".join(map(str, self.constant)) if self.constant else "-"
         kind = self.attributes.kind
-        return f"{kind} {shapes} {weight} {self.structure or 'dense'} {self.precision} {parameters}"
+        precision = self.precision if self.bits == 8 else f"{self.precision}/int{self.bits}"
+        return f"{kind} {shapes} {weight} {self.structure or 'dense'} {precision} {parameters}"
 
 
 def signature_of(
-    graph: Graph, op: Op, structure: str | None = None, precision: Precision = "float32"
+    graph: Graph,
+    op: Op,
+    structure: str | None = None,
+    precision: Precision = "float32",
+    bits: int = 8,
 ) -> OpSignature:
     """Signature of an op of a graph, as if its weight had another structure and precision."""
     tensors = [graph.tensors[name] for name in op.inputs]
     inputs = tuple(t.shape for t in tensors if t.data is None)
     constants = [t.shape for t in tensors if t.data is not None]
     return OpSignature(
-        op.attributes, inputs, constants[0] if constants else None, structure, precision
+        op.attributes, inputs, constants[0] if constants else None, structure, precision, bits
     )
 
 
@@ -120,10 +126,10 @@ def _constants(signature: OpSignature, generator: torch.Generator, weighted: boo
     name = "w" if weighted else "c"
     values: NDArray[np.generic] = weight.numpy()
     if integer:
-        scale = float(weight.abs().max()) / _LEVELS or 1.0
+        scale = float(weight.abs().max()) / (2 ** (signature.bits - 1) - 1) or 1.0
         values = np.rint(weight.numpy() / scale).astype(np.int8)
         channels = shape[0] if weighted else 1
-        of_weight = Quantisation((scale,) * channels)
+        of_weight = Quantisation((scale,) * channels, bits=signature.bits)
         found = [Tensor(name, shape, DType.I8, of_weight, values, signature.structure)]
         of_bias = Quantisation((scale / 32,) * channels)
     else:

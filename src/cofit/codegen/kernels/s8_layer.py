@@ -95,9 +95,7 @@ def layer_constants(
     per_group = len(order) // groups
 
     def fields(group: int) -> str:
-        pointers = (
-            f".{name} = {name}{_plus(group * step.get(name, per_group))}" for name in parts
-        )
+        pointers = (f".{name} = {name}{_plus(group * step.get(name, per_group))}" for name in parts)
         sizes = f".rows = {per_group}, .columns = {c * r * s}, {bounds_fields(graph, op)}"
         return "    {" + ", ".join((*pointers, sizes)) + "}"
 
@@ -229,9 +227,7 @@ def pair_call(columns: Columns, function: str, arguments: Sequence[str] = ()) ->
     head = ", ".join(("layer", *arguments, "x"))
     if columns.together == 1:
         return f"{function}_1({head}, y);"
-    return (
-        f"{function}_2({head}, x + {columns.stride}, y, y + {columns.window.outputs});"
-    )
+    return f"{function}_2({head}, x + {columns.stride}, y, y + {columns.window.outputs});"
 
 
 def window_text(w: Window, offset: int, channels: int) -> str:

@@ -116,8 +116,10 @@ def _unsupported(encoding: Encoding) -> str | None:
         return f"format {encoding.format!r} has no int8 loop (known: {', '.join(FORMATS)})"
     if any(a.dtype.itemsize == 4 for n, a in encoding.arrays.items() if n in ("index", "count")):
         return "its columns have more than 65535 elements"
-    if encoding.format == "ocb" and encoding.parameters["in"] not in (1, 2) and (
-        encoding.parameters["in"] % 4
+    if (
+        encoding.format == "ocb"
+        and encoding.parameters["in"] not in (1, 2)
+        and (encoding.parameters["in"] % 4)
     ):
         return f"blocks of {encoding.parameters['in']} input channels have no int8 loop (1, 2, 4 n)"
     if encoding.format == "fkw" and any(m.bit_count() != 4 for m in _masks(encoding)):
