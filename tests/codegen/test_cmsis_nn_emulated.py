@@ -19,41 +19,61 @@ from cofit.ir.integer import run_integer
 pytestmark = pytest.mark.device
 
 NAIVE = """
-#include <stdint.h>
+#include "naive.h"
 
-int32_t naive(const int8_t *x, const int8_t *w, const int8_t *b, const int32_t *shape, int8_t *y);
-int32_t naive(const int8_t *x, const int8_t *w, const int8_t *b, const int32_t *shape, int8_t *y)
+/* What one writes first: a loop for every dimension. */
+void naive(const int8_t *x, const int8_t *w, const int32_t *b, int8_t *y)
 {
-  const int32_t size = shape[0], channels = shape[1], outputs = shape[2], kernel = shape[3];
-  const int32_t pad = kernel / 2, offset = shape[4], multiplier = shape[5], shift = shape[6];
-  for (int32_t k = 0; k < outputs; k++)
-    for (int32_t i = 0; i < size; i++)
-      for (int32_t j = 0; j < size; j++) {
+  DIMENSIONS
+  ONCE for (int k = 0; k < outputs; k++)
+    ONCE for (int i = 0; i < size; i++)
+      ONCE for (int j = 0; j < size; j++) {
         int32_t sum = b[k];
-        for (int32_t r = 0; r < kernel; r++)
-          for (int32_t s = 0; s < kernel; s++) {
-            const int32_t row = i + r - pad, column = j + s - pad;
+        ONCE for (int r = 0; r < kernel; r++)
+          ONCE for (int s = 0; s < kernel; s++) {
+            const int row = i + r - 2, column = j + s - 2;
             if (row >= 0 && column >= 0 && row < size && column < size)
-              for (int32_t c = 0; c < channels; c++)
-                sum += (x[(row * size + column) * channels + c] + offset) *
+              ONCE for (int c = 0; c < channels; c++)
+                sum += (x[(row * size + column) * channels + c] + 3) *
                        w[((k * kernel + r) * kernel + s) * channels + c];
           }
-        int64_t scaled = ((int64_t)sum * multiplier + (1 << 30)) >> 31;
-        scaled = (scaled + (1 << (shift - 1))) >> shift;
+        const int64_t scaled = ((((int64_t)sum * 1518500250 + (1 << 30)) >> 31) + 64) >> 7;
         y[(i * size + j) * outputs + k] =
             (int8_t)(scaled > 127 ? 127 : scaled < -128 ? -128 : scaled);
       }
-  return 0;
 }
 """
-MAIN = """
-int32_t naive(const int8_t *x, const int8_t *w, const int8_t *b, const int32_t *shape, int8_t *y);
-int8_t x[32 * 32 * 3 + 16 * 16 * 32], y[32 * 32 * 32], bias[64];
-static const int8_t w[64 * 32 * 25] = {1};
-int32_t shape[7];
+HEADER = """
+#include <stdint.h>
+
+void naive(const int8_t *x, const int8_t *w, const int32_t *b, int8_t *y);
 int main(void);
-int main(void) { return (int)naive(x, w, bias, shape, y); }
+extern const volatile int shape[4];
 """
+MAIN = """
+#include "naive.h"
+
+const volatile int shape[4] = {SIZE, CHANNELS, OUTPUTS, 5};
+int8_t x[SIZE * SIZE * CHANNELS], y[SIZE * SIZE * OUTPUTS];
+static const int8_t w[OUTPUTS * 25 * CHANNELS] = {1};
+static const int32_t b[OUTPUTS] = {1};
+int main(void)
+{
+  naive(x, w, b, y);
+  return (int)y[0];
+}
+"""
+# a library's function: shapes come at run time, and -O3 alone does not unroll (as in gcc)
+LIBRARY = (
+    "-DDIMENSIONS=const int size = shape[0], channels = shape[1], outputs = shape[2], "
+    "kernel = shape[3];",
+    '-DONCE=_Pragma("clang loop unroll(disable)")',
+)
+# a function of its own for each layer, unrolled as clang likes
+SPECIALISED = (
+    "-DDIMENSIONS=enum { size = SIZE, channels = CHANNELS, outputs = OUTPUTS, kernel = 5 };",
+    "-DONCE=",
+)
 CONVOLUTIONS = ("t0", "t2", "t4")
 
 
@@ -79,33 +99,38 @@ def program(core: str):
     return compile_program(network(), core, verify=False)
 
 
-@functools.cache
-def naive_instructions(core: str) -> tuple[int, ...]:
-    """Of plain loops over the same three layers, -O3 (these cores have no vectors)."""
-    files = {"naive.c": NAIVE, "main.c": "#include <stdint.h>\n" + MAIN}
-    linked = link(files, machine(core), default_board(core))
-    device = Emulator(linked.image, machine(core))
-    device.boot()
-    at_ = {name: linked.image.address(name) for name in ("x", "w", "bias", "shape", "y")}
+def naive_instructions(core: str, flavour: tuple[str, ...]) -> list[int]:
+    """Of plain loops over the same three layers at -O3 (these cores have no vectors)."""
     counts = []
     for size, channels, outputs in ((32, 3, 32), (16, 32, 32), (8, 32, 64)):
-        shape = np.array([size, channels, outputs, 5, 3, 1 << 30, 7], np.int32)
-        device.write(at_["shape"], shape.tobytes())
+        defines = (f"-DSIZE={size}", f"-DCHANNELS={channels}", f"-DOUTPUTS={outputs}", *flavour)
+        files = {"naive.c": NAIVE, "main.c": MAIN, "naive.h": HEADER}
+        linked = link(files, machine(core), default_board(core), defines=defines)
+        device = Emulator(linked.image, machine(core))
+        device.boot()
         device.call("main")
         counts.append(device.instructions)
-    return tuple(counts)
+    return counts
 
 
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m7"])
 def test_06_instruction_ratio(core):
-    """Optimised against naive, the three convolutions together: within the paper's bounds."""
+    """Optimised against naive C, the three convolutions together.
+
+    The published ratio is against library functions. Naive C that is compiled for each layer on
+    its own needs fewer instructions; the gain over that is smaller, and stated too.
+    """
     graph = network()
     counted = program(core).measure().instructions
     ours = [counted[name] for name in CONVOLUTIONS]
     dense = [macs(graph, graph.producer[name]) for name in CONVOLUTIONS]
     assert dense == [32 * 32 * 75 * 32, 16 * 16 * 800 * 32, 8 * 8 * 800 * 64]
-    ratio = sum(naive_instructions(core)) / sum(ours)
-    assert 3.0 <= ratio <= 5.5, (ratio, ours, naive_instructions(core))
+    library = naive_instructions(core, LIBRARY)
+    assert 3.0 <= sum(library) / sum(ours) <= 5.5, (library, ours)
+    # the instruction model's 5 to 6 per MAC, where rows of channels are long
+    assert all(5 <= n / m <= 6.5 for n, m in zip(library[1:], dense[1:], strict=True))
+    specialised = naive_instructions(core, SPECIALISED)
+    assert 2.0 <= sum(specialised) / sum(ours) <= 5.5, (specialised, ours)
     for name, instructions, count in zip(CONVOLUTIONS, ours, dense, strict=True):
         assert instructions >= count / 2, name  # SMLAD does two at most
 
