@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shutil
 from collections import Counter
 
 import capstone
@@ -11,7 +12,7 @@ from unicorn import unicorn_const as uc
 
 from cofit.codegen.cortex_m import Emulator, Linked, board, decode, histogram, link, predict
 from cofit.codegen.machine import machine
-from cofit.core import EmulationError, TargetError, numpy_generator
+from cofit.core import BuildError, EmulationError, TargetError, numpy_generator
 
 pytestmark = pytest.mark.device
 
@@ -154,6 +155,10 @@ def test_reset_copies_data_and_zeroes_bss():
     device.write(image.address("buffer"), b"\xaa" * 256)
     device.boot()
     assert device.read(image.address("buffer"), 256) == bytes(256)
+    assert device.read(image.address("counter"), 4) == (41).to_bytes(4, "little")
+    device.call("main")
+    assert device.read(image.address("counter"), 4) == (42).to_bytes(4, "little")
+    device.call("Reset_Handler")  # all of it, main included, from the flash image
     assert device.read(image.address("counter"), 4) == (42).to_bytes(4, "little")
 
 
@@ -213,6 +218,7 @@ def test_block_counts_equal_single_stepping(core):
         place(slow, numpy_generator(1, name).integers(-128, 128, 64).astype(np.int8))
         slow._engine.hook_add(uc.UC_HOOK_CODE, see)
         slow.call(name, *arguments)
+        jumped[last[0]] += 1  # the return that ended the call
 
         expected = Counter(stepped)
         for address, (it, _) in it_of.items():
@@ -347,6 +353,28 @@ def test_board_without_room_names_the_sections():
     with pytest.raises(TargetError, match=r"RAM \(\.stack 4096.*\.bss 130000.*stm32f446.*131072"):
         link({"a.c": ram}, machine("cortex-m4"), board("stm32f446"))
     assert link({"a.c": ram}, machine("cortex-m4"), board("nrf52840")).image.ram_bytes == 130000
+
+
+def test_unresolved_names_are_a_build_error():
+    source = "int absent(void); int main(void); int main(void) { return absent(); }"
+    with pytest.raises(BuildError, match=r"program\.elf.*absent"):
+        link({"a.c": source}, machine("cortex-m4"), board("stm32f446"))
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is not None, reason="gcc is installed")
+def test_absent_gcc_is_named():
+    with pytest.raises(BuildError, match="arm-none-eabi-gcc"):
+        link({"program.c": PROGRAM}, machine("cortex-m4"), board("stm32f446"), "arm-none-eabi-gcc")
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="gcc is not installed")
+def test_gcc_program_computes_the_same():
+    image = link(
+        {"program.c": PROGRAM}, machine("cortex-m4"), board("stm32f446"), "arm-none-eabi-gcc"
+    ).image
+    device = Emulator(image, machine("cortex-m4"))
+    device.boot()
+    assert device.call("fibonacci", 12) == 144
 
 
 def _signed(value: int) -> int:

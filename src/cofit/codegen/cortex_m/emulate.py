@@ -93,12 +93,13 @@ class Emulator:
         )
 
     def boot(self, budget: int = BUDGET_INSTRUCTIONS) -> None:
-        """Run from reset until main returns.
+        """Run the startup code from reset up to the entry of main.
 
         Raises:
             EmulationError: the program crashed, touched foreign memory, or spent its budget.
         """
-        self._run(self._image.address("Reset_Handler"), self._top, "reset", budget)
+        main = self._image.address("main")
+        self._run(self._image.address("Reset_Handler"), self._top, "reset", budget, main)
 
     def call(self, function: str, *arguments: int, budget: int = BUDGET_INSTRUCTIONS) -> int:
         """Call a C function with up to four integer or pointer arguments; returns r0.
@@ -142,7 +143,9 @@ class Emulator:
         """Counts of the last run."""
         return self._counter.profile()
 
-    def _run(self, address: int, stack: int, what: str, budget: int) -> None:
+    def _run(
+        self, address: int, stack: int, what: str, budget: int, end: int | None = None
+    ) -> None:
         engine = self._engine
         self._fault, self._started = None, stack
         engine.mem_write(self._bottom, bytes([_PAINT]) * (stack - self._bottom))
@@ -151,13 +154,14 @@ class Emulator:
         engine.reg_write(arm.UC_ARM_REG_LR, self._stop | 1)
         self._counter.start(budget)
         try:
-            engine.emu_start(address | 1, self._stop)
+            engine.emu_start(address | 1, self._stop if end is None else end)
         except UcError as error:
             raise EmulationError(self._describe(what, error)) from error
         if self._counter.exhausted:
             raise EmulationError(
                 f"{what!r} did not end within {budget} instructions; it was in {self._where()}"
             )
+        self._counter.finish()
         guard = np.frombuffer(self.read(self._end, self._limit - self._end), np.uint8)
         changed = np.flatnonzero(guard != _GUARD)
         if changed.size:
