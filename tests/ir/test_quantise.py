@@ -178,7 +178,7 @@ def test_moves_and_concats_share_quantisations() -> None:
         (scale,) = of[name].scale
         held = out[name].astype(int) - of[name].zero_point
         error = np.abs(scale * held - real[name].numpy()).max()
-        assert error < 3 * scale, name
+        assert error < 4 * scale, name
 
 
 def test_constants_of_add_and_mul_are_quantised() -> None:
