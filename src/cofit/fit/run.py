@@ -18,7 +18,7 @@ from cofit.fit.device import Device, device
 from cofit.fit.planning import Plan, choose
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
 from cofit.fit.progress import Progress, silent
-from cofit.fit.removal import free_layers, remove_channels
+from cofit.fit.removal import free_layers, is_removal, remove_channels
 from cofit.fit.rounds import Outcome, tightened
 from cofit.fit.sensitivity import Probe, output_divergence
 from cofit.fit.state import State
@@ -203,7 +203,8 @@ class _Fitting:
         def compute() -> Any:
             precision, plan = self._plan(label, given, bases, planned)
             narrowed, removed = remove_channels(start, plan)
-            trained = self._trainer.into_structures(narrowed, given, plan.structures, label)
+            structures = {n: s for n, s in plan.structures.items() if not is_removal(s)}
+            trained = self._trainer.into_structures(narrowed, given, structures, label)
             lowering = self._lowering(precision)
             lowered = lowering.lower(trained, plan.weight_bits)
             if lowered.is_integer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -34,6 +36,22 @@ class Subject:
     untrained: bool
 
     @property
+    def identifier(self) -> str:
+        """The name as a C identifier, for generated code."""
+        text = re.sub(r"\W+", "_", self.name.rpartition("/")[2]).strip("_") or "network"
+        return text if text[0].isalpha() else f"n_{text}"
+
+    @property
+    def digest(self) -> str:
+        """Digest of the weights and the data: a stored fit resumes only with the same ones."""
+        sha = hashlib.sha256()
+        for key, tensor in sorted(self.module.state_dict().items()):
+            sha.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        for split in (self.data.train, self.data.validation, self.data.test):
+            sha.update(split.inputs.numpy().tobytes() + split.targets.numpy().tobytes())
+        return sha.hexdigest()[:16]
+
+    @property
     def example(self) -> torch.Tensor:
         """One training input, batch 1."""
         return self.data.train.inputs[:1]
@@ -52,7 +70,7 @@ def load_subject(config: FitConfig) -> Subject:
         loaded.module,
         load(config.data),
         loaded.preprocess,
-        untrained=config.weights is None and not loaded.trained,
+        untrained=config.weights is None and loaded.fresh,
     )
 
 
