@@ -22,8 +22,8 @@ from cofit.ir.integer.accumulate import Ints
 from cofit.ir.integer.epilogue import Bounds, Epilogue
 
 # Upstream keeps two generations of arrays in the folders of its int4 convolutions. The npz hold the
-# older one whole, but the `#define`s of the newer. What differs: offsets and geometry are those that
-# reproduce the older outputs, bounds are those of the int8 case of the same name.
+# older one whole, but the `#define`s of the newer. What differs: offsets and geometry are what
+# reproduces the older outputs, bounds are those of the int8 case of the same name.
 _PLAIN = {"INPUT_OFFSET": 0}
 _OLDER_CONFIG: dict[str, dict[str, int]] = {
     "basic_2_int4": _PLAIN,
