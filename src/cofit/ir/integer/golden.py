@@ -26,12 +26,9 @@ from cofit.ir.integer.epilogue import Bounds, Epilogue
 # reproduces the older outputs, bounds are those of the int8 case of the same name.
 _PLAIN = {"INPUT_OFFSET": 0}
 _OLDER_CONFIG: dict[str, dict[str, int]] = {
-    "basic_2_int4": _PLAIN,
     "conv_1_x_n_1_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -127},
     "conv_1_x_n_2_int4": {"OUT_ACTIVATION_MIN": -111},
     "conv_1_x_n_3_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -111},
-    "conv_1_x_n_4_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -88},
-    "conv_1_x_n_5_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -88},
     "conv_2_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -101},
     "conv_2x2_dilation_5x5_input_int4": _PLAIN
     | {"OUT_ACTIVATION_MIN": -61, "OUT_ACTIVATION_MAX": 107},
@@ -42,18 +39,12 @@ _OLDER_CONFIG: dict[str, dict[str, int]] = {
     "conv_3x3_dilation_5x5_input_int4": {"OUT_ACTIVATION_MIN": -61, "OUT_ACTIVATION_MAX": 107}
     | {"INPUT_W": 9, "INPUT_H": 11, "OUTPUT_W": 9, "OUTPUT_H": 11}
     | {"DILATION_X": 2, "DILATION_Y": 2, "PAD_X": 2, "PAD_Y": 2},
-    "conv_3_int4": {"OUT_ACTIVATION_MIN": -127},
-    "conv_3x2_dilation_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -61, "OUT_ACTIVATION_MAX": 107},
     "conv_4_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -109},
-    "conv_5_int4": {"OUT_ACTIVATION_MIN": -88},
     "conv_dilation_golden_int4": _PLAIN,
     "conv_out_activation_int4": _PLAIN | {"OUT_ACTIVATION_MAX": 107},
     "kernel1x1_int4_3": _PLAIN | {"OUT_ACTIVATION_MIN": -126},
     "kernel1x1_stride_x_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -126},
     "kernel1x1_stride_x_y_1_int4": {"OUT_ACTIVATION_MIN": -126},
-    "kernel1x1_int4_2": _PLAIN | {"OUT_ACTIVATION_MIN": -126},
-    "kernel1x1_stride_x_y_2_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -126},
-    "kernel1x1_stride_x_y_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -6},
     "stride2pad1_int4": _PLAIN,
 }
 _PREFIXES = {
