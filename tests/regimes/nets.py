@@ -152,7 +152,13 @@ def small_graph(seed=0):
     constant("layer1.0.deep.bias", (8,), 0.1)
     constant("head.weight", (4, 8), 0.4)
     constant("head.bias", (4,), 0.1)
-    op("stem", at.Conv2d(padding=(1, 1, 1, 1), fused="relu"), "x", "stem.conv.weight", "stem.conv.bias")
+    op(
+        "stem",
+        at.Conv2d(padding=(1, 1, 1, 1), fused="relu"),
+        "x",
+        "stem.conv.weight",
+        "stem.conv.bias",
+    )
     op(
         "deep",
         at.Conv2d(padding=(1, 1, 1, 1), groups=8),

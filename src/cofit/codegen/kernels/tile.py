@@ -135,7 +135,9 @@ def open_tile(tile: Tile, pixels: int, bias: str) -> str:
     return "\n".join(lines)
 
 
-def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) -> str:
+def close_tile(
+    tile: Tile, pixels: int, outputs: int, pitch: int, fused: str, scatter: bool = False
+) -> str:
     """Clamp and store to `o`, the first output of the tile's first pixel.
 
     Args:
@@ -144,13 +146,24 @@ def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) ->
         outputs: output channels of the group; `k` is the tile's first.
         pitch: output elements between pixels.
         fused: activation.
+        scatter: output `k + j` belongs to channel `channel[k + j]`; `o` is then the pixel.
     """
     names = [(j, i) for i in range(pixels) for j in range(tile.vectors)]
     lines = [text for j, i in names if (text := clamp(f"a{j}_{i}", fused, tile.lanes))]
     full = [f"*(vec *)(o + {i * pitch + j * tile.lanes}) = a{j}_{i};" for j, i in names]
-    if outputs % tile.outputs == 0:
+    if outputs % tile.outputs == 0 and not scatter:
         return "\n".join([*lines, *full])
     part = [f"*(vec *)(t + {i * tile.outputs + j * tile.lanes}) = a{j}_{i};" for j, i in names]
+    if scatter:
+        most = f"{outputs} - k" if outputs % tile.outputs else str(tile.outputs)
+        return "\n".join([
+            *lines,
+            f"float t[{pixels * tile.outputs}];",
+            *part,
+            f"for (int j = 0; j < {tile.outputs} && j < {most}; ++j)",
+            f"    for (int i = 0; i < {pixels}; ++i)",
+            f"        o[i * {pitch} + channel[k + j]] = t[i * {tile.outputs} + j];",
+        ])  # fmt: skip
     return "\n".join([
         *lines,
         f"if (k + {tile.outputs} <= {outputs}) {{",
@@ -165,13 +178,26 @@ def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) ->
     ])  # fmt: skip
 
 
-def pixel_loops(window: Window, tile: Tile, accumulate: Callable[[int], str], bias: str) -> str:
+def pixel_loops(
+    window: Window,
+    tile: Tile,
+    accumulate: Callable[[int], str],
+    bias: str,
+    scattered: int | None = None,
+) -> str:
     """Tiles along one output row `y`, of the output channels from `k` in group `g`.
 
-    `accumulate(pixels)` is the C that adds all products; it finds `q`, the input at the tile's
-    first window.
+    Args:
+        window: the convolution.
+        tile: the register tile.
+        accumulate: C that adds all products of so many pixels; it finds `q`, the input at the
+            tile's first window.
+        bias: C pointer to the tile's first bias.
+        scattered: number of stored outputs, where output j belongs to channel `channel[j]`.
     """
     group_in, group_out = window.channels // window.groups, window.outputs // window.groups
+    stored = group_out if scattered is None else scattered
+    first = " + k" if scattered is None else ""
     parts, start = [], 0
     for pixels, count in split(window.out_width, tile.pixels):
         shift_in = f" + g * {group_in}" if window.groups > 1 else ""
@@ -180,10 +206,12 @@ def pixel_loops(window: Window, tile: Tile, accumulate: Callable[[int], str], bi
             f"const float *restrict const q = x + (y - y0) * {window.stride[0] * window.row}"
             f" + i * {window.pixel}{shift_in};",
             f"float *restrict const o = out + (y * {window.out_width} + i) * {window.outputs}"
-            f"{shift_out} + k;",
+            f"{shift_out}{first};",
             open_tile(tile, pixels, bias),
             accumulate(pixels),
-            close_tile(tile, pixels, group_out, window.outputs, window.fused),
+            close_tile(
+                tile, pixels, stored, window.outputs, window.fused, scattered is not None
+            ),
         ])  # fmt: skip
         stop = start + pixels * count
         parts.append(f"for (int i = {start}; i < {stop}; i += {pixels}) {{")
