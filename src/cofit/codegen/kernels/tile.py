@@ -17,6 +17,7 @@ from cofit.codegen.machine import Machine
 SCALAR_REGISTERS = 32  # Cortex-M4F and M7F
 MAX_PIXELS, MAX_VECTORS = 14, 8
 LOOP_CYCLES = 0.5  # counter, pointers and branch, shared by the products of a step
+LIST_CYCLES = 2.0  # the same where the input's offset is read from a list
 FMA_LATENCY = 4  # cycles, two units: fewer than 8 accumulators cannot keep them busy
 L1_BYTES = 24 * 1024  # left for a tile's weights beside the inputs
 L2_BYTES_PER_CYCLE = 16.0
@@ -68,20 +69,23 @@ def choose_tile(
         weight_bytes = 4 * lanes * nb
         cached = machine.freestanding or weight_bytes * entries <= L1_BYTES
         least = 0.0 if cached else weight_bytes / L2_BYTES_PER_CYCLE
-        for s in range(1, min(MAX_PIXELS, pixels) + 1):
+        # beside one vector of weights compilers hold several broadcasts, and would spill
+        most = min(MAX_PIXELS, pixels) if nb > 1 else min(MAX_PIXELS, pixels, registers * 5 // 8)
+        for s in range(1, most + 1):
             if s > 1 and nb * s + min(nb, s) + 1 > registers:
                 break
-            cycles = -(-vectors // nb) * _cycles(nb, s, pixels, least)
-            if best is None or cycles < best[0]:
+            loop = LOOP_CYCLES if block is None else LIST_CYCLES
+            cycles = -(-vectors // nb) * _cycles(nb, s, pixels, least, loop)
+            if best is None or cycles <= best[0]:
                 best = (cycles, Tile(lanes, nb, s))
     assert best is not None
     return best[1]
 
 
-def _cycles(nb: int, s: int, pixels: int, least: float) -> float:
+def _cycles(nb: int, s: int, pixels: int, least: float, loop: float) -> float:
     """Per input value: two FMAs and two loads start per cycle, a chain waits for its latency."""
     return sum(
-        count * (max(nb * size / 2, (nb + size) / 2, FMA_LATENCY, least) + LOOP_CYCLES)
+        count * (max(nb * size / 2, (nb + size) / 2, FMA_LATENCY, least) + loop)
         for size, count in split(pixels, s)
     )
 
