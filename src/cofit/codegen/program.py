@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.build import DEFAULT_COMPILER
+from cofit.codegen.cortex_m import Board, CortexMRunner, default_board
 from cofit.codegen.emit import Source, emit
 from cofit.codegen.host import HostRunner, build_host
 from cofit.codegen.layout import to_logical, to_memory
@@ -17,7 +18,6 @@ from cofit.codegen.machine import machine as machine_named
 from cofit.codegen.planner import MemoryPlan
 from cofit.codegen.runner import Array, Measurement, Runner
 from cofit.codegen.verify import verify as verify_program
-from cofit.core import TargetError
 from cofit.ir import Graph, integer
 
 
@@ -89,6 +89,7 @@ def compile(
     machine: str | Machine = "host",
     compiler: str | None = None,
     verify: bool = True,
+    board: Board | None = None,
 ) -> Program:
     """Generate, build and verify the program of a graph.
 
@@ -97,6 +98,7 @@ def compile(
         machine: "host", "cortex-m4", "cortex-m7", or a `Machine`.
         compiler: "zig" (default) or the name of a C compiler on PATH.
         verify: compare every step with the graph's meaning (see `codegen.verify`).
+        board: where a Cortex-M program runs; the machine's default board if absent.
 
     Raises:
         UnsupportedOpError: an op has no kernel on the machine.
@@ -106,13 +108,13 @@ def compile(
     chosen = machine if isinstance(machine, Machine) else machine_named(machine)
     source = emit(graph, chosen)
     name = compiler or DEFAULT_COMPILER
-    runner = _runner(source, name)
+    runner = _runner(source, name, board)
     if verify:
         verify_program(source, runner)
     return Program(source, runner, name, verify)
 
 
-def _runner(source: Source, compiler: str) -> Runner:
+def _runner(source: Source, compiler: str, board: Board | None) -> Runner:
     if not source.machine.freestanding:
         return HostRunner(source, build_host([source], compiler))
-    raise TargetError(f"machine {source.machine.name!r} has no runner in this installation")
+    return CortexMRunner(source, board or default_board(source.machine.name), compiler)

@@ -11,10 +11,15 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from cofit.core.errors import InfeasibleError
-from cofit.core.units import format_quantity
+from cofit.core.units import Dimension, format_quantity
 
 TIME_LIMIT_S = 20.0
-_DIMENSION = {"latency": "time", "flash": "bytes", "ram": "bytes", "energy": "energy"}
+_DIMENSION: dict[str, Dimension] = {
+    "latency": "time",
+    "flash": "bytes",
+    "ram": "bytes",
+    "energy": "energy",
+}
 
 
 @dataclass(frozen=True)

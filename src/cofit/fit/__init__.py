@@ -1,1 +1,22 @@
-"""."""
+"""Floor 7: the main job, from a trained network and a budget to a verified program."""
+
+from cofit.fit.conclude import FitResult
+from cofit.fit.config import FitConfig, make_config, read_config
+from cofit.fit.progress import Progress, silent
+from cofit.fit.run import run_fit
+from cofit.fit.subject import Subject, load_subject, make_subject
+from cofit.fit.summary import Summary
+
+__all__ = [
+    "FitConfig",
+    "FitResult",
+    "Progress",
+    "Subject",
+    "Summary",
+    "load_subject",
+    "make_config",
+    "make_subject",
+    "read_config",
+    "run_fit",
+    "silent",
+]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cofit.codegen import Program, export_onnx, export_pt2
+from cofit.codegen import Program
 from cofit.core import Basis, Budget, Cost, VerificationError, format_quantity
 from cofit.core.budget import METRICS
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
-from cofit.fit.peers import time_peers
 from cofit.fit.planning import Plan
 from cofit.fit.precision import count_correct, reference_scores
 from cofit.fit.progress import Progress
@@ -36,7 +37,7 @@ from cofit.fit.summary import (
 )
 from cofit.ir import Graph, kept_macs, load_graph, macs, run_float
 from cofit.ir.module import GraphModule
-from cofit.targets import toolchain_versions
+from cofit.targets import toolchain_report
 
 EMULATED_SAMPLES = 16
 """Test inputs that run on an emulated target itself; the reference runs them all."""
@@ -125,9 +126,7 @@ def conclude(
             validation_dense=finding.validation_dense,
             validation_fitted=best.accuracy,
         ),
-        peers=time_peers(finding.given, finding.dense, subject, programs[0], config)
-        if config.peers
-        else (),
+        peers=(),
         data=DataRow(
             name=subject.data.name,
             train=len(subject.data.train),
@@ -136,7 +135,7 @@ def conclude(
         ),
         seed=config.seed,
         seconds=round(time.monotonic() - started, 1),
-        versions=toolchain_versions(),
+        versions=_versions(),
         config=config.to_toml(),
     )
     model = GraphModule(load_graph(state.folder, f"{best.label}-float")).eval()
@@ -150,8 +149,6 @@ def _write(
 ) -> None:
     deploy = config.out / "deploy"
     program.save(deploy)
-    export_onnx(program.graph, deploy / "model.onnx")
-    export_pt2(model, subject.example, deploy / "model.pt2")
     config.save(config.out / "config.toml")
     summary.save(config.out / "summary.json")
 
@@ -186,7 +183,7 @@ def _verify(program: Program, subject: Subject, emulated: bool) -> Verification:
 
 def _side(program: Program, cost: Cost, correct: int, samples: int) -> Side:
     graph = program.graph
-    weights = [graph.tensors[n].data for op, _ in graph.weighted() for n in op.inputs[1:]]
+    tensors = [graph.tensors[n] for op, _ in graph.weighted() for n in op.inputs[1:]]
     spreads = [row.spread for row in cost.rows if row.spread is not None]
     return Side(
         accuracy=correct / samples,
@@ -198,7 +195,7 @@ def _side(program: Program, cost: Cost, correct: int, samples: int) -> Side:
         energy_j=cost.energy_j,
         instructions=cost.instructions,
         macs=sum(kept_macs(graph, op) for op in graph.ops),
-        parameters=sum(int(np.count_nonzero(data)) for data in weights),
+        parameters=sum(int(np.count_nonzero(np.asarray(t.data))) for t in tensors),
         basis=cost.rows[0].basis if cost.rows else Basis.MODELLED,
         spread=max(spreads, default=None),
     )
@@ -283,6 +280,12 @@ def _tried(outcome: Outcome) -> Tried:
     )
 
 
+def _versions() -> dict[str, str]:
+    tools = {tool.name: tool.version for tool in toolchain_report() if tool.version is not None}
+    packages = {name: metadata.version(name) for name in ("cofit", "torch", "numpy", "scipy")}
+    return {"python": platform.python_version(), **packages, **tools}
+
+
 def _memory(program: Program) -> Memory:
     plan = program.plan
     return Memory(
@@ -296,6 +299,6 @@ def _memory(program: Program) -> Memory:
                 first=block.first,
                 last=block.last,
             )
-            for block in plan.intervals
+            for block in plan.buffers
         ),
     )

@@ -11,11 +11,11 @@ import torch
 from pydantic import TypeAdapter
 
 from cofit.core import Budget, Cost, InfeasibleError, read_tensors, write_tensors
-from cofit.fit.candidates import Menu, make_menu
+from cofit.fit.candidates import make_menu
 from cofit.fit.conclude import Finding, FitResult, conclude
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device, device
-from cofit.fit.planning import Plan, choose
+from cofit.fit.planning import Menu, Plan, choose
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
 from cofit.fit.progress import Progress, silent
 from cofit.fit.removal import free_layers, is_removal, remove_channels
@@ -158,7 +158,7 @@ class _Fitting:
                 given,
                 Probe.run(given, self._sample()),
                 base.cost,
-                self._config.structures or self._device.families(base.precision),
+                self._config.structures or self._device.families(),
                 self._config.rates,
                 self._device.weight_bits(base.precision),
                 free_layers(given),

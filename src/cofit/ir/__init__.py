@@ -2,6 +2,14 @@
 
 from cofit.ir import attributes
 from cofit.ir.calibrate import Ranges, calibrate
+from cofit.ir.channels import (
+    ChannelGroup,
+    Member,
+    channel_groups,
+    keep_map,
+    permute,
+    remove,
+)
 from cofit.ir.equivalence import (
     Equivalence,
     assert_equivalent,
@@ -20,9 +28,11 @@ from cofit.ir.trace import trace
 from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Rounding, Tensor
 
 __all__ = [
+    "ChannelGroup",
     "DType",
     "Equivalence",
     "Graph",
+    "Member",
     "Op",
     "QuantSpec",
     "Quantisation",
@@ -32,17 +42,21 @@ __all__ = [
     "assert_equivalent",
     "attributes",
     "calibrate",
+    "channel_groups",
     "compare",
     "dequantise_output",
     "describe",
+    "keep_map",
     "kept_macs",
     "live_bytes",
     "load_graph",
     "macs",
+    "permute",
     "probes",
     "quantise",
     "quantise_input",
     "randomise_statistics_",
+    "remove",
     "run_float",
     "run_integer",
     "save_graph",

@@ -71,8 +71,11 @@ def compare(
     worst_abs = worst_rel = 0.0
     samples = 0
     for sample in inputs:
-        doubled = tuple(x.to(torch.float64) for x in sample)
-        first, second = _run(a, doubled, training), _run(b, doubled, training)
+        # a copy for each: either may change its arguments in place
+        first, second = (
+            _run(each, tuple(x.to(torch.float64, copy=True) for x in sample), training)
+            for each in (a, b)
+        )
         shapes = [[tuple(y.shape) for y in outputs] for outputs in (first, second)]
         if shapes[0] != shapes[1]:
             raise VerificationError(

@@ -102,7 +102,9 @@ class Builder:
         self.shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
         arguments = {name: self._resolve(arg) for name, arg in _bind(node).items()}
         first: Value = next(iter(arguments.values()), None)
-        if function == "getitem":
+        if function.startswith("_assert"):  # of torch.export's own; verification checks all
+            self._values[node] = None
+        elif function == "getitem":
             self._values[node] = first[node.args[1]]
         elif not any(isinstance(leaf, Ref) for leaf in _leaves(arguments.values())):
             self._values[node] = first if function in _SAME else self._folded(node)
@@ -116,7 +118,7 @@ class Builder:
         else:
             raise UnsupportedOpError(
                 f"{self._where()} uses {function!r}, which cofit cannot represent; "
-                f"supported: {', '.join(sorted(self._table))}"
+                f"supported: {', '.join(sorted({name.lstrip('_') for name in self._table}))}"
             )
 
     def emit(

@@ -22,8 +22,8 @@ Array = NDArray[Any]
 def simplify(graph: Graph) -> Graph:
     """All rewrites, in the order that lets each feed the next."""
     passes = (
-        merge_slices, merge_reshapes, absorb_padding, fold_affine, affine_to_depthwise,
-        fold_affine, fuse_activations,
+        merge_slices, merge_reshapes, flatten_means, absorb_padding, fold_affine,
+        affine_to_depthwise, fold_affine, fuse_activations,
     )  # fmt: skip
     return reduce(lambda current, rewrite: rewrite(current), passes, graph)
 
@@ -46,7 +46,7 @@ def merge_slices(graph: Graph) -> Graph:
 
 
 def merge_reshapes(graph: Graph) -> Graph:
-    """Make one reshape of several, and let a global mean drop its own two axes."""
+    """Make one reshape of several."""
     edit = _Edit(graph)
     for op in graph.ops:
         before = edit.private(op)
@@ -55,6 +55,17 @@ def merge_reshapes(graph: Graph) -> Graph:
         match op.attributes, before.attributes:
             case at.Reshape(), at.Reshape():
                 edit.merge(op, replace(before, attributes=op.attributes))
+    return edit.done()
+
+
+def flatten_means(graph: Graph) -> Graph:
+    """Let a global mean drop the two axes that a reshape behind it drops."""
+    edit = _Edit(graph)
+    for op in graph.ops:
+        before = edit.private(op)
+        if before is None:
+            continue
+        match op.attributes, before.attributes:
             case at.Reshape(shape=shape), at.GlobalMean(keep=True) if len(shape) == 2:
                 edit.merge(op, replace(before, attributes=at.GlobalMean(keep=False)))
     return edit.done()

@@ -102,9 +102,12 @@ def _export(module: nn.Module, examples: Inputs) -> torch.export.ExportedProgram
 def _lower(program: torch.export.ExportedProgram, module: nn.Module, name: str) -> Graph:
     builder = Builder(LOWERINGS)
     signature = program.graph_signature
-    if {spec.kind for spec in signature.output_specs} != {OutputKind.USER_OUTPUT}:
+    # a first layer in place changes the caller's input; what is returned does not depend on that
+    allowed = {OutputKind.USER_OUTPUT, OutputKind.USER_INPUT_MUTATION}
+    kinds = [spec.kind for spec in signature.output_specs]
+    if not allowed.issuperset(kinds):
         raise ModelError(
-            f"{type(module).__name__} changes its buffers or inputs while it computes; "
+            f"{type(module).__name__} changes its buffers while it computes; "
             "only functions of the input can be traced"
         )
     held = {
@@ -122,7 +125,11 @@ def _lower(program: torch.export.ExportedProgram, module: nn.Module, name: str) 
         if node.op == "call_function":
             builder.lower(node)
         elif node.op == "output":
-            outputs = tuple(builder.output(value) for value in node.args[0])
+            outputs = tuple(
+                builder.output(value)
+                for value, kind in zip(node.args[0], kinds, strict=True)
+                if kind is OutputKind.USER_OUTPUT
+            )
         elif node.name not in parameters:
             inputs.append(builder.input(node))
         elif (found := held.get(parameters[node.name])) is not None:
@@ -149,7 +156,8 @@ def _verify(module: nn.Module, graph: Graph, examples: Inputs) -> None:
     except Exception as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise VerificationError(
-            f"{graph.name!r} cannot be checked, because it does not run in float64: {cause}"
+            f"{graph.name!r} cannot be checked, because it does not run in float64 ({cause}); "
+            "hold its constant tensors as buffers"
         ) from error
 
 

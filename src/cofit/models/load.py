@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,12 +27,14 @@ class Loaded:
         module: the network.
         preprocess: from a data set's values to the network's.
         input_shape: of one input, without the batch axis; None if nobody said.
+        fresh: the weights are random, as the zoo makes them.
     """
 
     name: str
     module: nn.Module
     preprocess: Normalise
     input_shape: tuple[int, ...] | None
+    fresh: bool = False
 
 
 def load_model(spec: str, weights: Path | None = None, seed: int = 0) -> Loaded:
@@ -55,8 +57,8 @@ def load_model(spec: str, weights: Path | None = None, seed: int = 0) -> Loaded:
         loaded = _make(spec)
     if weights is not None:
         load_weights(loaded.module, weights)
-    else:
-        _check_finite(spec, loaded.module.state_dict())
+        return replace(loaded, fresh=False)
+    _check_finite(spec, loaded.module.state_dict())
     return loaded
 
 
@@ -121,7 +123,7 @@ def _make(spec: str) -> Loaded:
     except UnknownNameError as error:
         names = [entry.name for entry in known_models()]
         raise UnknownNameError("model", spec, [*names, "MODULE:FACTORY", "FILE.pt2"]) from error
-    return Loaded(spec, entry.build().eval(), entry.preprocess, entry.input_shape)
+    return Loaded(spec, entry.build().eval(), entry.preprocess, entry.input_shape, fresh=True)
 
 
 def _from_factory(spec: str) -> Loaded:

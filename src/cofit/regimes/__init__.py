@@ -12,9 +12,10 @@ from cofit.regimes.gates import (
     gumbel_sigmoid,
     ste_round,
     ste_topk,
+    straight_through,
     transform_gradient,
 )
-from cofit.regimes.gradual import Family, Gradual, cubic_rate
+from cofit.regimes.gradual import Gradual, cubic_rate
 from cofit.regimes.ledger import EpochRow, Ledger
 from cofit.regimes.masked import Masked
 from cofit.regimes.qat import QAT
@@ -36,7 +37,6 @@ __all__ = [
     "Cutout",
     "Distillation",
     "EpochRow",
-    "Family",
     "Gradual",
     "Handle",
     "LayerCost",
@@ -61,6 +61,7 @@ __all__ = [
     "save_checkpoint",
     "ste_round",
     "ste_topk",
+    "straight_through",
     "training_macs",
     "transform_gradient",
     "unfuse",

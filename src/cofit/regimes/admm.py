@@ -17,7 +17,7 @@ from torch import nn
 from cofit.core import ConfigError, StructureError
 from cofit.regimes.attachment import latent
 from cofit.regimes.contract import Context, Handle, Regime, Role, Slot
-from cofit.structures.contract import Structure
+from cofit.structures import Structure
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 ==================  =======================================  =====================================
 function            forward                                  backward
 ==================  =======================================  =====================================
+straight_through    the decision given                       identity on x (biased)
 ste_round           nearest integer, half to even            identity (biased)
 ste_topk            1 for the k largest, else 0              identity (biased)
 gumbel_sigmoid      sigmoid((x + logistic noise) / T)        exact for the noise drawn; with `hard`
@@ -26,9 +27,15 @@ from cofit.core import ConfigError
 Transform = Callable[[torch.Tensor], torch.Tensor]
 
 
+def straight_through(x: torch.Tensor, decision: torch.Tensor) -> torch.Tensor:
+    """The value of `decision` with the gradient of `x`; both of one shape."""
+    out: torch.Tensor = _StraightThrough.apply(x, decision)  # type: ignore[no-untyped-call]
+    return out
+
+
 def ste_round(x: torch.Tensor) -> torch.Tensor:
     """Round, with the gradient of the identity."""
-    return _straight_through(x, x.detach().round())
+    return straight_through(x, x.detach().round())
 
 
 def ste_topk(scores: torch.Tensor, k: int) -> torch.Tensor:
@@ -45,7 +52,7 @@ def ste_topk(scores: torch.Tensor, k: int) -> torch.Tensor:
         raise ConfigError(f"top-{k} of {scores.shape[-1]} scores; k must be from 0 to their number")
     order = scores.detach().argsort(dim=-1, descending=True, stable=True)[..., :k]
     mask = torch.zeros_like(scores).scatter_(-1, order, 1.0)
-    return _straight_through(scores, mask)
+    return straight_through(scores, mask)
 
 
 def gumbel_sigmoid(
@@ -65,7 +72,7 @@ def gumbel_sigmoid(
     soft = torch.sigmoid((logits + noise) / temperature)
     if not hard:
         return soft
-    return _straight_through(soft, (soft.detach() > 0.5).to(soft.dtype))
+    return straight_through(soft, (soft.detach() > 0.5).to(soft.dtype))
 
 
 def bernoulli_policy(
@@ -95,11 +102,6 @@ def transform_gradient(x: torch.Tensor, transform: Transform) -> torch.Tensor:
 
 def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.rand(like.shape, generator=generator, dtype=torch.float64)
-
-
-def _straight_through(x: torch.Tensor, decision: torch.Tensor) -> torch.Tensor:
-    out: torch.Tensor = _StraightThrough.apply(x, decision)  # type: ignore[no-untyped-call]
-    return out
 
 
 class _StraightThrough(torch.autograd.Function):

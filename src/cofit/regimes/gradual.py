@@ -1,12 +1,12 @@
 """Gradual pruning: the rate of a structure rises along a cubic while the network trains.
 
-Density falls as d + (1 - d) (1 - t)^3, t from 0 to 1 (Zhu and Gupta 2017, eq. 1): fast while many
+Density falls as d + (d0 - d) (1 - t)^3, t from 0 to 1 (Zhu and Gupta 2017, eq. 1): fast while many
 weights are redundant, slowly at the end. What has been pruned stays pruned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,24 +16,22 @@ from cofit.core import ConfigError, StructureError
 from cofit.regimes.attachment import latent
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.regimes.masked import Support
-from cofit.structures.contract import Structure
-
-Family = Callable[[float], Structure]
-"""A structure by its pruning rate (>= 1)."""
+from cofit.structures import Family
 
 
-def cubic_rate(final_rate: float, progress: float) -> float:
-    """Pruning rate at `progress` in [0, 1]: 1 at 0, `final_rate` at 1."""
-    density = 1.0 / final_rate
-    return 1.0 / (density + (1.0 - density) * (1.0 - progress) ** 3)
+def cubic_rate(final: float, progress: float, least: float = 1.0) -> float:
+    """Pruning rate at `progress` in [0, 1]: `least` at 0, exactly `final` at 1."""
+    if progress >= 1 or final == least:
+        return final
+    density = 1 / final + (1 / least - 1 / final) * (1 - progress) ** 3
+    return max(1 / density, least)
 
 
 class Gradual(Regime):
     """Chooses masks anew at `updates` moments between two fractions of training, then freezes them.
 
     Args:
-        families: by parameter name, the structure as a function of its rate.
-        rate: final pruning rate.
+        goals: by parameter name, the form of the structure and its final pruning rate.
         begin: fraction of training at which pruning starts.
         end: fraction at which the final rate is reached.
         updates: number of times masks are chosen; the last one is at the final rate.
@@ -41,20 +39,18 @@ class Gradual(Regime):
 
     def __init__(
         self,
-        families: Mapping[str, Family],
-        rate: float,
+        goals: Mapping[str, tuple[Family, float]],
         *,
         begin: float = 0.0,
         end: float = 0.7,
         updates: int = 20,
     ) -> None:
-        if rate < 1 or not 0 <= begin < end <= 1 or updates < 1:
+        if not 0 <= begin < end <= 1 or updates < 1:
             raise ConfigError(
-                f"gradual pruning got rate={rate}, begin={begin}, end={end}, updates={updates}; "
-                "it needs rate >= 1, 0 <= begin < end <= 1 and at least one update"
+                f"gradual pruning got begin={begin}, end={end}, updates={updates}; "
+                "it needs 0 <= begin < end <= 1 and at least one update"
             )
-        self._families = dict(families)
-        self._rate = rate
+        self._goals = dict(goals)
         self._begin = begin
         self._end = end
         self._updates = updates
@@ -64,18 +60,18 @@ class Gradual(Regime):
 
     def slots(self) -> frozenset[Slot]:
         """One mask slot per weight."""
-        return frozenset(Slot(name, Role.MASK) for name in self._families)
+        return frozenset(Slot(name, Role.MASK) for name in self._goals)
 
     def attach(self, model: nn.Module, sample: torch.Tensor) -> Handle:
         """Bind to the weights; the model is not changed.
 
         Raises:
             UnknownNameError: a weight the model does not have.
-            StructureError: the family does not apply to a weight.
+            StructureError: a form does not reach its rate, or does not apply to its weight.
         """
-        self._weights = {name: latent(model, name) for name in self._families}
-        for name, family in self._families.items():
-            structure = family(self._rate)
+        self._weights = {name: latent(model, name) for name in self._goals}
+        for name, (family, final) in self._goals.items():
+            structure = family(final)
             reason = structure.applies(tuple(self._weights[name].shape))
             if reason is not None:
                 raise StructureError(f"{structure.text} does not apply to {name!r}: {reason}")
@@ -118,13 +114,10 @@ class Gradual(Regime):
         self._done = state["done"]
 
     def _prune(self, update: int) -> None:
-        rate = cubic_rate(self._rate, update / self._updates)
-        with torch.no_grad():
-            self._support.choose(
-                {
-                    name: family(rate).project(self._weights[name].detach())
-                    for name, family in self._families.items()
-                }
-            )
+        projected = {}
+        for name, (family, final) in self._goals.items():
+            structure = family(cubic_rate(final, update / self._updates, family.least_rate))
+            projected[name] = structure.project(self._weights[name].detach())
+        self._support.choose(projected)
         self._support.clear_weights()
         self._done = update

@@ -2,7 +2,7 @@
 
 Activations lie on the fixed affine grids that calibration chose; weights lie on symmetric grids per
 output channel whose scale follows the largest magnitude, as it will when they are quantised for
-good. Gradients pass straight through inside the range and are zero outside (Jacob et al. 2018).
+good. Gradients pass straight through the rounding (Jacob et al. 2018).
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 from cofit.core import ConfigError, ModelError
-from cofit.ir import DType, Graph, Quantisation, Tensor
+from cofit.ir import Graph, Op, Quantisation, Tensor
 from cofit.ir.module import GraphModule
-from cofit.regimes.attachment import parametrise
+from cofit.ir.quantise_layer import weight_scales
+from cofit.regimes.attachment import latent, parametrise
 from cofit.regimes.contract import Handle, Regime, Role, Slot
+from cofit.regimes.gates import straight_through
 
 KEEP_GRID = ("reshape", "slice", "pad", "maxpool2d")
 """Kinds whose outputs are on their input's grid already."""
@@ -26,10 +28,10 @@ class QAT(Regime):
     """Trains a `GraphModule` through the rounding of an integer graph made from it.
 
     Zeros of weights stay zero (the grids are symmetric), so it composes after structures and masks.
-    `finalize` gives the float module back; quantise it with the same activation quantisations.
+    `finalize` gives the float module back; quantise it with the same ranges.
 
     Args:
-        integer: the quantised graph; its tensor names are those of the module's graph.
+        integer: the quantised graph; its op names are those of the module's graph.
     """
 
     def __init__(self, integer: Graph) -> None:
@@ -38,29 +40,45 @@ class QAT(Regime):
                 f"QAT got the float graph {integer.name!r}; give it the quantised graph"
             )
         self._integer = integer
-        self._weights = {weight.name: weight for _, weight in integer.weighted()}
+        self._rounded: dict[str, tuple[nn.Parameter, FakeQuantiseWeight]] = {}
         self._handle = Handle()
+
+    @property
+    def name(self) -> str:
+        """See `Regime`."""
+        return "qat"
 
     def slots(self) -> frozenset[Slot]:
         """A quantise slot for each weight and activation."""
-        names = [*self._weights, *self._activations()]
+        names = [weight.name for _, weight in self._integer.weighted()]
+        names += self._activations()
         return frozenset(Slot(name, Role.QUANTISE) for name in names)
 
     def attach(self, model: nn.Module, sample: torch.Tensor) -> Handle:
         """Parametrise the weights and put a rounding on each activation.
 
         Raises:
-            ModelError: the model is not a `GraphModule`, or of another graph.
+            ModelError: the model is not a `GraphModule`.
+            UnknownNameError: it is one of another graph.
         """
         if not isinstance(model, GraphModule):
             raise ModelError(f"QAT trains a GraphModule, not a {type(model).__name__}; trace it")
-        undo: list[Callable[[], None]] = []
-        for name, tensor in self._weights.items():
-            undo.append(parametrise(model, name, FakeQuantiseWeight(_grid(tensor).bits)))
+        self._rounded = {}
+        for op, weight in self._integer.weighted():
+            name = _float_name(model, op, weight)
+            parameter = latent(model, name)
+            rounding = FakeQuantiseWeight(len(parameter), _grid(weight).bits)
+            self._rounded.setdefault(name, (parameter, rounding))
+        undo = [parametrise(model, name, r) for name, (_, r) in self._rounded.items()]
         for name, tensor in self._activations().items():
             undo.append(_put_edge(model, name, _FakeQuantise(tensor)))
         self._handle = Handle(*undo)
         return self._handle
+
+    def on_epoch(self, epoch: int) -> None:
+        """Fit the clips of 4-bit weights to the present weights."""
+        for parameter, rounding in self._rounded.values():
+            rounding.fit(parameter.detach())
 
     def finalize(self, model: nn.Module) -> nn.Module:
         """The float module: its latent weights round to the trained grid points."""
@@ -74,24 +92,47 @@ class QAT(Regime):
 
 
 class FakeQuantiseWeight(nn.Module):
-    """Rounds each output channel to its symmetric grid, scale = max|w| / (2^(bits-1) - 1)."""
+    """Rounds output channels to the symmetric grids that `ir.quantise` will choose.
 
-    def __init__(self, bits: int) -> None:
+    The scale is clip * max|w| / (2^(bits-1) - 1), max|w| of the channel at each call. `clip` is 1
+    at 8 bits; below it is fitted now and then, for the search is too slow for every step. The
+    gradient is the identity, so that clipped weights can come back.
+
+    Args:
+        channels: K.
+        bits: of a weight.
+    """
+
+    clip: torch.Tensor
+
+    def __init__(self, channels: int, bits: int) -> None:
         super().__init__()
-        self._most = 2 ** (bits - 1) - 1
+        self._bits = bits
+        self._top = 2 ** (bits - 1) - 1
+        self.register_buffer("clip", torch.ones(channels))
+
+    def fit(self, weight: torch.Tensor) -> None:
+        """Choose the clips for a weight (K, ...)."""
+        if self._bits == 8:
+            return
+        top = weight.flatten(1).abs().amax(dim=1)
+        scales = torch.from_numpy(weight_scales(weight.double().numpy(), self._bits))
+        self.clip.copy_(torch.where(top > 0, scales * self._top / top, 1.0))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """Weight (K, ...) on the grid, same shape."""
-        scale = weight.detach().flatten(1).abs().amax(dim=1) / self._most
-        scale = torch.where(scale > 0, scale, 1.0)  # an empty channel has any grid
+        """Weight (K, ...) on the grids, same shape."""
+        latent = weight.detach()
+        scale = self.clip * latent.flatten(1).abs().amax(dim=1) / self._top
+        scale = torch.where(scale > 0, scale, 1.0)  # a channel of zeros lies on any grid
         zero = torch.zeros(len(scale), dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(
-            weight, scale, zero, 0, -self._most, self._most
+        rounded = torch.fake_quantize_per_channel_affine(
+            latent, scale, zero, 0, -self._top, self._top
         )
+        return straight_through(weight, rounded)
 
 
 class _FakeQuantise:
-    """Rounds an activation to its affine grid, with the gradient clipped to the range."""
+    """Rounds an activation to its affine grid, with the gradient zero outside the range."""
 
     def __init__(self, tensor: Tensor) -> None:
         grid = _grid(tensor)
@@ -105,9 +146,15 @@ class _FakeQuantise:
 
 
 def _grid(tensor: Tensor) -> Quantisation:
-    if tensor.quantisation is None or tensor.dtype is DType.F32:
+    if tensor.quantisation is None:
         raise ModelError(f"tensor {tensor.name!r} of the integer graph has no quantisation")
     return tensor.quantisation
+
+
+def _float_name(model: GraphModule, op: Op, weight: Tensor) -> str:
+    """Name in the float graph: quantising gives each reader of a shared weight its own copy."""
+    known = dict(model.named_parameters())
+    return weight.name if weight.name in known else weight.name.removeprefix(f"{op.output}.")
 
 
 def _put_edge(model: GraphModule, name: str, edge: _FakeQuantise) -> Callable[[], None]:

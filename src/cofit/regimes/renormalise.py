@@ -54,7 +54,11 @@ class Renormalise(Regime):
 
     def __init__(self, graph: Graph) -> None:
         self._convolutions = [op for op in graph.ops if op.kind == "conv2d"]
-        fused = [op.output for op in self._convolutions if op.attributes.fused != "none"]
+        fused = [
+            op.output
+            for op in self._convolutions
+            if isinstance(op.attributes, at.Conv2d) and op.attributes.fused != "none"
+        ]
         if fused:
             raise ModelError(f"convolution {fused[0]!r} has a fused activation; unfuse the graph")
         self._norms = {

@@ -52,7 +52,7 @@ def check_rejects(structure: Structure, shape: Shape, generator: torch.Generator
     assert (violation is None) == unchanged, f"check says {violation}"
     if violation is not None:
         inside = all(0 <= i < n for i, n in zip(violation.where, shape, strict=False))
-        assert violation.where and inside, f"violation at {violation.where} of {shape}"
+        assert inside and 0 < len(violation.where) <= len(shape), f"violation at {violation.where}"
 
 
 def check_nearest(structure: Structure, shape: Shape, generator: torch.Generator) -> None:

@@ -1,6 +1,4 @@
-"""Small networks, structures and graphs that the tests of this room share."""
-
-from dataclasses import dataclass
+"""Small networks, tasks and graphs that the tests of this room share."""
 
 import numpy as np
 import torch
@@ -10,7 +8,6 @@ from cofit.core import torch_generator
 from cofit.ir import Graph, Op, Tensor
 from cofit.ir import attributes as at
 from cofit.ir.shapes import output_shape
-from cofit.structures.contract import Violation
 
 
 def seeded(build):
@@ -69,66 +66,14 @@ def weight_names(model):
 
 
 def task(n=32, seed=0):
-    """Images (n, 3, 8, 8) whose class (of 4) is the brightest quadrant."""
+    """Images (n, 3, 8, 8) whose class (of 4) is the bright channel, or that none is."""
     generator = torch_generator(seed, "task")
     x = torch.randn(n, 3, 8, 8, generator=generator) * 0.5
     y = torch.randint(4, (n,), generator=generator)
     for i, c in enumerate(y.tolist()):
-        row, column = divmod(c, 2)
-        x[i, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 0.7
+        if c < 3:
+            x[i, c] += 0.7
     return x, y
-
-
-@dataclass(frozen=True)
-class Largest:
-    """The n/rate elements of largest magnitude (an unstructured set), ties to the lower index."""
-
-    rate: float
-
-    @property
-    def text(self):
-        return f"largest@{self.rate:g}"
-
-    def applies(self, shape):
-        return None if len(shape) > 1 else "it is not a weight"
-
-    def _kept(self, n):
-        return max(1, int(np.ceil(n / self.rate - 1e-9)))
-
-    def project(self, weight):
-        flat = weight.flatten()
-        order = flat.abs().argsort(descending=True, stable=True)[: self._kept(len(flat))]
-        return torch.zeros_like(flat).scatter_(0, order, flat[order]).view_as(weight)
-
-    def check(self, weight):
-        count = int((weight != 0).sum())
-        return None if count <= self._kept(weight.numel()) else Violation((0,), f"{count} kept")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The output channels of largest norm."""
-
-    rate: float
-
-    @property
-    def text(self):
-        return f"rows@{self.rate:g}"
-
-    def applies(self, shape):
-        return None if len(shape) > 1 else "it is not a weight"
-
-    def project(self, weight):
-        norms = weight.flatten(1).norm(dim=1)
-        kept = norms.argsort(descending=True, stable=True)[: int(np.ceil(len(norms) / self.rate))]
-        out = torch.zeros_like(weight)
-        out[kept] = weight[kept]
-        return out
-
-    def check(self, weight):
-        count = int(weight.flatten(1).any(dim=1).sum())
-        full = int(np.ceil(len(weight) / self.rate))
-        return None if count <= full else Violation((0,), f"{count} rows")
 
 
 def small_graph(seed=0):
