@@ -13,7 +13,8 @@ from cofit.codegen.cortex_m import Board, CortexMRunner, default_board
 from cofit.codegen.emit import Source, emit
 from cofit.codegen.host import HostRunner, build_host
 from cofit.codegen.layout import to_logical, to_memory
-from cofit.codegen.machine import Machine, machine
+from cofit.codegen.machine import Machine
+from cofit.codegen.machine import machine as machine_named
 from cofit.codegen.planner import MemoryPlan
 from cofit.codegen.runner import Array, Measurement, Runner
 from cofit.codegen.verify import verify as verify_program
@@ -85,7 +86,7 @@ class Program:
 
 def compile(
     graph: Graph,
-    machine_name: str | Machine = "host",
+    machine: str | Machine = "host",
     compiler: str | None = None,
     verify: bool = True,
     board: Board | None = None,
@@ -94,7 +95,7 @@ def compile(
 
     Args:
         graph: a float or an integer graph with one input and one output.
-        machine_name: "host", "cortex-m4", "cortex-m7", or a `Machine`.
+        machine: "host", "cortex-m4", "cortex-m7", or a `Machine`.
         compiler: "zig" (default) or the name of a C compiler on PATH.
         verify: compare every step with the graph's meaning (see `codegen.verify`).
         board: where a Cortex-M program runs; the machine's default board if absent.
@@ -104,7 +105,7 @@ def compile(
         BuildError: the C compiler is missing or refused.
         VerificationError: the program does not compute what its graph means.
     """
-    chosen = machine_name if isinstance(machine_name, Machine) else machine(machine_name)
+    chosen = machine if isinstance(machine, Machine) else machine_named(machine)
     source = emit(graph, chosen)
     name = compiler or DEFAULT_COMPILER
     runner = _runner(source, name, board)

@@ -27,7 +27,7 @@ class F32Conv:
         """The loop nest with packed weights [group][block][tap and channel][outputs of a tile]."""
         win = window(graph, op)
         group_out = win.outputs // win.groups
-        tile = choose_tile(machine, group_out, win.out_width)
+        tile = choose_tile(machine, group_out, win.out_width, win.entries)
         blocks = -(-group_out // tile.outputs)
         weight = np.asarray(graph.tensors[op.inputs[1]].data, np.float32)
         packed = pack_outputs(taps_last(weight), win.groups, blocks, tile)
@@ -43,7 +43,7 @@ class F32Conv:
             f"const int k = b * {tile.outputs};\n"
             f"const float *const weights = weight + ({index}) * {per_block};",
             pixel_loops(
-                win, tile, lambda pixels: _accumulate(win, tile, pixels),
+                win, tile, lambda pixels: accumulate_dense(win, tile, pixels),
                 f"bias + ({index}) * {tile.outputs}",
             ),
         )  # fmt: skip
@@ -74,7 +74,7 @@ def pack_outputs(weight: Array, groups: int, blocks: int, tile: Tile) -> Array:
     )
 
 
-def _accumulate(win: Window, tile: Tile, pixels: int) -> str:
+def accumulate_dense(win: Window, tile: Tile, pixels: int) -> str:
     """Loops over taps and channels; a row of taps is one run where it is contiguous."""
     per_group = win.channels // win.groups
     rows, columns = win.kernel

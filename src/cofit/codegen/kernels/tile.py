@@ -7,6 +7,7 @@ vectors a lane is one float and the same text is plain C.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -16,7 +17,10 @@ from cofit.codegen.machine import Machine
 SCALAR_REGISTERS = 32  # Cortex-M4F and M7F
 MAX_PIXELS, MAX_VECTORS = 14, 8
 LOOP_CYCLES = 0.5  # counter, pointers and branch, shared by the products of a step
+LIST_CYCLES = 2.0  # the same where the input's offset is read from a list
 FMA_LATENCY = 4  # cycles, two units: fewer than 8 accumulators cannot keep them busy
+L1_BYTES = 24 * 1024  # left for a tile's weights beside the inputs
+L2_BYTES_PER_CYCLE = 16.0
 WEIGHTS_AT_HAND_BYTES = 512 * 1024  # above this, weights are streamed once per band
 
 
@@ -34,42 +38,56 @@ class Tile:
         return self.lanes * self.vectors
 
 
-def choose_tile(machine: Machine, outputs: int, pixels: int, block: int | None = None) -> Tile:
+def choose_tile(
+    machine: Machine,
+    outputs: int,
+    pixels: int,
+    entries: int,
+    block: int | None = None,
+    whole: bool = False,
+) -> Tile:
     """The tile with the least estimated cycles for `outputs` × `pixels`.
 
     Args:
         machine: gives lanes and registers.
         outputs: output channels of one group.
         pixels: output pixels of one row.
-        block: output channels that share their list of kept positions; a tile covers one block.
+        entries: input values per output, as the length of a tile's weights.
+        block: output channels that share their list of kept positions; tiles divide a block.
+        whole: a tile must be a whole block.
     """
     lanes = machine.vector_floats
     if block is not None:
-        while block % lanes:
-            lanes //= 2
+        lanes = math.gcd(block, lanes)
     registers = machine.vector_registers if machine.vector_floats > 1 else SCALAR_REGISTERS
-    vectors_wanted = -(-outputs // lanes) if block is None else block // lanes
+    vectors = -(-outputs // lanes) if block is None else block // lanes
+    widths = [vectors] if whole else range(1, min(MAX_VECTORS, vectors) + 1)
     best: tuple[float, Tile] | None = None
-    for nb in range(1, min(MAX_VECTORS, vectors_wanted) + 1):
-        if block is not None and nb != vectors_wanted and vectors_wanted <= MAX_VECTORS // 2:
+    for nb in widths:
+        if block is not None and vectors % nb:
             continue
-        for s in range(1, min(MAX_PIXELS, pixels) + 1):
-            if nb * s + min(nb, s) + 1 > registers:
+        weight_bytes = 4 * lanes * nb
+        cached = machine.freestanding or weight_bytes * entries <= L1_BYTES
+        least = 0.0 if cached else weight_bytes / L2_BYTES_PER_CYCLE
+        # beside one vector of weights compilers hold several broadcasts, and would spill
+        most = min(MAX_PIXELS, pixels) if nb > 1 else min(MAX_PIXELS, pixels, registers * 5 // 8)
+        for s in range(1, most + 1):
+            if s > 1 and nb * s + min(nb, s) + 1 > registers:
                 break
-            cycles = _cycles(nb, s, vectors_wanted, pixels)
-            if best is None or cycles < best[0]:
+            loop = LOOP_CYCLES if block is None else LIST_CYCLES
+            cycles = -(-vectors // nb) * _cycles(nb, s, pixels, least, loop)
+            if best is None or cycles <= best[0]:
                 best = (cycles, Tile(lanes, nb, s))
     assert best is not None
     return best[1]
 
 
-def _cycles(nb: int, s: int, vectors: int, pixels: int) -> float:
+def _cycles(nb: int, s: int, pixels: int, least: float, loop: float) -> float:
     """Per input value: two FMAs and two loads start per cycle, a chain waits for its latency."""
-    blocks = -(-vectors // nb)
-    total = 0.0
-    for size, count in split(pixels, s):
-        total += count * (max(nb * size / 2, (nb + size) / 2, FMA_LATENCY) + LOOP_CYCLES)
-    return total * blocks
+    return sum(
+        count * (max(nb * size / 2, (nb + size) / 2, FMA_LATENCY, least) + loop)
+        for size, count in split(pixels, s)
+    )
 
 
 def split(pixels: int, most: int) -> list[tuple[int, int]]:
@@ -135,7 +153,9 @@ def open_tile(tile: Tile, pixels: int, bias: str) -> str:
     return "\n".join(lines)
 
 
-def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) -> str:
+def close_tile(
+    tile: Tile, pixels: int, outputs: int, pitch: int, fused: str, scatter: bool = False
+) -> str:
     """Clamp and store to `o`, the first output of the tile's first pixel.
 
     Args:
@@ -144,13 +164,24 @@ def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) ->
         outputs: output channels of the group; `k` is the tile's first.
         pitch: output elements between pixels.
         fused: activation.
+        scatter: output `k + j` belongs to channel `channel[k + j]`; `o` is then the pixel.
     """
     names = [(j, i) for i in range(pixels) for j in range(tile.vectors)]
     lines = [text for j, i in names if (text := clamp(f"a{j}_{i}", fused, tile.lanes))]
     full = [f"*(vec *)(o + {i * pitch + j * tile.lanes}) = a{j}_{i};" for j, i in names]
-    if outputs % tile.outputs == 0:
+    if outputs % tile.outputs == 0 and not scatter:
         return "\n".join([*lines, *full])
     part = [f"*(vec *)(t + {i * tile.outputs + j * tile.lanes}) = a{j}_{i};" for j, i in names]
+    if scatter:
+        most = f"{outputs} - k" if outputs % tile.outputs else str(tile.outputs)
+        return "\n".join([
+            *lines,
+            f"float t[{pixels * tile.outputs}];",
+            *part,
+            f"for (int j = 0; j < {tile.outputs} && j < {most}; ++j)",
+            f"    for (int i = 0; i < {pixels}; ++i)",
+            f"        o[i * {pitch} + channel[k + j]] = t[i * {tile.outputs} + j];",
+        ])  # fmt: skip
     return "\n".join([
         *lines,
         f"if (k + {tile.outputs} <= {outputs}) {{",
@@ -165,13 +196,26 @@ def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) ->
     ])  # fmt: skip
 
 
-def pixel_loops(window: Window, tile: Tile, accumulate: Callable[[int], str], bias: str) -> str:
+def pixel_loops(
+    window: Window,
+    tile: Tile,
+    accumulate: Callable[[int], str],
+    bias: str,
+    scattered: int | None = None,
+) -> str:
     """Tiles along one output row `y`, of the output channels from `k` in group `g`.
 
-    `accumulate(pixels)` is the C that adds all products; it finds `q`, the input at the tile's
-    first window.
+    Args:
+        window: the convolution.
+        tile: the register tile.
+        accumulate: C that adds all products of so many pixels; it finds `q`, the input at the
+            tile's first window.
+        bias: C pointer to the tile's first bias.
+        scattered: number of stored outputs, where output j belongs to channel `channel[j]`.
     """
     group_in, group_out = window.channels // window.groups, window.outputs // window.groups
+    stored = group_out if scattered is None else scattered
+    first = " + k" if scattered is None else ""
     parts, start = [], 0
     for pixels, count in split(window.out_width, tile.pixels):
         shift_in = f" + g * {group_in}" if window.groups > 1 else ""
@@ -180,10 +224,12 @@ def pixel_loops(window: Window, tile: Tile, accumulate: Callable[[int], str], bi
             f"const float *restrict const q = x + (y - y0) * {window.stride[0] * window.row}"
             f" + i * {window.pixel}{shift_in};",
             f"float *restrict const o = out + (y * {window.out_width} + i) * {window.outputs}"
-            f"{shift_out} + k;",
+            f"{shift_out}{first};",
             open_tile(tile, pixels, bias),
             accumulate(pixels),
-            close_tile(tile, pixels, group_out, window.outputs, window.fused),
+            close_tile(
+                tile, pixels, stored, window.outputs, window.fused, scattered is not None
+            ),
         ])  # fmt: skip
         stop = start + pixels * count
         parts.append(f"for (int i = {start}; i < {stop}; i += {pixels}) {{")
