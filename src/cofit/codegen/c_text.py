@@ -98,7 +98,10 @@ def declare(constant: Constant) -> str:
 
 
 def support_text(names: Iterable[str]) -> str:
-    """Text of the support files, each once, after those it includes."""
+    """Text of the support files, each once, after those it includes.
+
+    Guarded, so that several programs can be one translation unit.
+    """
     done: dict[str, str] = {}
 
     def visit(name: str) -> None:
@@ -107,7 +110,9 @@ def support_text(names: Iterable[str]) -> str:
         text = (SUPPORT / name).read_text(encoding="utf-8")
         for needed in _INCLUDE.findall(text):
             visit(needed)
-        done[name] = _INCLUDE.sub("", text).strip("\n") + "\n"
+        guard = f"COFIT_{identifier(name).upper()}"
+        body = _INCLUDE.sub("", text).strip("\n")
+        done[name] = f"#ifndef {guard}\n#define {guard}\n{body}\n#endif\n"
 
     for name in names:
         visit(name)

@@ -31,12 +31,10 @@ def build_host(
     sources: Sequence[Source], compiler: str = DEFAULT_COMPILER, optimise: str = "-O3"
 ) -> Path:
     """One shared object with all entry points of the sources (their names must differ)."""
-    files: dict[str, str] = {}
-    for source in sources:
-        if f"{source.name}.c" in files:
-            raise ModelError(f"two programs are named {source.name!r}; rename one graph")
-        files[f"{source.name}.c"] = source.source
-        files[f"{source.name}.h"] = source.header
+    files = {f"{source.name}.h": source.header for source in sources}
+    if len(files) < len(sources):
+        raise ModelError("two programs of one shared object have the same name; rename one graph")
+    files[f"{sources[0].name}.c"] = "\n".join(source.source for source in sources)
     flags = (*build_flags(sources[0], optimise), "-shared", "-fPIC")
     return build(files, (*flags, "-DCOFIT_PROFILE", "-DCOFIT_STEPS"), "program.so", compiler)
 

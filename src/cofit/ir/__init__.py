@@ -2,15 +2,26 @@
 
 from cofit.ir import attributes
 from cofit.ir.calibrate import Ranges, calibrate
+from cofit.ir.equivalence import (
+    Equivalence,
+    assert_equivalent,
+    compare,
+    probes,
+    randomise_statistics_,
+)
 from cofit.ir.execute import run_float
 from cofit.ir.integer import dequantise_output, quantise_input, run_integer
+from cofit.ir.passes import simplify
+from cofit.ir.printing import describe, live_bytes
 from cofit.ir.quantise import quantise
 from cofit.ir.serialise import load_graph, save_graph
 from cofit.ir.shapes import kept_macs, macs
+from cofit.ir.trace import trace
 from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Rounding, Tensor
 
 __all__ = [
     "DType",
+    "Equivalence",
     "Graph",
     "Op",
     "QuantSpec",
@@ -18,15 +29,23 @@ __all__ = [
     "Ranges",
     "Rounding",
     "Tensor",
+    "assert_equivalent",
     "attributes",
     "calibrate",
+    "compare",
     "dequantise_output",
+    "describe",
     "kept_macs",
+    "live_bytes",
     "load_graph",
     "macs",
+    "probes",
     "quantise",
     "quantise_input",
+    "randomise_statistics_",
     "run_float",
     "run_integer",
     "save_graph",
+    "simplify",
+    "trace",
 ]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from cofit.codegen.kernel import Kernel
+from cofit.codegen.kernels.f32_block import F32Block
+from cofit.codegen.kernels.f32_channel import F32Channel
 from cofit.codegen.kernels.f32_conv import F32Conv
 from cofit.codegen.kernels.f32_depthwise import F32Depthwise
 from cofit.codegen.kernels.f32_elementwise import F32Activation, F32Binary
+from cofit.codegen.kernels.f32_pattern import F32Pattern
+from cofit.codegen.kernels.f32_planes import F32Planes
 from cofit.codegen.kernels.f32_pool import F32Pool
 from cofit.codegen.kernels.f32_softmax import F32Softmax
 from cofit.codegen.kernels.move import Move
@@ -20,7 +24,8 @@ from cofit.codegen.machine import Machine
 from cofit.ir import Graph
 
 F32: tuple[Kernel, ...] = (
-    F32Depthwise(), F32Conv(), F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
+    F32Block(), F32Pattern(), F32Planes(), F32Channel(), F32Depthwise(), F32Conv(),
+    F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
     S8Depthwise(), S8HostBlock(), S8Sparse(), S8HostDense(), S8Dense(), S8Binary(), S8Activation(),

@@ -43,7 +43,7 @@ class F32Conv:
             f"const int k = b * {tile.outputs};\n"
             f"const float *const weights = weight + ({index}) * {per_block};",
             pixel_loops(
-                win, tile, lambda pixels: _accumulate(win, tile, pixels),
+                win, tile, lambda pixels: accumulate_dense(win, tile, pixels),
                 f"bias + ({index}) * {tile.outputs}",
             ),
         )  # fmt: skip
@@ -74,7 +74,7 @@ def pack_outputs(weight: Array, groups: int, blocks: int, tile: Tile) -> Array:
     )
 
 
-def _accumulate(win: Window, tile: Tile, pixels: int) -> str:
+def accumulate_dense(win: Window, tile: Tile, pixels: int) -> str:
     """Loops over taps and channels; a row of taps is one run where it is contiguous."""
     per_group = win.channels // win.groups
     rows, columns = win.kernel

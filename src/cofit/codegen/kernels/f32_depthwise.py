@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
-from cofit.codegen.kernels.tile import clamp, clamp_constants, pretty, split, vector_type
+from cofit.codegen.kernels.tile import clamp, pretty, split, vector_type
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
@@ -60,8 +60,7 @@ def _channels(win: Window, lanes: int, first: int, last: int) -> str:
     """One output row of channels [first, last) in steps of `lanes`."""
     lines = [
         "{",
-        vector_type(lanes),
-        clamp_constants(win.fused, lanes),
+        vector_type(lanes, win.fused),
         f"for (int c = {first}; c < {last}; c += {lanes}) {{",
     ]
     start = 0

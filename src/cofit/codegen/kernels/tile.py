@@ -79,15 +79,18 @@ def split(pixels: int, most: int) -> list[tuple[int, int]]:
     return [(size, n) for size, n in ((base + 1, larger), (base, count - larger)) if n]
 
 
-def vector_type(lanes: int) -> str:
-    """The declarations of `vec` and, where there are lanes, of its integer mask `ivec`."""
+def vector_type(lanes: int, fused: str) -> str:
+    """Declarations of `vec` and of what `clamp` needs: the mask type `ivec`, `zero`, `six`."""
     if lanes == 1:
         return "typedef float vec;"
     size = 4 * lanes
-    return (
-        f"typedef float vec __attribute__((vector_size({size}), aligned(4), may_alias));\n"
-        f"typedef int32_t ivec __attribute__((vector_size({size})));"
-    )
+    lines = [f"typedef float vec __attribute__((vector_size({size}), aligned(4), may_alias));"]
+    if fused != "none":
+        lines.append(f"typedef int32_t ivec __attribute__((vector_size({size})));")
+        lines.append("const vec zero = {0.0f};")
+    if fused == "relu6":
+        lines.append("const vec six = {" + ", ".join(["6.0f"] * lanes) + "};")
+    return "\n".join(lines)
 
 
 def clamp(name: str, fused: str, lanes: int) -> str:
@@ -102,15 +105,6 @@ def clamp(name: str, fused: str, lanes: int) -> str:
         text += f" {name} = (vec)(((ivec)({name} < six) & (ivec){name}) | "
         text += f"((ivec)({name} >= six) & (ivec)six));"
     return text
-
-
-def clamp_constants(fused: str, lanes: int) -> str:
-    """Declarations that `clamp` needs."""
-    if fused == "none" or lanes == 1:
-        return ""
-    zero = "const vec zero = {0.0f};"
-    six = "const vec six = {" + ", ".join(["6.0f"] * lanes) + "};"
-    return zero if fused == "relu" else f"{zero}\n{six}"
 
 
 def multiply(tile: Tile, pixels: int, stride: int, x: str = "p", w: str = "w") -> str:
@@ -141,7 +135,9 @@ def open_tile(tile: Tile, pixels: int, bias: str) -> str:
     return "\n".join(lines)
 
 
-def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) -> str:
+def close_tile(
+    tile: Tile, pixels: int, outputs: int, pitch: int, fused: str, scatter: bool = False
+) -> str:
     """Clamp and store to `o`, the first output of the tile's first pixel.
 
     Args:
@@ -150,13 +146,24 @@ def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) ->
         outputs: output channels of the group; `k` is the tile's first.
         pitch: output elements between pixels.
         fused: activation.
+        scatter: output `k + j` belongs to channel `channel[k + j]`; `o` is then the pixel.
     """
     names = [(j, i) for i in range(pixels) for j in range(tile.vectors)]
     lines = [text for j, i in names if (text := clamp(f"a{j}_{i}", fused, tile.lanes))]
     full = [f"*(vec *)(o + {i * pitch + j * tile.lanes}) = a{j}_{i};" for j, i in names]
-    if outputs % tile.outputs == 0:
+    if outputs % tile.outputs == 0 and not scatter:
         return "\n".join([*lines, *full])
     part = [f"*(vec *)(t + {i * tile.outputs + j * tile.lanes}) = a{j}_{i};" for j, i in names]
+    if scatter:
+        most = f"{outputs} - k" if outputs % tile.outputs else str(tile.outputs)
+        return "\n".join([
+            *lines,
+            f"float t[{pixels * tile.outputs}];",
+            *part,
+            f"for (int j = 0; j < {tile.outputs} && j < {most}; ++j)",
+            f"    for (int i = 0; i < {pixels}; ++i)",
+            f"        o[i * {pitch} + channel[k + j]] = t[i * {tile.outputs} + j];",
+        ])  # fmt: skip
     return "\n".join([
         *lines,
         f"if (k + {tile.outputs} <= {outputs}) {{",
@@ -171,13 +178,26 @@ def close_tile(tile: Tile, pixels: int, outputs: int, pitch: int, fused: str) ->
     ])  # fmt: skip
 
 
-def pixel_loops(window: Window, tile: Tile, accumulate: Callable[[int], str], bias: str) -> str:
+def pixel_loops(
+    window: Window,
+    tile: Tile,
+    accumulate: Callable[[int], str],
+    bias: str,
+    scattered: int | None = None,
+) -> str:
     """Tiles along one output row `y`, of the output channels from `k` in group `g`.
 
-    `accumulate(pixels)` is the C that adds all products; it finds `q`, the input at the tile's
-    first window.
+    Args:
+        window: the convolution.
+        tile: the register tile.
+        accumulate: C that adds all products of so many pixels; it finds `q`, the input at the
+            tile's first window.
+        bias: C pointer to the tile's first bias.
+        scattered: number of stored outputs, where output j belongs to channel `channel[j]`.
     """
     group_in, group_out = window.channels // window.groups, window.outputs // window.groups
+    stored = group_out if scattered is None else scattered
+    first = " + k" if scattered is None else ""
     parts, start = [], 0
     for pixels, count in split(window.out_width, tile.pixels):
         shift_in = f" + g * {group_in}" if window.groups > 1 else ""
@@ -186,10 +206,12 @@ def pixel_loops(window: Window, tile: Tile, accumulate: Callable[[int], str], bi
             f"const float *restrict const q = x + (y - y0) * {window.stride[0] * window.row}"
             f" + i * {window.pixel}{shift_in};",
             f"float *restrict const o = out + (y * {window.out_width} + i) * {window.outputs}"
-            f"{shift_out} + k;",
+            f"{shift_out}{first};",
             open_tile(tile, pixels, bias),
             accumulate(pixels),
-            close_tile(tile, pixels, group_out, window.outputs, window.fused),
+            close_tile(
+                tile, pixels, stored, window.outputs, window.fused, scattered is not None
+            ),
         ])  # fmt: skip
         stop = start + pixels * count
         parts.append(f"for (int i = {start}; i < {stop}; i += {pixels}) {{")
@@ -221,8 +243,7 @@ def loop_nest(
     if window.groups > 1:
         inner = [f"for (int g = 0; g < {window.groups}; ++g) {{", *inner, "}"]
     text = [
-        vector_type(tile.lanes),
-        clamp_constants(window.fused, tile.lanes),
+        vector_type(tile.lanes, window.fused),
         f"for (int y0 = 0; y0 < {window.out_height}; y0 += {band_rows}) {{",
         window.band_code(band_rows),
         *inner,
