@@ -93,7 +93,8 @@ def block_lists(encoding: Encoding) -> Lists:
 def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) -> KernelCode:
     """Register tiles of one block's outputs × pixels, over the block's list."""
     win = window(graph, op)
-    tile = choose_tile(machine, lists.out, win.out_width, block=lists.out)
+    length = lists.channel.size // max(lists.blocks, 1)
+    tile = choose_tile(machine, lists.out, win.out_width, length, block=lists.out)
     passes = lists.out // tile.outputs  # a block wider than the registers is read several times
     per_pass = lists.values.reshape(-1, passes, tile.outputs)
     bias = np.zeros(lists.blocks * lists.out, np.float32)

@@ -41,7 +41,7 @@ class F32Channel:
         )
         if not kept.size:
             return KernelCode(fill, (Constant("rest", rest),), variant="no channel kept")
-        tile = choose_tile(machine, kept.size, win.out_width)
+        tile = choose_tile(machine, kept.size, win.out_width, win.entries)
         blocks, rows = -(-kept.size // tile.outputs), win.band_rows(machine)
         values = encoding.arrays["values"].reshape(kept.size, *encoding.shape[1:])
         packed = pack_outputs(taps_last(values), 1, blocks, tile)

@@ -27,7 +27,7 @@ class F32Conv:
         """The loop nest with packed weights [group][block][tap and channel][outputs of a tile]."""
         win = window(graph, op)
         group_out = win.outputs // win.groups
-        tile = choose_tile(machine, group_out, win.out_width)
+        tile = choose_tile(machine, group_out, win.out_width, win.entries)
         blocks = -(-group_out // tile.outputs)
         weight = np.asarray(graph.tensors[op.inputs[1]].data, np.float32)
         packed = pack_outputs(taps_last(weight), win.groups, blocks, tile)

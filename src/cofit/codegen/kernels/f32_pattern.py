@@ -40,10 +40,10 @@ class F32Pattern:
         encoding = encoding_of(graph, op, ("fkw",))
         assert isinstance(encoding, Encoding)
         win, group = window(graph, op), encoding.parameters["group"]
-        tile = choose_tile(machine, group, win.out_width, block=group)
-        assert tile.outputs == group
         arrays = encoding.arrays
         groups = arrays["offset"].size - 1
+        length = arrays["values"].size // (groups * group)
+        tile = choose_tile(machine, group, win.out_width, length, block=group, whole=True)
         reorder = arrays["reorder"].astype(np.int64)
         bias = np.zeros(groups * group, np.float32)
         bias[: win.outputs] = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)[reorder]

@@ -7,6 +7,7 @@ vectors a lane is one float and the same text is plain C.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ SCALAR_REGISTERS = 32  # Cortex-M4F and M7F
 MAX_PIXELS, MAX_VECTORS = 14, 8
 LOOP_CYCLES = 0.5  # counter, pointers and branch, shared by the products of a step
 FMA_LATENCY = 4  # cycles, two units: fewer than 8 accumulators cannot keep them busy
+L1_BYTES = 24 * 1024  # left for a tile's weights beside the inputs
+L2_BYTES_PER_CYCLE = 16.0
 WEIGHTS_AT_HAND_BYTES = 512 * 1024  # above this, weights are streamed once per band
 
 
@@ -34,42 +37,53 @@ class Tile:
         return self.lanes * self.vectors
 
 
-def choose_tile(machine: Machine, outputs: int, pixels: int, block: int | None = None) -> Tile:
+def choose_tile(
+    machine: Machine,
+    outputs: int,
+    pixels: int,
+    entries: int,
+    block: int | None = None,
+    whole: bool = False,
+) -> Tile:
     """The tile with the least estimated cycles for `outputs` × `pixels`.
 
     Args:
         machine: gives lanes and registers.
         outputs: output channels of one group.
         pixels: output pixels of one row.
-        block: output channels that share their list of kept positions; a tile covers one block.
+        entries: input values per output, as the length of a tile's weights.
+        block: output channels that share their list of kept positions; tiles divide a block.
+        whole: a tile must be a whole block.
     """
     lanes = machine.vector_floats
     if block is not None:
-        while block % lanes:
-            lanes //= 2
+        lanes = math.gcd(block, lanes)
     registers = machine.vector_registers if machine.vector_floats > 1 else SCALAR_REGISTERS
-    vectors_wanted = -(-outputs // lanes) if block is None else block // lanes
+    vectors = -(-outputs // lanes) if block is None else block // lanes
+    widths = [vectors] if whole else range(1, min(MAX_VECTORS, vectors) + 1)
     best: tuple[float, Tile] | None = None
-    for nb in range(1, min(MAX_VECTORS, vectors_wanted) + 1):
-        if block is not None and nb != vectors_wanted and vectors_wanted <= MAX_VECTORS // 2:
+    for nb in widths:
+        if block is not None and vectors % nb:
             continue
+        weight_bytes = 4 * lanes * nb
+        cached = machine.freestanding or weight_bytes * entries <= L1_BYTES
+        least = 0.0 if cached else weight_bytes / L2_BYTES_PER_CYCLE
         for s in range(1, min(MAX_PIXELS, pixels) + 1):
-            if nb * s + min(nb, s) + 1 > registers:
+            if s > 1 and nb * s + min(nb, s) + 1 > registers:
                 break
-            cycles = _cycles(nb, s, vectors_wanted, pixels)
+            cycles = -(-vectors // nb) * _cycles(nb, s, pixels, least)
             if best is None or cycles < best[0]:
                 best = (cycles, Tile(lanes, nb, s))
     assert best is not None
     return best[1]
 
 
-def _cycles(nb: int, s: int, vectors: int, pixels: int) -> float:
+def _cycles(nb: int, s: int, pixels: int, least: float) -> float:
     """Per input value: two FMAs and two loads start per cycle, a chain waits for its latency."""
-    blocks = -(-vectors // nb)
-    total = 0.0
-    for size, count in split(pixels, s):
-        total += count * (max(nb * size / 2, (nb + size) / 2, FMA_LATENCY) + LOOP_CYCLES)
-    return total * blocks
+    return sum(
+        count * (max(nb * size / 2, (nb + size) / 2, FMA_LATENCY, least) + LOOP_CYCLES)
+        for size, count in split(pixels, s)
+    )
 
 
 def split(pixels: int, most: int) -> list[tuple[int, int]]:

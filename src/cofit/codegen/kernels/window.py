@@ -48,6 +48,11 @@ class Window:
         return self.stride[1] * self.channels
 
     @property
+    def entries(self) -> int:
+        """Input values that one output reads."""
+        return self.kernel[0] * self.kernel[1] * self.channels // self.groups
+
+    @property
     def reach(self) -> tuple[int, int]:
         """Rows and columns that the dilated kernel spans."""
         rows, columns = self.kernel
