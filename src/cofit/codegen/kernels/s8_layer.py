@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cofit.codegen.c_text import array_name
 from cofit.codegen.kernel import Constant
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
@@ -131,19 +132,20 @@ def layer_constants(
     }
     extra = {"channel": rows.order, "count": rows.count, "index": rows.index}
     parts.update({name: values for name, values in extra.items() if values is not None})
-    step = {"weights": rows.weights.size // groups}
+    constants = tuple(constant(name, values) for name, values in parts.items())
     per_group = len(order) // groups
+    step = {"weights": rows.weights.size // groups}
+    sizes = f".rows = {per_group}, .columns = {c * r * s}, {bounds_fields(graph, op)}"
 
     def fields(group: int) -> str:
         pointers = (
-            f".{name} = {name}{_plus(group * step.get(name, per_group))}" for name in parts
+            f".{array.name} = {array_name(array)}{_plus(group * step.get(array.name, per_group))}"
+            for array in constants
         )
-        sizes = f".rows = {per_group}, .columns = {c * r * s}, {bounds_fields(graph, op)}"
-        return "    {" + ", ".join((*pointers, sizes)) + "}"
+        return "    {" + ",\n     ".join((*pointers, sizes)) + "}"
 
     listed = ",\n".join(fields(group) for group in range(groups))
-    declaration = f"static const s8_layer layers[{groups}] = {{\n{listed}}};"
-    return declaration, tuple(constant(name, values) for name, values in parts.items())
+    return f"static const s8_layer layers[{groups}] = {{\n{listed}}};", constants
 
 
 @dataclass(frozen=True)
