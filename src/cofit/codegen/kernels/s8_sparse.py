@@ -147,18 +147,22 @@ def _plan(graph: Graph, op: Op, encoding: Encoding) -> Plan:
 
 
 def block_entries(encoding: Encoding) -> tuple[NDArray[np.uint16], NDArray[np.uint16], Int8]:
-    """(count, place in a (r, s, c) column, values (n, out, in <= 4)) of ocb; wide blocks split."""
+    """(count, place in a (r, s, c) column, values (n, out, in <= 4)) of ocb.
+
+    Wide blocks are split into fours; into twos where places are odd, since fours are read as two
+    words at once, which must be aligned. A part that begins past the last channel holds zeros.
+    """
     _, channels, r, s = (*encoding.shape, 1, 1)[:4]
     out, width = encoding.parameters["out"], encoding.parameters["in"]
     slab, tap = np.divmod(encoding.arrays["index"].astype(np.int64), r * s)
     place = tap * channels + slab * width
     values = encoding.arrays["values"].astype(np.int8).reshape(-1, out, width)
     count = encoding.arrays["count"].astype(np.int64)
-    if width > 4:
-        parts = width // 4
-        # a split block may begin past the last channel: its weights are zeros, its reads in reach
-        place = (place[:, None] + 4 * np.arange(parts)).ravel()
-        values = values.reshape(-1, out, parts, 4).transpose(0, 2, 1, 3).reshape(-1, out, 4)
+    most = 2 if (place % 2).any() else 4
+    if width > most:
+        parts = width // most
+        place = (place[:, None] + most * np.arange(parts)).ravel()
+        values = values.reshape(-1, out, parts, most).transpose(0, 2, 1, 3).reshape(-1, out, most)
         count = count * parts
     return count.astype(np.uint16), place.astype(np.uint16), values
 
