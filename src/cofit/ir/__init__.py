@@ -4,6 +4,7 @@ from cofit.ir import attributes
 from cofit.ir.calibrate import Ranges, calibrate
 from cofit.ir.execute import run_float
 from cofit.ir.integer import dequantise_output, quantise_input, run_integer
+from cofit.ir.module import GraphModule
 from cofit.ir.quantise import quantise
 from cofit.ir.serialise import load_graph, save_graph
 from cofit.ir.shapes import kept_macs, macs
@@ -12,6 +13,7 @@ from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Rounding, 
 __all__ = [
     "DType",
     "Graph",
+    "GraphModule",
     "Op",
     "QuantSpec",
     "Quantisation",
