@@ -60,7 +60,7 @@ class Source:
         return find_folder(self.name, self.folder, self.files, root)
 
 
-def load(name: str, root: Path | None = None) -> Dataset:
+def load(name: str, root: str | Path | None = None) -> Dataset:
     """Load a known data set, or a user's `.npz` (see `cofit.data.npz.load_npz`).
 
     Args:
@@ -77,7 +77,7 @@ def load(name: str, root: Path | None = None) -> Dataset:
     if name not in sources:
         raise UnknownNameError("data", name, [*sources, "PATH.npz"])
     source = sources[name]
-    return source.read(source.find(root))
+    return source.read(source.find(None if root is None else Path(root)))
 
 
 def known_data() -> tuple[Source, ...]:

@@ -35,7 +35,7 @@ class Loaded:
     input_shape: tuple[int, ...] | None
 
 
-def load_model(spec: str, weights: Path | None = None, seed: int = 0) -> Loaded:
+def load_model(spec: str, weights: str | Path | None = None, seed: int = 0) -> Loaded:
     """Make a network, initialised by `seed` or filled with trained weights.
 
     Args:
@@ -54,7 +54,7 @@ def load_model(spec: str, weights: Path | None = None, seed: int = 0) -> Loaded:
         torch.manual_seed(derive_seed(seed, "models", spec))
         loaded = _make(spec)
     if weights is not None:
-        load_weights(loaded.module, weights)
+        load_weights(loaded.module, Path(weights))
     else:
         _check_finite(spec, loaded.module.state_dict())
     return loaded
@@ -128,21 +128,22 @@ def _from_factory(spec: str) -> Loaded:
     module_name, _, attribute = spec.partition(":")
     with _current_folder_on_path():
         try:
-            factory = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, ValueError, SyntaxError) as error:
+            source = importlib.import_module(module_name)
+        except Exception as error:  # importing runs the user's code, which may fail in any way
             raise ModelError(
                 f"cannot import {module_name!r} of model {spec!r} ({_line(error)}); "
                 "write package.module:factory and start from the folder that holds the package"
             ) from error
-        except AttributeError as error:
+        factory = getattr(source, attribute, None)
+        if factory is None:
             raise ModelError(
                 f"module {module_name!r} has no {attribute!r}; write package.module:factory"
-            ) from error
+            )
         if not callable(factory):
             raise ModelError(f"{spec!r} is a {type(factory).__name__}; give a function or class")
         try:
             module = factory()
-        except Exception as error:  # the user's code may fail in any way
+        except Exception as error:
             raise ModelError(
                 f"{spec!r} failed: {_line(error)}; it must work without arguments"
             ) from error
