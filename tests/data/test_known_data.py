@@ -110,6 +110,7 @@ def test_missing_files_say_where_and_how(name, tmp_path, monkeypatch):
     text = str(caught.value)
     assert str(tmp_path / "empty") in text and str(tmp_path / "cache" / "data") in text
     assert "\n" not in text
+    assert ("cofit.data.download" in text) == (name == "fashion_mnist")
     assert not next(source for source in known_data() if source.name == name).available()
 
 

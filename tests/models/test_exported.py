@@ -176,8 +176,8 @@ def test_shape_expressions_are_never_evaluated(archive):
     "target",
     ["torch.os.system", "_operator.attrgetter", "torch.hub.load", "torch.ops.aten.relu",
      "torch.ops.aten.nothing.default", "torch.ops.aten.__class__.mro", "torch.ops.aten.relu.name",
-     "torch.ops.aten.from_file.default", "torch.ops.aten._unsafe_index.Tensor", "torch.ops.aten.randn.default",
-     "torch.ops.prim.device.default", "#custom.op"],
+     "torch.ops.aten.from_file.default", "torch.ops.aten.randn.default",
+     "torch.ops.aten._unsafe_index.Tensor", "torch.ops.prim.device.default", "#custom.op"],
 )  # fmt: skip
 def test_foreign_callees_are_refused(archive, target):
     path = archive(edit_json("model.json", lambda p: nodes(p)[3].update(target=target)))
