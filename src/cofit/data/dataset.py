@@ -40,6 +40,7 @@ class Dataset:
         classes: class names; targets index them.
         test_duplicates: test examples that occur bit for bit in the training part as published.
             They stay in the test part, so that figures remain comparable, but are not hidden.
+        augment: names of the augmentations that leave a class as it is ("crop", "flip").
     """
 
     name: str
@@ -48,6 +49,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     test_duplicates: int = 0
+    augment: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
