@@ -55,6 +55,10 @@ def test_sizes_types_and_range(dataset):
             assert split.inputs.min() == 0 and split.inputs.max() == 1
 
 
+def test_only_images_without_handedness_are_flipped(dataset):
+    assert ("flip" in dataset.augment) == (dataset.name in ("cifar10", "fashion_mnist"))
+
+
 def test_validation_is_stratified(dataset):
     share = dataset.validation.targets.bincount() / dataset.train.targets.bincount()
     assert share.shape == (len(dataset.classes),)

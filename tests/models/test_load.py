@@ -115,6 +115,13 @@ def plain():
     return torch.nn.Linear(4, 2)
 
 
+def trained():
+    net = torch.nn.Linear(4, 2)
+    torch.nn.init.constant_(net.weight, 0.5)
+    torch.nn.init.constant_(net.bias, 0.25)
+    return net
+
+
 class Net(torch.nn.Module):
     input_shape = (3, 8, 8)
     preprocess = Normalise((0.5,), (0.25,))
@@ -176,6 +183,15 @@ def test_factories_give_networks(user):
     assert net.input_shape == (3, 8, 8) and net.preprocess == Normalise((0.5,), (0.25,))
     assert not net.module.training
     assert torch.equal(net.module.conv.weight, load_model(f"{user}:Net", seed=2).module.conv.weight)
+
+
+def test_random_weights_are_told_from_given_ones(user, weights):
+    assert load_model("digits_resnet").fresh
+    assert not load_model("digits_resnet", weights()).fresh
+    before = torch.random.get_rng_state()
+    assert load_model(f"{user}:plain").fresh
+    assert not load_model(f"{user}:trained").fresh
+    assert torch.equal(before, torch.random.get_rng_state())
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cofit.core import UnknownNameError
 from cofit.data import known_data
+from cofit.ir import macs, trace
 from cofit.models import Normalise, known_models, load_model, model
 
 NAMES = [entry.name for entry in known_models()]
@@ -69,7 +70,7 @@ def test_parameter_counts(name, count):
 
 
 @pytest.mark.parametrize(
-    ("name", "macs"),
+    ("name", "expected"),
     [
         # stem, then per stage: positions x 9 x (inputs x outputs of each convolution); linear
         ("resnet20", 9 * 1024 * 3 * 16 + 9 * 1024 * 6 * 256
@@ -83,11 +84,23 @@ def test_parameter_counts(name, count):
         ("mlperf_tiny/autoencoder", 2 * (640 * 128 + 3 * 128 * 128 + 128 * 8)),
     ],
 )  # fmt: skip
-def test_mac_counts(name, macs):
+def test_mac_counts(name, expected):
     counter = FlopCounterMode(display=False)
     with counter:
         on_meta(name)(torch.zeros(1, *model(name).input_shape, device="meta"))
-    assert counter.get_total_flops() == 2 * macs
+    assert counter.get_total_flops() == 2 * expected
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(("vgg", "resnet18"))])
+def test_small_networks_trace_and_count_alike(name):
+    entry = model(name)
+    example = torch.zeros(1, *entry.input_shape)
+    module = load_model(name).module
+    graph = trace(module, example)  # which checks that the graph computes what the module does
+    with FlopCounterMode(display=False) as counter:
+        module(example)
+    assert 2 * sum(macs(graph, op) for op in graph.ops) == counter.get_total_flops()
+    assert {weight.name for _, weight in graph.weighted()} <= set(module.state_dict())
 
 
 def test_digits_network_is_small():

@@ -109,7 +109,7 @@ def _fashion_mnist(folder: Path) -> Dataset:
         return read_idx(folder / images, 3)[:, None], read_idx(folder / labels, 1)
 
     train, test = part(*FASHION_FILES[:2]), part(*FASHION_FILES[2:])
-    return build_dataset("fashion_mnist", train, test, FASHION)
+    return build_dataset("fashion_mnist", train, test, FASHION, augment=("flip",))
 
 
 def _cifar10(folder: Path) -> Dataset:
@@ -124,7 +124,11 @@ def _cifar10(folder: Path) -> Dataset:
         arrays[key] = images.transpose(0, 3, 1, 2)
     train_images, train_labels, test_images, test_labels = (arrays[key] for key in KEYS)
     return build_dataset(
-        "cifar10", (train_images, train_labels), (test_images, test_labels), CIFAR10
+        "cifar10",
+        (train_images, train_labels),
+        (test_images, test_labels),
+        CIFAR10,
+        augment=("crop", "flip"),
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,12 +27,15 @@ class Loaded:
         module: the network.
         preprocess: from a data set's values to the network's.
         input_shape: of one input, without the batch axis; None if nobody said.
+        fresh: the weights were drawn at random (from the seed), not trained: none were given, and
+            a factory called with another seed gives other ones.
     """
 
     name: str
     module: nn.Module
     preprocess: Normalise
     input_shape: tuple[int, ...] | None
+    fresh: bool
 
 
 def load_model(spec: str, weights: str | Path | None = None, seed: int = 0) -> Loaded:
@@ -55,6 +58,7 @@ def load_model(spec: str, weights: str | Path | None = None, seed: int = 0) -> L
         loaded = _make(spec)
     if weights is not None:
         load_weights(loaded.module, Path(weights))
+        loaded = replace(loaded, fresh=False)
     else:
         _check_finite(spec, loaded.module.state_dict())
     return loaded
@@ -113,7 +117,7 @@ def _check_finite(source: str, tensors: Mapping[str, torch.Tensor]) -> None:
 def _make(spec: str) -> Loaded:
     if spec.endswith(".pt2"):
         exported = load_exported(Path(spec))
-        return Loaded(spec, exported, Normalise(), exported.input_shape)
+        return Loaded(spec, exported, Normalise(), exported.input_shape, fresh=False)
     if ":" in spec:
         return _from_factory(spec)
     try:
@@ -121,7 +125,7 @@ def _make(spec: str) -> Loaded:
     except UnknownNameError as error:
         names = [entry.name for entry in known_models()]
         raise UnknownNameError("model", spec, [*names, "MODULE:FACTORY", "FILE.pt2"]) from error
-    return Loaded(spec, entry.build().eval(), entry.preprocess, entry.input_shape)
+    return Loaded(spec, entry.build().eval(), entry.preprocess, entry.input_shape, fresh=True)
 
 
 def _from_factory(spec: str) -> Loaded:
@@ -143,6 +147,9 @@ def _from_factory(spec: str) -> Loaded:
             raise ModelError(f"{spec!r} is a {type(factory).__name__}; give a function or class")
         try:
             module = factory()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(torch.initial_seed() ^ 1)
+                other = factory()
         except Exception as error:
             raise ModelError(
                 f"{spec!r} failed: {_line(error)}; it must work without arguments"
@@ -153,7 +160,18 @@ def _from_factory(spec: str) -> Loaded:
     preprocess = getattr(module, "preprocess", Normalise())
     if not isinstance(preprocess, Normalise):
         raise ModelError(f"{spec!r}: preprocess must be a cofit.models.Normalise")
-    return Loaded(spec, module.eval(), preprocess, None if shape is None else _shape(spec, shape))
+    return Loaded(
+        spec,
+        module.eval(),
+        preprocess,
+        None if shape is None else _shape(spec, shape),
+        _differ(module, other),
+    )
+
+
+def _differ(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=False)
+    return any(not torch.equal(a, b) for a, b in pairs)
 
 
 def _shape(spec: str, value: object) -> tuple[int, ...]:
