@@ -59,8 +59,14 @@ def _weighted(b: Builder, layer: at.Attributes, x: Ref, weight: Constant, bias: 
     )  # fmt: skip
 
 
+def _native_batch_norm(b: Builder, a: Any) -> Value:
+    return [_batch_norm(b, a), None, None]
+
+
 def _batch_norm(b: Builder, a: Any) -> Value:
     """Two ops, which `passes` folds: y = x * (w / sqrt(var + eps)) + (b - mean * that)."""
+    if getattr(a, "training", False) or a.running_mean is None:
+        raise Refusal("batch statistics; it needs running statistics")
     x, mean, variance = _ref(a.input), a.running_mean.value, a.running_var.value
     scale = torch.rsqrt(variance + a.eps)
     if a.weight is not None:
@@ -71,7 +77,7 @@ def _batch_norm(b: Builder, a: Any) -> Value:
     sizes = (1, -1, *[1] * (len(x.shape) - 2))
     scaled = b.emit(at.Mul(), x, Constant(scale.reshape(sizes)), roles=("", "weight"))
     moved = Constant(shift.reshape(sizes))
-    return [b.emit(at.Add(), scaled, moved, part="shift", roles=("", "bias")), None, None]
+    return b.emit(at.Add(), scaled, moved, part="shift", roles=("", "bias"))
 
 
 def _add(b: Builder, a: Any) -> Value:
@@ -363,7 +369,7 @@ def _pair(value: Any) -> tuple[int, int]:
 
 LOWERINGS: dict[str, Lowering] = {
     "_adaptive_avg_pool2d": _adaptive_pool,
-    "_native_batch_norm_legit_no_training": _batch_norm,
+    "_native_batch_norm_legit_no_training": _native_batch_norm,
     "_softmax": _softmax,
     "_to_copy": _same,
     "_unsafe_view": _reshape,
@@ -372,6 +378,7 @@ LOWERINGS: dict[str, Lowering] = {
     "addmm": _addmm,
     "alias": _same,
     "avg_pool2d": _avg_pool,
+    "batch_norm": _batch_norm,
     "cat": _cat,
     "chunk": _split,
     "clamp": _clamp,
