@@ -1,6 +1,7 @@
 """Floor 1: the typed operator graph, its float and its integer meaning."""
 
 from cofit.ir import attributes
+from cofit.ir.calibrate import Ranges, calibrate
 from cofit.ir.channels import (
     ChannelGroup,
     Member,
@@ -17,8 +18,10 @@ from cofit.ir.equivalence import (
     randomise_statistics_,
 )
 from cofit.ir.execute import run_float
+from cofit.ir.integer import dequantise_output, quantise_input, run_integer
 from cofit.ir.passes import simplify
 from cofit.ir.printing import describe, live_bytes
+from cofit.ir.quantise import quantise
 from cofit.ir.serialise import load_graph, save_graph
 from cofit.ir.shapes import kept_macs, macs
 from cofit.ir.trace import trace
@@ -33,12 +36,15 @@ __all__ = [
     "Op",
     "QuantSpec",
     "Quantisation",
+    "Ranges",
     "Rounding",
     "Tensor",
     "assert_equivalent",
     "attributes",
+    "calibrate",
     "channel_groups",
     "compare",
+    "dequantise_output",
     "describe",
     "keep_map",
     "kept_macs",
@@ -47,9 +53,12 @@ __all__ = [
     "macs",
     "permute",
     "probes",
+    "quantise",
+    "quantise_input",
     "randomise_statistics_",
     "remove",
     "run_float",
+    "run_integer",
     "save_graph",
     "simplify",
     "trace",

@@ -1,1 +1,68 @@
-"""."""
+"""Floor 5: how a network is driven somewhere while an ordinary loop trains it."""
+
+from cofit.regimes.admm import ADMM
+from cofit.regimes.augment import Augmentation, Cutout, RandomCrop, RandomFlip, augmentation
+from cofit.regimes.batches import Batches
+from cofit.regimes.budget_controller import BudgetController, bisect
+from cofit.regimes.checkpoint import load_checkpoint, save_checkpoint
+from cofit.regimes.contract import Context, Handle, Regime, Role, Slot
+from cofit.regimes.distillation import Distillation
+from cofit.regimes.gates import (
+    bernoulli_policy,
+    gumbel_sigmoid,
+    ste_round,
+    ste_topk,
+    straight_through,
+    transform_gradient,
+)
+from cofit.regimes.gradual import Gradual, cubic_rate
+from cofit.regimes.ledger import EpochRow, Ledger
+from cofit.regimes.masked import Masked
+from cofit.regimes.qat import QAT
+from cofit.regimes.recipe import Recipe
+from cofit.regimes.renormalise import Renormalise, unfuse
+from cofit.regimes.resume import Checkpoint
+from cofit.regimes.stack import RegimeStack
+from cofit.regimes.trace_cost import LayerCost, Trace, training_macs
+from cofit.regimes.train import fit
+
+__all__ = [
+    "ADMM",
+    "QAT",
+    "Augmentation",
+    "Batches",
+    "BudgetController",
+    "Checkpoint",
+    "Context",
+    "Cutout",
+    "Distillation",
+    "EpochRow",
+    "Gradual",
+    "Handle",
+    "LayerCost",
+    "Ledger",
+    "Masked",
+    "RandomCrop",
+    "RandomFlip",
+    "Recipe",
+    "Regime",
+    "RegimeStack",
+    "Renormalise",
+    "Role",
+    "Slot",
+    "Trace",
+    "augmentation",
+    "bernoulli_policy",
+    "bisect",
+    "cubic_rate",
+    "fit",
+    "gumbel_sigmoid",
+    "load_checkpoint",
+    "save_checkpoint",
+    "ste_round",
+    "ste_topk",
+    "straight_through",
+    "training_macs",
+    "transform_gradient",
+    "unfuse",
+]

@@ -18,12 +18,38 @@ from generators the regime is given; the global generator is never read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import torch
 from torch import nn
+
+
+class Role(IntEnum):
+    """What a regime does at a slot, in the one order in which roles compose.
+
+    Forward: gates, then weights (structure before mask before quantise, so that zeros stay zero and
+    codes stay legal). Backward: prune the gradient first, for its threshold is a statistic of full
+    precision and quantising first would make false zeros.
+    """
+
+    ADAPTIVE_GATE = 0
+    ACTIVATION_GATE = 1
+    STRUCTURE = 2
+    MASK = 3
+    QUANTISE = 4
+    PRUNE_GRADIENT = 5
+    QUANTISE_GRADIENT = 6
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A module ("layer.3") or parameter ("layer.3.weight") and what is done to it."""
+
+    name: str
+    role: Role
 
 
 @dataclass(frozen=True)
@@ -37,19 +63,33 @@ class Context:
 
 
 class Handle:
-    """What `attach` gives; `remove()` restores the model bit for bit, apart from trained values."""
+    """What `attach` gives; `remove()` restores the model bit for bit, apart from trained values.
+
+    Args:
+        undo: the inverse of each change, in the order the changes were made.
+    """
+
+    def __init__(self, *undo: Callable[[], None]) -> None:
+        self._undo = list(undo)
 
     def remove(self) -> None:
-        """Undo the attachment. Calling twice is harmless."""
+        """Undo the attachment, last change first. Calling twice is harmless."""
+        while self._undo:
+            self._undo.pop()()
 
 
 class Regime:
     """Base with neutral methods; see the module for when each is called."""
 
-    def slots(self) -> frozenset[str]:
-        """Names of module or parameter slots this regime swaps or parametrises.
+    @property
+    def name(self) -> str:
+        """Prefix of this regime's loss terms and key of its state in a stack."""
+        return type(self).__name__.lower()
 
-        Two regimes that name the same slot with the same `role` conflict, and a stack refuses them.
+    def slots(self) -> frozenset[Slot]:
+        """What this regime changes.
+
+        A stack refuses two regimes with one slot, and roles at one name that break their order.
         """
         return frozenset()
 
@@ -82,7 +122,10 @@ class Regime:
         return model
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly: tensors, numbers, generator states."""
+        """Everything needed to go on exactly: tensors, numbers, generator states.
+
+        Values are tensors, JSON scalars, and lists, tuples and dicts of them.
+        """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]  # float32 or int8 weights, unsigned indices
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,81 @@ softmax           the fixed-point algorithm of `softmax.py` (Q5.26 / Q0.31 arith
 ================  ================================================================================
 """
 
-from cofit.ir.integer.requantise import multiplier_of, quantise_multiplier, requantise
+from cofit.ir.integer.accumulate import conv_sums, matrix_sums
+from cofit.ir.integer.conv import conv2d, transpose_conv2d
+from cofit.ir.integer.elementwise import (
+    AddRequant,
+    Pair,
+    add,
+    lookup,
+    maximum,
+    minimum,
+    mul,
+    rescale,
+)
+from cofit.ir.integer.epilogue import Bounds, Epilogue
+from cofit.ir.integer.execute import dequantise_output, quantise_input, run_integer
+from cofit.ir.integer.matmul import batch_matmul, linear
+from cofit.ir.integer.parameters import (
+    activation_table,
+    add_requant,
+    affine,
+    concat_requant,
+    conv_requant,
+    kept_quantisation,
+    mean_requant,
+    mul_requant,
+    output_bounds,
+    softmax_parameters,
+)
+from cofit.ir.integer.pool import avg_pool, global_mean, max_pool
+from cofit.ir.integer.requantise import (
+    multiplier_of,
+    quantise_multiplier,
+    requantise,
+    requantise_wide,
+)
+from cofit.ir.integer.softmax import SoftmaxParameters, softmax
+from cofit.ir.integer.svdf import svdf_step
 
-__all__ = ["multiplier_of", "quantise_multiplier", "requantise"]
+__all__ = [
+    "AddRequant",
+    "Bounds",
+    "Epilogue",
+    "Pair",
+    "SoftmaxParameters",
+    "activation_table",
+    "add",
+    "add_requant",
+    "affine",
+    "avg_pool",
+    "batch_matmul",
+    "concat_requant",
+    "conv2d",
+    "conv_requant",
+    "conv_sums",
+    "dequantise_output",
+    "global_mean",
+    "kept_quantisation",
+    "linear",
+    "lookup",
+    "matrix_sums",
+    "max_pool",
+    "maximum",
+    "mean_requant",
+    "minimum",
+    "mul",
+    "mul_requant",
+    "multiplier_of",
+    "output_bounds",
+    "quantise_input",
+    "quantise_multiplier",
+    "requantise",
+    "requantise_wide",
+    "rescale",
+    "run_integer",
+    "softmax",
+    "softmax_parameters",
+    "svdf_step",
+    "transpose_conv2d",
+]

@@ -59,14 +59,33 @@ def requantise(
     ((acc * multiplier) >> (30 - shift) + 1) >> 1. The product with 2^max(shift,0) must fit int32,
     as it must in C; `ir.integer` proves accumulators in range.
     """
-    acc64 = np.asarray(acc, np.int64)
     mult64 = np.asarray(multiplier, np.int64)
     shift64 = np.asarray(shift, np.int64)
     if rounding is Rounding.SINGLE:
-        return (((acc64 * mult64) >> (30 - shift64)) + 1) >> 1
-    left = np.maximum(shift64, 0)
+        scaled: Int64 = (np.asarray(acc, np.int64) * mult64) >> (30 - shift64)
+        scaled += 1
+        scaled >>= 1
+        return scaled
+    high: Int64 = np.asarray(acc, np.int64) * (mult64 << np.maximum(shift64, 0))
+    high += 1 << 30
+    high >>= 31
     right = np.maximum(-shift64, 0)
-    high = ((acc64 << left) * mult64 + (1 << 30)) >> 31
-    mask = (np.int64(1) << right) - 1
-    threshold = (mask >> 1) + (high < 0)
-    return (high >> right) + ((high & mask) > threshold)
+    # half of 2^right, less one below zero: a tie then goes away from zero
+    away = (high >> 63) * (right > 0)
+    high += (np.int64(1) << right) >> 1
+    high += away
+    high >>= right
+    return high
+
+
+def requantise_wide(acc: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> Int64:
+    """Scale 64-bit accumulators of int16 kernels, with the multiplier reduced to 16 bits.
+
+    ((acc * m16) >> (14 - shift) + 1) >> 1 with m16 = round(multiplier / 2^16), at most 2^15 - 1:
+    the rule of CMSIS-NN and TFLite for int16 activations with int64 biases.
+    """
+    mult64 = np.asarray(multiplier, np.int64)
+    reduced = np.minimum((mult64 + (1 << 15)) >> 16, 0x7FFF)
+    scaled = (np.asarray(acc, np.int64) * reduced) >> (14 - np.asarray(shift, np.int64))
+    result: Int64 = (scaled + 1) >> 1
+    return result

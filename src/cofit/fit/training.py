@@ -1,0 +1,138 @@
+"""Training a graph's weights: from scratch, into structures, and through the rounding of int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from cofit.core import torch_generator
+from cofit.fit.config import FitConfig
+from cofit.fit.progress import Progress
+from cofit.fit.subject import Subject
+from cofit.ir import Graph
+from cofit.ir.module import GraphModule
+from cofit.regimes import (
+    ADMM,
+    QAT,
+    Batches,
+    Checkpoint,
+    Distillation,
+    Masked,
+    Recipe,
+    Regime,
+    RegimeStack,
+    Renormalise,
+    unfuse,
+)
+from cofit.regimes import fit as train
+from cofit.structures import Structure
+
+ADMM_SHARE = 0.4
+"""Share of a round's epochs that draws the weights to their structures; the rest retrains."""
+
+CHECKPOINT_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains graphs of one subject under one configuration.
+
+    Attributes:
+        subject: data and the given network.
+        config: epochs, batch size, learning rate, seed.
+        folder: where checkpoints lie while a training runs.
+        progress: told (stage, steps done, all steps).
+    """
+
+    subject: Subject
+    config: FitConfig
+    folder: Path
+    progress: Progress
+
+    def from_scratch(self, module: nn.Module) -> nn.Module:
+        """Train the given module itself (with its own normalisation), in place."""
+        recipe = Recipe(self.config.pretrain_epochs, learning_rate=0.1)
+        return self._run("pretrain", module, recipe, Regime(), seed_name="pretrain")
+
+    def into_structures(
+        self, graph: Graph, teacher: Graph, structures: Mapping[str, Structure], label: str
+    ) -> Graph:
+        """Draw weights to their structures by ADMM, harden, retrain what is kept.
+
+        Args:
+            graph: float graph to start from.
+            teacher: dense graph to distil from.
+            structures: by weight name; empty means plain fine-tuning.
+            label: names the round in checkpoints and in the progress.
+
+        Returns:
+            The graph with new weights, each in its structure and bearing its text.
+        """
+        first = max(1, round(self.config.epochs * ADMM_SHARE)) if structures else 0
+        rest = max(1, self.config.epochs - first)
+        if structures:
+            admm = ADMM(
+                {name: (structure,) for name, structure in structures.items()},
+                rho=1e-3,
+                stages=first,
+                stage_epochs=1,
+                growth=10 ** (3 / max(first - 1, 1)) if first > 1 else 10.0,
+            )
+            recipe = Recipe(first, self.config.learning_rate)
+            graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
+        recipe = Recipe(rest, self.config.learning_rate)
+        regimes: list[Regime] = [Masked(structures)] if structures else []
+        graph = self._shaped(graph, teacher, regimes, recipe, f"{label}-retrain")
+        changed = {
+            name: replace(graph.tensors[name], structure=structure.text)
+            for name, structure in structures.items()
+        }
+        return graph.with_tensors(changed)
+
+    def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
+        """One epoch of quantisation-aware training on the integer graph's grids."""
+        kept = [w.name for _, w in graph.weighted() if w.structure is not None]
+        regimes: list[Regime] = [
+            Distillation(GraphModule(teacher)),
+            *([Masked(kept)] if kept else []),
+        ]
+        module = GraphModule(graph)
+        recipe = Recipe(1, self.config.learning_rate * 0.05)
+        stack = RegimeStack([*regimes, QAT(integer)])
+        self._run(f"{label}-qat", module, recipe, stack, seed_name=f"{label}-qat")
+        return module.to_graph()
+
+    def _shaped(
+        self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
+    ) -> Graph:
+        open_graph = unfuse(graph)
+        module = GraphModule(open_graph)
+        stack = RegimeStack([Distillation(GraphModule(teacher)), *regimes, Renormalise(open_graph)])
+        self._run(label, module, recipe, stack, seed_name=label)
+        trained = module.to_graph().tensors
+        names = [name for op, _ in graph.weighted() for name in op.inputs[1:]]
+        return graph.with_tensors(
+            {name: replace(graph.tensors[name], data=trained[name].data) for name in names}
+        )
+
+    def _run(
+        self, label: str, module: nn.Module, recipe: Recipe, regime: Regime, seed_name: str
+    ) -> nn.Module:
+        data = self.subject.data
+        batches = Batches(
+            data.train.inputs,
+            data.train.targets,
+            size=min(self.config.batch_size, len(data.train)),
+            seed=torch_generator(self.config.seed, seed_name).initial_seed(),
+            augment=self.subject.augment,
+        )
+        checkpoint = Checkpoint(self.folder / f"{label}.ckpt", every=CHECKPOINT_STEPS)
+        trained, _ = train(
+            module, batches, recipe, regime,
+            checkpoint=checkpoint, progress=self.progress, stage=label,
+        )  # fmt: skip
+        checkpoint.path.unlink(missing_ok=True)
+        return trained

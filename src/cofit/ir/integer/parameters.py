@@ -1,0 +1,189 @@
+"""Integer parameters of the ops of a quantised graph: the one source of every multiplier.
+
+The executor and every code generator read multipliers, shifts, bounds and tables from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cofit.core import UnsupportedOpError
+from cofit.ir import attributes as at
+from cofit.ir.integer import softmax as fixed_point
+from cofit.ir.integer.accumulate import magnitude_bound, weight_sums
+from cofit.ir.integer.elementwise import AddRequant, Pair
+from cofit.ir.integer.epilogue import Bounds
+from cofit.ir.integer.requantise import multiplier_of, quantise_multiplier
+from cofit.ir.types import Graph, Op, Quantisation
+
+ADD_LEFT_SHIFT = 20
+_INT8 = (-128, 127)
+_FUNCTIONS: dict[at.Function, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "relu": lambda x: np.maximum(x, 0.0),
+    "relu6": lambda x: np.clip(x, 0.0, 6.0),
+    "hardswish": lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
+    "hardsigmoid": lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0,
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "tanh": np.tanh,
+}
+
+
+def affine(graph: Graph, name: str) -> tuple[float, int]:
+    """(scale, zero point) of an activation.
+
+    Raises:
+        UnsupportedOpError: the tensor is not quantised with one scale > 0 and a zero point in int8.
+    """
+    quantisation = _quantisation(graph, name)
+    scale, zero_point = quantisation.scale[0], quantisation.zero_point
+    if quantisation.per_channel or not (math.isfinite(scale) and scale > 0):
+        raise UnsupportedOpError(
+            f"tensor {name!r} has the scale {quantisation.scale}; an activation needs one positive "
+            "scale"
+        )
+    if not _INT8[0] <= zero_point <= _INT8[1]:
+        raise UnsupportedOpError(
+            f"tensor {name!r} has the zero point {zero_point}; int8 needs one in [-128, 127]"
+        )
+    return scale, zero_point
+
+
+def output_bounds(graph: Graph, op: Op) -> Bounds:
+    """(lo, hi) of the stored output, with the op's fused activation."""
+    fused = getattr(op.attributes, "fused", "none")
+    if fused == "none":
+        return _INT8
+    scale, zero_point = affine(graph, op.output)
+    if fused == "relu":
+        return zero_point, _INT8[1]
+    return zero_point, min(_INT8[1], zero_point + math.floor(6.0 / scale + 0.5))
+
+
+def conv_requant(graph: Graph, op: Op) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(multipliers, shifts) int32 (K,) of a conv2d or linear op: sx * sw[k] / sy.
+
+    Raises:
+        UnsupportedOpError: an accumulator could leave int32, a factor is out of range, or the
+            weights are not symmetric constants; naming the op.
+    """
+    x, weight, bias = (graph.tensors[name] for name in op.inputs)
+    scales = _quantisation(graph, weight.name)
+    if weight.data is None or bias.data is None or scales.zero_point != 0:
+        raise UnsupportedOpError(f"{_named(op)}: weights must be constant with zero point 0")
+    scale_x, zero_point = affine(graph, x.name)
+    scale_y, _ = affine(graph, op.output)
+    reals = np.broadcast_to(np.array(scales.scale), weight.shape[:1]) * scale_x / scale_y
+    try:
+        multipliers, shifts = multiplier_of(reals.tolist())
+    except UnsupportedOpError as error:
+        raise UnsupportedOpError(f"{_named(op)}: {error}") from error
+    bound = magnitude_bound(np.dtype(np.int8), -zero_point) * weight_sums(
+        weight.data.astype(np.int8)
+    )
+    bound += np.abs(bias.data.astype(np.int64))
+    _prove(op, int((bound << np.maximum(shifts, 0)).max()))
+    return multipliers, shifts
+
+
+def add_requant(graph: Graph, op: Op) -> AddRequant:
+    """Scalings of an addition: both inputs to t = 2*max(s1, s2), then t / (2^20 * sy)."""
+    (scale_1, _), (scale_2, _) = (affine(graph, name) for name in op.inputs)
+    scale_y, _ = affine(graph, op.output)
+    twice = 2 * max(scale_1, scale_2)
+    return AddRequant(
+        _scaling(op, scale_1 / twice, 255 << ADD_LEFT_SHIFT),
+        _scaling(op, scale_2 / twice, 255 << ADD_LEFT_SHIFT),
+        _scaling(op, twice / ((1 << ADD_LEFT_SHIFT) * scale_y), 255 << ADD_LEFT_SHIFT),
+        ADD_LEFT_SHIFT,
+    )
+
+
+def mul_requant(graph: Graph, op: Op) -> Pair:
+    """(multiplier, shift) of a product: s1 * s2 / sy."""
+    (scale_1, _), (scale_2, _) = (affine(graph, name) for name in op.inputs)
+    return _scaling(op, scale_1 * scale_2 / affine(graph, op.output)[0], 255 * 255)
+
+
+def concat_requant(graph: Graph, op: Op) -> tuple[Pair | None, ...]:
+    """(multiplier, shift) of each input of a concatenation, None where it is copied as it is."""
+    target = affine(graph, op.output)
+    sources = [affine(graph, name) for name in op.inputs]
+    return tuple(
+        None if source == target else _scaling(op, source[0] / target[0], 255) for source in sources
+    )
+
+
+def mean_requant(graph: Graph, op: Op) -> Pair:
+    """(multiplier, shift) of a mean over the plane: sx / (sy * H * W)."""
+    area = math.prod(graph.tensors[op.inputs[0]].shape[2:])
+    scale_x, _ = affine(graph, op.inputs[0])
+    return _scaling(op, scale_x / (affine(graph, op.output)[0] * area), 255 * area)
+
+
+def activation_table(graph: Graph, op: Op) -> NDArray[np.int8]:
+    """Stored output for each stored input -128..127 of an activation op: int8 (256,)."""
+    assert isinstance(op.attributes, at.Activation)
+    scale_x, zero_x = affine(graph, op.inputs[0])
+    scale_y, zero_y = affine(graph, op.output)
+    real = scale_x * (np.arange(256, dtype=np.float64) - 128 - zero_x)
+    stored = np.floor(_FUNCTIONS[op.attributes.function](real) / scale_y + 0.5) + zero_y
+    table: NDArray[np.int8] = np.clip(stored, *_INT8).astype(np.int8)
+    return table
+
+
+def softmax_parameters(graph: Graph, op: Op) -> fixed_point.SoftmaxParameters:
+    """Scaling of a softmax op's inputs.
+
+    Raises:
+        UnsupportedOpError: the output is not quantised as scale 1/256, zero point -128.
+    """
+    if affine(graph, op.output) != (1 / 256, -128):
+        raise UnsupportedOpError(f"{_named(op)}: its output needs scale 1/256 and zero point -128")
+    return fixed_point.softmax_parameters(affine(graph, op.inputs[0])[0])
+
+
+def kept_quantisation(graph: Graph, op: Op) -> tuple[float, int]:
+    """(scale, zero point) of an op that moves or compares stored values without scaling them.
+
+    Raises:
+        UnsupportedOpError: the output's quantisation is not the input's.
+    """
+    source, target = affine(graph, op.inputs[0]), affine(graph, op.output)
+    if source != target:
+        raise UnsupportedOpError(
+            f"{_named(op)}: its output has (scale, zero point) {target}; it must be that of its "
+            f"input, {source}"
+        )
+    return source
+
+
+def _scaling(op: Op, real: float, bound: int) -> Pair:
+    try:
+        multiplier, shift = quantise_multiplier(real)
+    except UnsupportedOpError as error:
+        raise UnsupportedOpError(f"{_named(op)}: {error}") from error
+    _prove(op, bound << max(shift, 0))
+    return multiplier, shift
+
+
+def _prove(op: Op, bound: int) -> None:
+    if bound >= 1 << 31:
+        raise UnsupportedOpError(
+            f"{_named(op)}: its accumulator could reach {bound}, int32 holds less than {1 << 31}; "
+            "split the layer or calibrate on data with a wider range"
+        )
+
+
+def _quantisation(graph: Graph, name: str) -> Quantisation:
+    quantisation = graph.tensors[name].quantisation
+    if quantisation is None:
+        raise UnsupportedOpError(f"tensor {name!r} is not quantised; call cofit.ir.quantise first")
+    return quantisation
+
+
+def _named(op: Op) -> str:
+    return f"op {op.output!r} ({op.kind})"
