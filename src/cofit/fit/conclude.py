@@ -299,6 +299,6 @@ def _memory(program: Program) -> Memory:
                 first=block.first,
                 last=block.last,
             )
-            for block in plan.buffers
+            for block in plan.intervals
         ),
     )
