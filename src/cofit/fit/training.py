@@ -96,10 +96,10 @@ class Trainer:
         """One epoch of quantisation-aware training on the integer graph's grids."""
         kept = [w.name for _, w in graph.weighted() if w.structure is not None]
         regimes: list[Regime] = [
-            Distillation(GraphModule(teacher)),
+            Distillation(GraphModule(scores_only(teacher))),
             *([Masked(kept)] if kept else []),
         ]
-        module = GraphModule(graph)
+        module = GraphModule(scores_only(graph))
         recipe = Recipe(1, self.config.learning_rate * 0.05)
         stack = RegimeStack([*regimes, QAT(integer)])
         self._run(f"{label}-qat", module, recipe, stack, seed_name=f"{label}-qat")
@@ -108,9 +108,10 @@ class Trainer:
     def _shaped(
         self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
     ) -> Graph:
-        open_graph = unfuse(graph)
+        open_graph = unfuse(scores_only(graph))
         module = GraphModule(open_graph)
-        stack = RegimeStack([Distillation(GraphModule(teacher)), *regimes, Renormalise(open_graph)])
+        distillation = Distillation(GraphModule(scores_only(teacher)))
+        stack = RegimeStack([distillation, *regimes, Renormalise(open_graph)])
         self._run(label, module, recipe, stack, seed_name=label)
         trained = module.to_graph().tensors
         names = [name for op, _ in graph.weighted() for name in op.inputs[1:]]
