@@ -133,9 +133,7 @@ class S8Concat:
         axis = memory_shape(tuple(range(len(out)))).index(op.attributes.axis)
         rows, pitch = math.prod(out[:axis]), math.prod(out[axis:])
         lines, start, support = [], 0, {requantise_support(graph): None}
-        for i, (name, pair) in enumerate(
-            zip(op.inputs, concat_requant(graph, op), strict=True)
-        ):
+        for i, (name, pair) in enumerate(zip(op.inputs, concat_requant(graph, op), strict=True)):
             size = math.prod(memory_shape(graph.tensors[name].shape)[axis:])
             where = f"in{i}, {size}, out + {start}, {pitch}, {size}, {rows}"
             if pair is None:

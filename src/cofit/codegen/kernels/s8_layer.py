@@ -41,7 +41,7 @@ def requantise_support(graph: Graph) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _fits_30_bits(graph: Graph) -> bool:
-    """Whether no accumulator that is requantised reaches 2^30: one multiplication is then enough."""
+    """Whether every accumulator stays below 2^30, so that one multiplication scales it."""
     for op in graph.ops:
         if op.kind in ("conv2d", "linear"):
             bias = graph.tensors[op.inputs[2]].data
@@ -271,9 +271,7 @@ def pair_call(columns: Columns, function: str, arguments: Sequence[str] = ()) ->
     head = ", ".join(("layer", *arguments, "x"))
     if columns.together == 1:
         return f"{function}_1({head}, y);"
-    return (
-        f"{function}_2({head}, x + {columns.stride}, y, y + {columns.window.outputs});"
-    )
+    return f"{function}_2({head}, x + {columns.stride}, y, y + {columns.window.outputs});"
 
 
 def window_text(w: Window, offset: int, channels: int) -> str:

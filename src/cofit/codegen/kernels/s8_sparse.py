@@ -68,7 +68,7 @@ class S8Sparse:
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Groups, and structures without a format for this loop."""
         reason = reject_weighted(graph, op)
-        return reason or isinstance_or_reason(structured_encoding(graph, op))
+        return reason or reason_of(structured_encoding(graph, op))
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """The encoding's loop for pairs of pixels."""
@@ -106,7 +106,7 @@ def structured_encoding(graph: Graph, op: Op) -> Encoding | str:
     return _unsupported(encoding) or encoding
 
 
-def isinstance_or_reason(encoding: Encoding | str) -> str | None:
+def reason_of(encoding: Encoding | str) -> str | None:
     """The reason, if it is one."""
     return encoding if isinstance(encoding, str) else None
 
@@ -116,8 +116,10 @@ def _unsupported(encoding: Encoding) -> str | None:
         return f"format {encoding.format!r} has no int8 loop (known: {', '.join(FORMATS)})"
     if any(a.dtype.itemsize == 4 for n, a in encoding.arrays.items() if n in ("index", "count")):
         return "its columns have more than 65535 elements"
-    if encoding.format == "ocb" and encoding.parameters["in"] not in (1, 2) and (
-        encoding.parameters["in"] % 4
+    if (
+        encoding.format == "ocb"
+        and encoding.parameters["in"] not in (1, 2)
+        and (encoding.parameters["in"] % 4)
     ):
         return f"blocks of {encoding.parameters['in']} input channels have no int8 loop (1, 2, 4 n)"
     if encoding.format == "fkw" and any(m.bit_count() != 4 for m in _masks(encoding)):
