@@ -123,10 +123,14 @@ class _Fitting:
         if self._subject.untrained:
             file = self._state.path("pretrained.safetensors")
             if not file.exists():
-                trained = self._trainer.from_scratch(module)
-                write_tensors(file, trained.state_dict())
+                self._trainer.from_scratch(module, self._trace())
+                write_tensors(file, module.state_dict())
             module.load_state_dict(read_tensors(file))
-        return trace(module, self._subject.example, name=self._subject.identifier)
+        return self._trace()
+
+    def _trace(self) -> Graph:
+        subject = self._subject
+        return trace(subject.module, subject.example, name=subject.identifier)
 
     def _lowering(self, precision: Precision) -> Lowering:
         return Lowering(precision, self._subject.calibration)

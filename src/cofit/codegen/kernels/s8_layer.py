@@ -41,7 +41,7 @@ def requantise_support(graph: Graph) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _fits_30_bits(graph: Graph) -> bool:
-    """Whether no requantised accumulator reaches 2^30: one multiplication is then enough."""
+    """Whether every accumulator stays below 2^30, so that one multiplication scales it."""
     for op in graph.ops:
         if op.kind in ("conv2d", "linear"):
             bias = graph.tensors[op.inputs[2]].data

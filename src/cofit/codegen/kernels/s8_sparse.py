@@ -68,7 +68,7 @@ class S8Sparse:
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Groups, and structures without a format for this loop."""
         reason = reject_weighted(graph, op)
-        return reason or isinstance_or_reason(structured_encoding(graph, op))
+        return reason or reason_of(structured_encoding(graph, op))
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """The encoding's loop for pairs of pixels."""
@@ -106,7 +106,7 @@ def structured_encoding(graph: Graph, op: Op) -> Encoding | str:
     return _unsupported(encoding) or encoding
 
 
-def isinstance_or_reason(encoding: Encoding | str) -> str | None:
+def reason_of(encoding: Encoding | str) -> str | None:
     """The reason, if it is one."""
     return encoding if isinstance(encoding, str) else None
 
