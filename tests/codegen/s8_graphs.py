@@ -73,8 +73,10 @@ class Chain:
         if scale:
             quantisation = Quantisation((scale,), -128)
         else:
-            quantisation = before if keep else self._quantisation(
-                before.scale[0] * math.exp(self.rng.uniform(-0.7, 0.7))
+            quantisation = (
+                before
+                if keep
+                else self._quantisation(before.scale[0] * math.exp(self.rng.uniform(-0.7, 0.7)))
             )
         self._tensor(name, shape, quantisation)
         self.ops.append(Op(name, attributes, inputs))
@@ -121,9 +123,7 @@ def mismatches(graphs: list[Graph], machine: Machine, optimise: str = "-O1") -> 
     """Every op whose output bytes differ from the integer reference, and every overrun."""
     sources = [emit(graph, machine) for graph in graphs]
     library = build_host(sources, optimise=optimise)
-    return [
-        line for source in sources for line in differences(source, HostRunner(source, library))
-    ]
+    return [line for source in sources for line in differences(source, HostRunner(source, library))]
 
 
 def differences(source: Source, runner: HostRunner, seed: int = 0) -> list[str]:

@@ -104,7 +104,9 @@ def build(
                 (*chosen.command, *flags, *sources, "-o", output, *_libraries(flags)), folder
             )
             if result.returncode != 0:
-                raise BuildError(f"{compiler} refused {(sources or [output])[0]}: {_first_error(result.stderr)}")
+                raise BuildError(
+                    f"{compiler} refused {(sources or [output])[0]}: {_first_error(result.stderr)}"
+                )
             final.parent.mkdir(exist_ok=True)
             (Path(folder) / output).replace(final)
     except OSError as error:
