@@ -145,3 +145,31 @@ def differences(source: Source, runner: HostRunner, seed: int = 0) -> list[str]:
             )
     overrun = runner.overrun()
     return [*found, overrun] if overrun else found
+
+
+KERNELS = ((1, 1), (3, 3), (1, 3), (3, 1), (2, 2), (5, 5), (1, 5), (1, 7))
+
+
+def random_convolution(chain: Chain) -> None:
+    """Append a dense, grouped or depthwise convolution of any shape, padded to stay above 4x4."""
+    rng = chain.rng
+    _, c, h, w = chain.here
+    kernel = KERNELS[rng.integers(len(KERNELS))]
+    stride, dilation = (tuple(rng.integers(1, 3, 2).tolist()) for _ in range(2))
+    pads = rng.integers(0, 3, 4).tolist()
+    pads[0] += max(0, dilation[0] * (kernel[0] - 1) + 1 - h - pads[0] - pads[1])
+    pads[3] += max(0, dilation[1] * (kernel[1] - 1) + 1 - w - pads[2] - pads[3])
+    groups = int(rng.choice([g for g in range(1, c + 1) if c % g == 0]))
+    groups = groups if rng.random() < 0.3 else c if rng.random() < 0.2 else 1
+    k = c if groups == c and rng.random() < 0.8 else groups * int(rng.integers(1, 40 // groups + 2))
+    density = rng.choice([0, 0.2, 1, 1, 1])
+    weight = weights(rng, (k, c // groups, *kernel))
+    weight *= rng.random(weight.shape) < density
+    weight[rng.random(k) < 0.1] = 0  # empty filters
+    fused = ("none", "relu", "relu6")[rng.integers(3)]
+    conv = at.Conv2d(stride, tuple(pads), dilation, groups, fused)  # type: ignore[arg-type]
+    chain.weighted(conv, weight, bits=8)
+    if min(chain.here[2:]) < 5:
+        chain.add(at.Pad(((0, 0), (0, 0), (2, 3), (1, 4))))
+    if chain.here[1] > 24:
+        chain.add(at.Slice((0, 2, 0, 0), (1, 19, *chain.here[2:]), (1, 2, 1, 1)))

@@ -55,6 +55,10 @@ def test_sizes_types_and_range(dataset):
             assert split.inputs.min() == 0 and split.inputs.max() == 1
 
 
+def test_only_images_without_handedness_are_flipped(dataset):
+    assert ("flip" in dataset.augment) == (dataset.name in ("cifar10", "fashion_mnist"))
+
+
 def test_validation_is_stratified(dataset):
     share = dataset.validation.targets.bincount() / dataset.train.targets.bincount()
     assert share.shape == (len(dataset.classes),)
@@ -110,6 +114,7 @@ def test_missing_files_say_where_and_how(name, tmp_path, monkeypatch):
     text = str(caught.value)
     assert str(tmp_path / "empty") in text and str(tmp_path / "cache" / "data") in text
     assert "\n" not in text
+    assert ("cofit.data.download" in text) == (name == "fashion_mnist")
     assert not next(source for source in known_data() if source.name == name).available()
 
 

@@ -141,7 +141,7 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...], list[str]]] = {
     "tanh": (nn.Tanh(), IMAGE, ["activation+tanh"]),
     "silu": (nn.SiLU(), IMAGE, ["activation+sigmoid", "mul"]),
     "softmax": (Apply(lambda x: torch.softmax(x, -1)), (1, 8), ["softmax"]),
-    "no-ops": (Apply(lambda x: F.dropout(x, 0.5, False).detach().contiguous().clone().float()),
+    "no-ops": (Apply(lambda x: F.dropout(x, 0.5, False).detach().contiguous().clone().to(x.dtype)),
                IMAGE, []),
     "still transpose": (Apply(lambda x: x.mean((2, 3), keepdim=True).permute(0, 2, 3, 1)), IMAGE,
                         ["globalmean", "reshape"]),

@@ -46,7 +46,7 @@ def test_05_admm_gap_falls_and_hardening_beats_one_shot_projection(dense):
     assert gaps[-1] < 0.05 < gaps[0]
     assert [row.rho for row in regime.history[::3]] == pytest.approx([0.03, 0.3, 3.0, 30.0])
     assert accuracy(trained) >= accuracy(one_shot) + 0.1
-    assert "admm.penalty" not in ledger.rows[0].losses and "penalty" in ledger.rows[0].losses
+    assert set(ledger.rows[0].losses) == {"task", "penalty"}
 
     for name, sets in SETS.items():
         weight = trained.get_parameter(name).detach()
@@ -68,18 +68,17 @@ def test_06_dual_is_the_running_sum_of_the_gap(dense, growth):
     multipliers = {name: [0.0] * len(sets) for name, sets in SETS.items()}
     rounds = 0
 
-    class Hook(torch.nn.Module):
-        def __call__(self, stage, done, total):
-            nonlocal rounds
-            state = regime.state_dict()
-            if len(state["history"]) == rounds:
-                return
-            rounds += 1
-            for name, sums in multipliers.items():
-                for i, z in enumerate(state["z"][name]):
-                    sums[i] = sums[i] + before["rho"] * (before[name] - z)
+    def record(stage, done, total):
+        nonlocal rounds
+        state = regime.state_dict()
+        if len(state["history"]) == rounds:
+            return
+        rounds += 1
+        for name, sums in multipliers.items():
+            for i, z in enumerate(state["z"][name]):
+                sums[i] = sums[i] + before["rho"] * (before[name] - z)
 
-    hook, before = Hook(), {}
+    before = {}
     original = regime.on_epoch
 
     def on_epoch(epoch):
@@ -89,15 +88,15 @@ def test_06_dual_is_the_running_sum_of_the_gap(dense, growth):
 
     regime.on_epoch = on_epoch
     regime.finalize = lambda model: model
-    fit(model, Batches(*task(64), size=16), Recipe(7, 0.05), regime, progress=hook)
+    fit(model, Batches(*task(64), size=16), Recipe(7, 0.05), regime, progress=record)
     assert rounds == 6
     state = regime.state_dict()
     for name, sums in multipliers.items():
         for u, multiplier in zip(state["u"][name], sums, strict=True):
             assert multiplier.abs().max() > 1e-4
             assert torch.allclose(regime.rho * u, multiplier, rtol=1e-4, atol=1e-6)
-    if growth == 1.0:
-        assert regime.rho == 1e-2
+            if growth == 1.0:
+                assert torch.allclose(u, multiplier / 1e-2, rtol=1e-4, atol=1e-4)
 
 
 def test_penalty_is_squared_and_its_gradient_is_rho_times_the_distance(dense):

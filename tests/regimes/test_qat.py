@@ -9,7 +9,7 @@ from regime_nets import conv_net, small_graph, task
 from cofit.core import ConfigError, ModelError, UnknownNameError
 from cofit.ir import calibrate, dequantise_output, quantise, quantise_input, run_integer
 from cofit.ir.module import GraphModule
-from cofit.regimes import QAT, Batches, Masked, Recipe, RegimeStack, fit, testing
+from cofit.regimes import QAT, Batches, Masked, Recipe, RegimeStack, Trace, fit, testing
 from cofit.regimes.qat import FakeQuantiseWeight
 from cofit.structures import parse
 
@@ -66,6 +66,18 @@ def test_weights_round_per_channel_keep_zeros_and_pass_gradients():
     assert (rounded[2] != 0).any()
     rounded.sum().backward()
     assert torch.equal(weight.grad, torch.ones_like(weight))
+
+
+def test_tracer_sees_the_rounded_weights_under_their_own_names():
+    module = GraphModule(GRAPH)
+    QAT(quantise(GRAPH, RANGES, weight_bits=4)).attach(module, X)
+    with Trace(module) as trace:
+        F.cross_entropy(module(X), Y).backward()
+    assert [layer.name for layer in trace.layers] == [w.name for _, w in GRAPH.weighted()]
+    stored = (module.parameter("stem.conv.weight") != 0).sum()
+    assert trace.layers[0].weight.nonzeros == stored < GRAPH.tensors["stem.conv.weight"].size
+    grads = [p.grad is not None for p in module.parameters()]
+    assert all(grads) and not torch.nn.utils.parametrize._cache_enabled
 
 
 def test_activation_gradient_is_clipped_to_the_range():

@@ -67,6 +67,15 @@ def number(value: float) -> str:
     return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
+def array_name(constant: Constant) -> str:
+    """The array itself as a C expression; unlike its name, always an address constant."""
+    return f"{constant.name}_data.values" if _is_text(constant) else constant.name
+
+
+def _is_text(constant: Constant) -> bool:
+    return constant.values.nbytes > LIST_BYTES
+
+
 def declare(constant: Constant) -> str:
     """The definition of a const array.
 
@@ -79,14 +88,14 @@ def declare(constant: Constant) -> str:
     align = f"__attribute__((aligned({constant.align_bytes})))"
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ModelError(f"constant {name!r} holds NaN or infinity; repair the network's weights")
-    if values.nbytes > LIST_BYTES:
+    if _is_text(constant):
         data = values.astype(values.dtype.newbyteorder("<")).tobytes()
         lines = (data[i : i + 32] for i in range(0, len(data), 32))
         text = "\n".join('    "' + "".join([_CHARACTERS[b] for b in line]) + '"' for line in lines)
         return (
             f"static const union {{ char bytes[{len(data) + 1}]; {kind} values[{values.size}]; }} "
             f"{name}_data {align} = {{\n{text}}};\n"
-            f"static const {kind} *const {name} = {name}_data.values;"
+            f"static const {kind} *const {name} __attribute__((unused)) = {array_name(constant)};"
         )
     if values.dtype.kind == "f":
         items, per_line = ("%.9g " * values.size % tuple(values.tolist())).split(), 8

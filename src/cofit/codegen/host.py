@@ -34,9 +34,19 @@ def build_host(
     files = {f"{source.name}.h": source.header for source in sources}
     if len(files) < len(sources):
         raise ModelError("two programs of one shared object have the same name; rename one graph")
-    files[f"{sources[0].name}.c"] = "\n".join(source.source for source in sources)
+    units: dict[tuple[str, ...], list[Source]] = {}
+    for source in sources:
+        units.setdefault(_alternatives(source), []).append(source)
+    for together in units.values():
+        files[f"{together[0].name}.c"] = "\n".join(source.source for source in together)
     flags = (*build_flags(sources[0], optimise), "-shared", "-fPIC")
     return build(files, (*flags, "-DCOFIT_PROFILE", "-DCOFIT_STEPS"), "program.so", compiler)
+
+
+def _alternatives(source: Source) -> tuple[str, ...]:
+    """Support files that define one function in several ways: one of them per translation unit."""
+    used = {name for step in source.steps for name in step.code.support}
+    return tuple(sorted(name for name in used if name.startswith("s8_requantise")))
 
 
 class HostRunner:

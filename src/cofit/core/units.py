@@ -12,7 +12,7 @@ from typing import Literal
 
 from cofit.core.errors import ConfigError
 
-_TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "ps": 1e-12}
 _BYTES = {
     "B": 1.0, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9,
     "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3,

@@ -60,7 +60,7 @@ class Source:
         return find_folder(self.name, self.folder, self.files, root)
 
 
-def load(name: str, root: Path | None = None) -> Dataset:
+def load(name: str, root: str | Path | None = None) -> Dataset:
     """Load a known data set, or a user's `.npz` (see `cofit.data.npz.load_npz`).
 
     Args:
@@ -77,7 +77,7 @@ def load(name: str, root: Path | None = None) -> Dataset:
     if name not in sources:
         raise UnknownNameError("data", name, [*sources, "PATH.npz"])
     source = sources[name]
-    return source.read(source.find(root))
+    return source.read(source.find(None if root is None else Path(root)))
 
 
 def known_data() -> tuple[Source, ...]:
@@ -109,7 +109,7 @@ def _fashion_mnist(folder: Path) -> Dataset:
         return read_idx(folder / images, 3)[:, None], read_idx(folder / labels, 1)
 
     train, test = part(*FASHION_FILES[:2]), part(*FASHION_FILES[2:])
-    return build_dataset("fashion_mnist", train, test, FASHION)
+    return build_dataset("fashion_mnist", train, test, FASHION, augment=("flip",))
 
 
 def _cifar10(folder: Path) -> Dataset:
@@ -124,7 +124,11 @@ def _cifar10(folder: Path) -> Dataset:
         arrays[key] = images.transpose(0, 3, 1, 2)
     train_images, train_labels, test_images, test_labels = (arrays[key] for key in KEYS)
     return build_dataset(
-        "cifar10", (train_images, train_labels), (test_images, test_labels), CIFAR10
+        "cifar10",
+        (train_images, train_labels),
+        (test_images, test_labels),
+        CIFAR10,
+        augment=("crop", "flip"),
     )
 
 

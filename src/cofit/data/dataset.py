@@ -62,6 +62,7 @@ def build_dataset(
     train: tuple[NDArray[np.generic], NDArray[np.generic]],
     test: tuple[NDArray[np.generic], NDArray[np.generic]],
     classes: tuple[str, ...],
+    augment: tuple[str, ...] = (),
 ) -> Dataset:
     """Check raw arrays and make a data set of them.
 
@@ -74,6 +75,7 @@ def build_dataset(
         train: inputs, uint8 `(N, C, H, W)` (divided by 255) or float32, and integer labels `(N,)`.
         test: likewise.
         classes: class names; every label is below their number.
+        augment: names of augmentations that leave a class as it is.
 
     Raises:
         DataError: empty or unequal arrays, NaN or infinity, labels out of range, a class without
@@ -103,6 +105,7 @@ def build_dataset(
         validation=_split(train[0][held_out], targets[held_out]),
         test=_split(test[0], test[1].astype(np.int64)),
         classes=classes,
+        augment=augment,
         test_duplicates=sum(key in seen for key in _digests(test[0])),
     )
 

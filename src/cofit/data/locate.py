@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cofit.core import DataError, cache_dir
+from cofit.data.download import DOWNLOADS
 
 
 def folders(root: Path | None = None) -> list[Path]:
@@ -36,8 +37,9 @@ def find_folder(name: str, folder: str, files: tuple[str, ...], root: Path | Non
     for place in places:
         if all((place / folder / file).is_file() for file in files):
             return place / folder
+    fetch = f", or call cofit.data.download({name!r})" if name in DOWNLOADS else ""
     raise DataError(
         f"data {name!r} needs {folder}/{{{','.join(files)}}}, which is not in "
         f"{', '.join(str(place) for place in places)}; "
-        f"set COFIT_DATA to the folder that holds {folder}/"
+        f"set COFIT_DATA to the folder that holds {folder}/{fetch}"
     )

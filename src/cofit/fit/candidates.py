@@ -30,8 +30,11 @@ def layer_structures(
     found: list[Structure] = []
     reason = "no structure family was offered"
     for name in families:
-        for rate in rates:
-            structure = family(name)(rate)
+        form = family(name)
+        for rate in (form.least_rate,) if form.fixed else rates:
+            if rate < form.least_rate:
+                continue
+            structure = form(rate)
             refused = structure.applies(shape)
             if refused is None:
                 found.append(structure)

@@ -64,7 +64,8 @@ class FitConfig(BaseModel):
     @field_validator("budget")
     @classmethod
     def _budget(cls, value: str) -> str:
-        return str(Budget.parse(value))
+        Budget.parse(value)
+        return ", ".join(term.strip() for term in value.split(","))
 
     @field_validator("structures")
     @classmethod

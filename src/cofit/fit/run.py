@@ -18,8 +18,8 @@ from cofit.fit.device import Device, device
 from cofit.fit.planning import Menu, Plan, choose
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
 from cofit.fit.progress import Progress, silent
-from cofit.fit.removal import free_layers, is_removal, remove_channels
-from cofit.fit.rounds import Outcome, tightened
+from cofit.fit.removal import carried, free_layers, remove_channels
+from cofit.fit.rounds import Outcome, adjusted, settled
 from cofit.fit.sensitivity import Probe, output_divergence
 from cofit.fit.state import State
 from cofit.fit.subject import Subject, load_subject
@@ -100,9 +100,9 @@ class _Fitting:
             outcome = self._round(f"round{number}", given, start, bases, planned)
             outcomes.append(outcome)
             overruns = outcome.overruns(goals, float_accuracy)
-            if all(value <= 1 for value in overruns.values()):
+            if settled(overruns):
                 break
-            margins = tightened(margins, overruns)
+            margins = adjusted(margins, overruns)
             if not outcome.removed:  # removed channels cannot come back: then start afresh
                 start = load_graph(self._state.folder, f"{outcome.label}-float")
         best = min(outcomes, key=lambda o: o.rank(goals, float_accuracy))
@@ -123,10 +123,14 @@ class _Fitting:
         if self._subject.untrained:
             file = self._state.path("pretrained.safetensors")
             if not file.exists():
-                trained = self._trainer.from_scratch(module)
-                write_tensors(file, trained.state_dict())
+                self._trainer.from_scratch(module, self._trace())
+                write_tensors(file, module.state_dict())
             module.load_state_dict(read_tensors(file))
-        return trace(module, self._subject.example, name=self._subject.identifier)
+        return self._trace()
+
+    def _trace(self) -> Graph:
+        subject = self._subject
+        return trace(subject.module, subject.example, name=subject.identifier)
 
     def _lowering(self, precision: Precision) -> Lowering:
         return Lowering(precision, self._subject.calibration)
@@ -203,7 +207,7 @@ class _Fitting:
         def compute() -> Any:
             precision, plan = self._plan(label, given, bases, planned)
             narrowed, removed = remove_channels(start, plan)
-            structures = {n: s for n, s in plan.structures.items() if not is_removal(s)}
+            structures = carried(narrowed, plan)
             trained = self._trainer.into_structures(narrowed, given, structures, label)
             lowering = self._lowering(precision)
             lowered = lowering.lower(trained, plan.weight_bits)

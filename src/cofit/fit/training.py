@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
-from cofit.core import torch_generator
+from cofit.core import derive_seed
 from cofit.fit.config import FitConfig
 from cofit.fit.progress import Progress
 from cofit.fit.subject import Subject
@@ -28,6 +30,7 @@ from cofit.regimes import (
     unfuse,
 )
 from cofit.regimes import fit as train
+from cofit.regimes.train import Criterion
 from cofit.structures import Structure
 
 ADMM_SHARE = 0.4
@@ -52,10 +55,16 @@ class Trainer:
     folder: Path
     progress: Progress
 
-    def from_scratch(self, module: nn.Module) -> nn.Module:
-        """Train the given module itself (with its own normalisation), in place."""
+    def from_scratch(self, module: nn.Module, graph: Graph) -> None:
+        """Train the given module itself (with its own normalisation), in place.
+
+        `graph` is its trace; it tells whether outputs are scores or probabilities.
+        """
         recipe = Recipe(self.config.pretrain_epochs, learning_rate=0.1)
-        return self._run("pretrain", module, recipe, Regime(), seed_name="pretrain")
+        scores = scores_only(graph) is graph
+        self._run(
+            "pretrain", module, recipe, Regime(), F.cross_entropy if scores else _of_probabilities
+        )
 
     def into_structures(
         self, graph: Graph, teacher: Graph, structures: Mapping[str, Structure], label: str
@@ -96,43 +105,64 @@ class Trainer:
         """One epoch of quantisation-aware training on the integer graph's grids."""
         kept = [w.name for _, w in graph.weighted() if w.structure is not None]
         regimes: list[Regime] = [
-            Distillation(GraphModule(teacher)),
+            Distillation(GraphModule(scores_only(teacher))),
             *([Masked(kept)] if kept else []),
         ]
-        module = GraphModule(graph)
+        module = GraphModule(scores_only(graph))
         recipe = Recipe(1, self.config.learning_rate * 0.05)
         stack = RegimeStack([*regimes, QAT(integer)])
-        self._run(f"{label}-qat", module, recipe, stack, seed_name=f"{label}-qat")
-        return module.to_graph()
+        self._run(f"{label}-qat", module, recipe, stack)
+        return _with_weights(graph, module)
 
     def _shaped(
         self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
     ) -> Graph:
-        open_graph = unfuse(graph)
+        open_graph = unfuse(scores_only(graph))
         module = GraphModule(open_graph)
-        stack = RegimeStack([Distillation(GraphModule(teacher)), *regimes, Renormalise(open_graph)])
-        self._run(label, module, recipe, stack, seed_name=label)
-        trained = module.to_graph().tensors
-        names = [name for op, _ in graph.weighted() for name in op.inputs[1:]]
-        return graph.with_tensors(
-            {name: replace(graph.tensors[name], data=trained[name].data) for name in names}
-        )
+        distillation = Distillation(GraphModule(scores_only(teacher)))
+        stack = RegimeStack([distillation, *regimes, Renormalise(open_graph)])
+        self._run(label, module, recipe, stack)
+        return _with_weights(graph, module)
 
     def _run(
-        self, label: str, module: nn.Module, recipe: Recipe, regime: Regime, seed_name: str
-    ) -> nn.Module:
+        self,
+        label: str,
+        module: nn.Module,
+        recipe: Recipe,
+        regime: Regime,
+        criterion: Criterion = F.cross_entropy,
+    ) -> None:
         data = self.subject.data
         batches = Batches(
             data.train.inputs,
             data.train.targets,
             size=min(self.config.batch_size, len(data.train)),
-            seed=torch_generator(self.config.seed, seed_name).initial_seed(),
+            seed=derive_seed(self.config.seed, label),
             augment=self.subject.augment,
         )
         checkpoint = Checkpoint(self.folder / f"{label}.ckpt", every=CHECKPOINT_STEPS)
-        trained, _ = train(
-            module, batches, recipe, regime,
+        train(
+            module, batches, recipe, regime, criterion=criterion,
             checkpoint=checkpoint, progress=self.progress, stage=label,
         )  # fmt: skip
         checkpoint.path.unlink(missing_ok=True)
-        return trained
+
+
+def scores_only(graph: Graph) -> Graph:
+    """The graph without a softmax at its end: class scores are what trains well."""
+    last = graph.producer[graph.outputs[0]]
+    if last.kind != "softmax":
+        return graph
+    return Graph.build(graph.name, graph.inputs, last.inputs, graph.ops, graph.tensors)
+
+
+def _with_weights(graph: Graph, module: GraphModule) -> Graph:
+    trained = module.to_graph().tensors
+    names = [name for op, _ in graph.weighted() for name in op.inputs[1:]]
+    return graph.with_tensors(
+        {name: replace(graph.tensors[name], data=trained[name].data) for name in names}
+    )
+
+
+def _of_probabilities(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.nll_loss(outputs.clamp_min(1e-9).log(), targets)

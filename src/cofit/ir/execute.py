@@ -47,9 +47,12 @@ def apply(op: Op, args: list[torch.Tensor]) -> torch.Tensor:
     match op.attributes:
         case at.Conv2d() as conv:
             top, bottom, left, right = conv.padding
+            padding = (top, left)
+            if padding != (bottom, right):  # torch pads both sides alike; the rest costs a copy
+                x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
             y = F.conv2d(
-                F.pad(x, (left, right, top, bottom)), args[1], args[2],
-                stride=conv.stride, dilation=conv.dilation, groups=conv.groups,
+                x, args[1], args[2], stride=conv.stride, padding=padding,
+                dilation=conv.dilation, groups=conv.groups,
             )  # fmt: skip
             return FUNCTIONS[conv.fused](y)
         case at.Linear() as linear:

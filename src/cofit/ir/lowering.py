@@ -97,7 +97,7 @@ class Builder:
         Raises:
             UnsupportedOpError: naming where, what, and what is supported.
         """
-        self.node, function = node, _function(node)
+        self.node, function = node, function_name(node)
         value = node.meta.get("val")
         self.shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
         arguments = {name: self._resolve(arg) for name, arg in _bind(node).items()}
@@ -153,7 +153,7 @@ class Builder:
 
     def users(self) -> set[str]:
         """Functions that read the node being lowered."""
-        return {_function(user) for user in self.node.users}
+        return {function_name(user) for user in self.node.users}
 
     def _register(self, constant: Constant, default: str) -> str:
         data = constant.value.to(torch.float64).numpy()
@@ -180,7 +180,7 @@ class Builder:
         path, kind = _module(self.node)
         if path and kind.startswith(("torch.nn.modules.", "torch.nn.utils.")):
             return path
-        return f"{path}.{_function(self.node)}" if path else _function(self.node)
+        return f"{path}.{function_name(self.node)}" if path else function_name(self.node)
 
     def _where(self) -> str:
         path, _ = _module(self.node)
@@ -205,7 +205,8 @@ class Builder:
             return _wrapped(node.target(*args, **kwargs))
 
 
-def _function(node: Node) -> str:
+def function_name(node: Node) -> str:
+    """The operator's name without its overload, for example "conv2d"."""
     schema = getattr(node.target, "_schema", None)
     if schema is not None:
         return str(schema.name).split("::")[-1]

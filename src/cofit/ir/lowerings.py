@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 
+from cofit.ir import arithmetic
 from cofit.ir import attributes as at
 from cofit.ir.lowering import Builder, Constant, Lowering, Ref, Refusal, Value
 
@@ -59,8 +59,14 @@ def _weighted(b: Builder, layer: at.Attributes, x: Ref, weight: Constant, bias: 
     )  # fmt: skip
 
 
+def _native_batch_norm(b: Builder, a: Any) -> Value:
+    return [_batch_norm(b, a), None, None]
+
+
 def _batch_norm(b: Builder, a: Any) -> Value:
     """Two ops, which `passes` folds: y = x * (w / sqrt(var + eps)) + (b - mean * that)."""
+    if getattr(a, "training", False) or a.running_mean is None:
+        raise Refusal("batch statistics; it needs running statistics")
     x, mean, variance = _ref(a.input), a.running_mean.value, a.running_var.value
     scale = torch.rsqrt(variance + a.eps)
     if a.weight is not None:
@@ -71,81 +77,7 @@ def _batch_norm(b: Builder, a: Any) -> Value:
     sizes = (1, -1, *[1] * (len(x.shape) - 2))
     scaled = b.emit(at.Mul(), x, Constant(scale.reshape(sizes)), roles=("", "weight"))
     moved = Constant(shift.reshape(sizes))
-    return [b.emit(at.Add(), scaled, moved, part="shift", roles=("", "bias")), None, None]
-
-
-def _add(b: Builder, a: Any) -> Value:
-    return _sum(b, a.self, _scaled(b, a.other, a.alpha))
-
-
-def _sub(b: Builder, a: Any) -> Value:
-    return _sum(b, a.self, _scaled(b, a.other, -a.alpha))
-
-
-def _rsub(b: Builder, a: Any) -> Value:
-    return _sum(b, _scaled(b, a.self, -a.alpha), a.other)
-
-
-def _mul(b: Builder, a: Any) -> Value:
-    return _product(b, a.self, a.other)
-
-
-def _div(b: Builder, a: Any) -> Value:
-    if getattr(a, "rounding_mode", None) is not None or isinstance(a.other, Ref):
-        raise Refusal("only division by a constant, without rounding")
-    return _product(b, a.self, Constant(1 / _operand(a.other)))
-
-
-def _neg(b: Builder, a: Any) -> Value:
-    return _scaled(b, a.self, -1)
-
-
-def _sum(b: Builder, x: Value, y: Value) -> Ref:
-    if not isinstance(x, Ref):
-        x, y = y, x
-    if isinstance(y, Ref):
-        if x.shape != y.shape:
-            raise Refusal(f"shapes {x.shape} and {y.shape}; computed tensors are added if equal")
-        return b.emit(at.Add(), x, y)
-    constant = _beside(x, y)
-    neutral = constant.name is None and not constant.value.any()
-    return x if neutral else b.emit(at.Add(), x, constant)
-
-
-def _product(b: Builder, x: Value, y: Value) -> Ref:
-    if not isinstance(x, Ref):
-        x, y = y, x
-    if isinstance(y, Ref):
-        large, small = (y, x) if math.prod(y.shape) > math.prod(x.shape) else (x, y)
-        return b.emit(at.Mul(), large, small)
-    constant = _beside(x, y)
-    neutral = constant.name is None and (constant.value == 1).all()
-    return x if neutral else b.emit(at.Mul(), x, constant)
-
-
-def _scaled(b: Builder, x: Value, factor: float) -> Value:
-    if factor == 1:
-        return x
-    if not isinstance(x, Ref):
-        return Constant(_operand(x) * factor)
-    constant = _beside(x, factor)
-    return b.emit(at.Mul(), x, constant, part="scale")
-
-
-def _beside(x: Ref, y: Value) -> Constant:
-    """A constant operand of x, of the same rank."""
-    value = _operand(y)
-    shape = (1,) * (len(x.shape) - value.ndim) + tuple(value.shape)
-    fits = all(n in (1, m) for n, m in zip(shape[-len(x.shape) :], x.shape, strict=True))
-    if not fits or len(shape) > len(x.shape):
-        raise Refusal(f"a constant of shape {tuple(value.shape)} widens a tensor of {x.shape}")
-    return Constant(value.reshape(shape), y.name if isinstance(y, Constant) else None)
-
-
-def _operand(value: Value) -> torch.Tensor:
-    if isinstance(value, Constant):
-        return value.value.to(torch.float64)
-    return torch.tensor(value, dtype=torch.float64)
+    return b.emit(at.Add(), scaled, moved, part="shift", roles=("", "bias"))
 
 
 def _cat(b: Builder, a: Any) -> Value:
@@ -363,15 +295,16 @@ def _pair(value: Any) -> tuple[int, int]:
 
 LOWERINGS: dict[str, Lowering] = {
     "_adaptive_avg_pool2d": _adaptive_pool,
-    "_native_batch_norm_legit_no_training": _batch_norm,
+    "_native_batch_norm_legit_no_training": _native_batch_norm,
     "_softmax": _softmax,
     "_to_copy": _same,
     "_unsafe_view": _reshape,
     "adaptive_avg_pool2d": _adaptive_pool,
-    "add": _add,
+    "add": arithmetic.add,
     "addmm": _addmm,
     "alias": _same,
     "avg_pool2d": _avg_pool,
+    "batch_norm": _batch_norm,
     "cat": _cat,
     "chunk": _split,
     "clamp": _clamp,
@@ -382,7 +315,7 @@ LOWERINGS: dict[str, Lowering] = {
     "conv2d": _convolution,
     "convolution": _convolution,
     "detach": _same,
-    "div": _div,
+    "div": arithmetic.div,
     "dropout": _same,
     "expand": _expand,
     "expand_as": _expand,
@@ -395,8 +328,8 @@ LOWERINGS: dict[str, Lowering] = {
     "max_pool2d": _max_pool,
     "mean": _mean,
     "mm": _matmul,
-    "mul": _mul,
-    "neg": _neg,
+    "mul": arithmetic.mul,
+    "neg": arithmetic.neg,
     "new_ones": _like,
     "new_zeros": _like,
     "ones_like": _like,
@@ -405,7 +338,7 @@ LOWERINGS: dict[str, Lowering] = {
     "relu": _function("relu"),
     "relu6": _function("relu6"),
     "reshape": _reshape,
-    "rsub": _rsub,
+    "rsub": arithmetic.rsub,
     "select": _select,
     "sigmoid": _function("sigmoid"),
     "silu": _silu,
@@ -414,7 +347,7 @@ LOWERINGS: dict[str, Lowering] = {
     "split": _split,
     "split_with_sizes": _split,
     "squeeze": _reshape,
-    "sub": _sub,
+    "sub": arithmetic.sub,
     "t": _permute,
     "tanh": _function("tanh"),
     "to": _same,

@@ -19,7 +19,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from cofit.core import CofitError, ModelError, VerificationError, torch_generator
 from cofit.ir.equivalence import Inputs, assert_equivalent, mode
-from cofit.ir.lowering import Builder
+from cofit.ir.lowering import Builder, function_name
 from cofit.ir.lowerings import LOWERINGS
 from cofit.ir.passes import simplify
 from cofit.ir.types import Graph, Tensor
@@ -87,16 +87,27 @@ def _export(module: nn.Module, examples: Inputs) -> torch.export.ExportedProgram
     with mode(module, False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export's own, and the network's
         try:
-            program = torch.export.export(module, examples, strict=False)
-            # with an empty table nothing is decomposed, but in-place operators are undone
-            functional: torch.export.ExportedProgram = program.run_decompositions({})
+            program: torch.export.ExportedProgram = torch.export.export(
+                module, examples, strict=False
+            )
+            if not all(map(_settled, program.graph.nodes)):
+                # with an empty table this replaces in-place and composite operators, nothing else
+                program = program.run_decompositions({})
         except Exception as error:
             cause = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
                 f"{type(module).__name__} cannot be exported: {cause}; networks must run on the "
                 "example and must not branch on values of tensors"
             ) from error
-    return functional
+    return program
+
+
+def _settled(node: torch.fx.Node) -> bool:
+    """Whether a node needs no decomposition: it changes nothing in place and is in the table."""
+    if node.op != "call_function":
+        return True
+    mutable = getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+    return not mutable and function_name(node) in LOWERINGS
 
 
 def _lower(program: torch.export.ExportedProgram, module: nn.Module, name: str) -> Graph:

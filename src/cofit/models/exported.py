@@ -14,7 +14,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,24 @@ from torch import nn
 
 from cofit.core import ModelError
 
-# numbers of torch._export.serde.schema.ScalarType, a file format and so stable
+# numbers of ScalarType and MemoryFormat in torch._export.serde.schema, a stable file format
 _DTYPES = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64,
     6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
 }  # fmt: skip
+_MEMORY_FORMATS = {
+    1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format,
+}  # fmt: skip
 _ATEN = re.compile(r"torch\.ops\.aten\.([a-z0-9_]+)\.([A-Za-z0-9_]+)")
+_INTERNAL = frozenset((
+    "_adaptive_avg_pool2d", "_log_softmax", "_native_batch_norm_legit_no_training", "_softmax",
+    "_to_copy", "_unsafe_view",
+))  # fmt: skip
+"""Operators of core ATen that begin with an underscore; others there may skip bounds checks."""
+
 _KEYWORD = 2
+_VALUES = frozenset(("as_tensor", "as_tensors", "as_none", "as_sym_int", "as_sym_ints"))
 _LITERALS = frozenset(("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools"))
-_PAD_MODES = frozenset(("constant", "reflect", "replicate", "circular"))
 
 Json = dict[str, Any]
 Values = dict[str, Any]
@@ -46,6 +55,7 @@ class _Node:
     positional: tuple[Json, ...]
     keyword: Mapping[str, Json]
     outputs: tuple[str, ...]
+    several: bool
 
 
 class ExportedNetwork(nn.Module):
@@ -92,9 +102,7 @@ class ExportedNetwork(nn.Module):
                 *(_resolve(argument, values) for argument in node.positional),
                 **{name: _resolve(value, values) for name, value in node.keyword.items()},
             )
-            if len(node.outputs) == 1:
-                results = (results,)
-            values.update(zip(node.outputs, results, strict=False))
+            values.update(zip(node.outputs, results if node.several else (results,), strict=False))
         output: torch.Tensor = values[self._output]
         return output
 
@@ -124,8 +132,12 @@ def load_exported(path: Path) -> ExportedNetwork:
             for folder, word in (("weights", "weights"), ("constants", "constants")):
                 config = f"data/{folder}/model_{word}_config.json"
                 rows = json.loads(archive.read(names[config]))["config"]
+                shared: dict[str, torch.Tensor] = {}
                 for key, row in rows.items():
-                    tensors[key] = _tensor(archive, names, folder, key, row)
+                    place = json.dumps([row["path_name"], row["tensor_meta"]])
+                    if place not in shared:  # tied weights stay tied
+                        shared[place] = _tensor(archive, names, folder, key, row)
+                    tensors[key] = shared[place]
         return ExportedNetwork(program, tensors)
     except ModelError as error:
         raise ModelError(
@@ -187,7 +199,8 @@ def _attribute(root: nn.Module, key: str) -> Any:
 def _node(node: Json) -> _Node:
     match = _ATEN.fullmatch(node["target"])
     function = match and getattr(getattr(torch.ops.aten, match[1], None), match[2], None)
-    if not match or not isinstance(function, torch._ops.OpOverload):
+    hidden = match and match[1].startswith("_") and match[1] not in _INTERNAL
+    if not match or hidden or not isinstance(function, torch._ops.OpOverload):
         raise ModelError(f"operator {node['target']!r} is not one of ATen's")
     arguments = function._schema.arguments
     if not arguments or str(arguments[0].type) not in ("Tensor", "List[Tensor]"):
@@ -196,23 +209,19 @@ def _node(node: Json) -> _Node:
         _check_argument(row["arg"])
     positional = tuple(row["arg"] for row in node["inputs"] if row.get("kind") != _KEYWORD)
     keyword = {row["name"]: row["arg"] for row in node["inputs"] if row.get("kind") == _KEYWORD}
-    outputs = tuple(_output_name(output) for output in node["outputs"])
-    return _Node(function, positional, keyword, outputs)
-
-
-def _output_name(output: Json) -> str:
-    if "as_tensor" in output:
-        return str(output["as_tensor"]["name"])
-    if "as_sym_int" in output:
-        return str(output["as_sym_int"]["as_name"])
-    raise ModelError(f"a result of kind {next(iter(output))!r}")
+    outputs = [name for output in node["outputs"] for name in _references(output)]
+    several = len(node["outputs"]) > 1 or "as_tensors" in node["outputs"][0]
+    return _Node(function, positional, keyword, tuple(outputs), several)
 
 
 def _check_argument(argument: Json) -> None:
     ((kind, value),) = argument.items()
-    known = ("as_tensor", "as_tensors", "as_none", "as_scalar_type", "as_sym_int", "as_sym_ints")
-    allowed = kind in known or kind in _LITERALS or (kind == "as_string" and value in _PAD_MODES)
-    if not allowed or (kind == "as_scalar_type" and value not in _DTYPES):
+    tables: dict[str, Container[object]] = {
+        "as_scalar_type": _DTYPES,
+        "as_memory_format": _MEMORY_FORMATS,
+        "as_string": ("constant",),
+    }
+    if kind not in _VALUES | _LITERALS and value not in tables.get(kind, ()):
         raise ModelError(f"an argument of kind {kind!r}")
 
 
@@ -237,6 +246,8 @@ def _resolve(argument: Json, values: Values) -> Any:
         return None
     if kind == "as_scalar_type":
         return _DTYPES[value]
+    if kind == "as_memory_format":
+        return _MEMORY_FORMATS[value]
     if kind == "as_sym_int":
         return _symbol(value, values)
     if kind == "as_sym_ints":

@@ -27,17 +27,18 @@ class Loaded:
         module: the network.
         preprocess: from a data set's values to the network's.
         input_shape: of one input, without the batch axis; None if nobody said.
-        fresh: the weights are random, as the zoo makes them.
+        fresh: the weights were drawn at random (from the seed), not trained: none were given, and
+            a factory called with another seed gives other ones.
     """
 
     name: str
     module: nn.Module
     preprocess: Normalise
     input_shape: tuple[int, ...] | None
-    fresh: bool = False
+    fresh: bool
 
 
-def load_model(spec: str, weights: Path | None = None, seed: int = 0) -> Loaded:
+def load_model(spec: str, weights: str | Path | None = None, seed: int = 0) -> Loaded:
     """Make a network, initialised by `seed` or filled with trained weights.
 
     Args:
@@ -56,9 +57,10 @@ def load_model(spec: str, weights: Path | None = None, seed: int = 0) -> Loaded:
         torch.manual_seed(derive_seed(seed, "models", spec))
         loaded = _make(spec)
     if weights is not None:
-        load_weights(loaded.module, weights)
-        return replace(loaded, fresh=False)
-    _check_finite(spec, loaded.module.state_dict())
+        load_weights(loaded.module, Path(weights))
+        loaded = replace(loaded, fresh=False)
+    else:
+        _check_finite(spec, loaded.module.state_dict())
     return loaded
 
 
@@ -115,7 +117,7 @@ def _check_finite(source: str, tensors: Mapping[str, torch.Tensor]) -> None:
 def _make(spec: str) -> Loaded:
     if spec.endswith(".pt2"):
         exported = load_exported(Path(spec))
-        return Loaded(spec, exported, Normalise(), exported.input_shape)
+        return Loaded(spec, exported, Normalise(), exported.input_shape, fresh=False)
     if ":" in spec:
         return _from_factory(spec)
     try:
@@ -130,21 +132,25 @@ def _from_factory(spec: str) -> Loaded:
     module_name, _, attribute = spec.partition(":")
     with _current_folder_on_path():
         try:
-            factory = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, ValueError, SyntaxError) as error:
+            source = importlib.import_module(module_name)
+        except Exception as error:  # importing runs the user's code, which may fail in any way
             raise ModelError(
                 f"cannot import {module_name!r} of model {spec!r} ({_line(error)}); "
                 "write package.module:factory and start from the folder that holds the package"
             ) from error
-        except AttributeError as error:
+        factory = getattr(source, attribute, None)
+        if factory is None:
             raise ModelError(
                 f"module {module_name!r} has no {attribute!r}; write package.module:factory"
-            ) from error
+            )
         if not callable(factory):
             raise ModelError(f"{spec!r} is a {type(factory).__name__}; give a function or class")
         try:
             module = factory()
-        except Exception as error:  # the user's code may fail in any way
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(torch.initial_seed() ^ 1)
+                other = factory()
+        except Exception as error:
             raise ModelError(
                 f"{spec!r} failed: {_line(error)}; it must work without arguments"
             ) from error
@@ -154,7 +160,18 @@ def _from_factory(spec: str) -> Loaded:
     preprocess = getattr(module, "preprocess", Normalise())
     if not isinstance(preprocess, Normalise):
         raise ModelError(f"{spec!r}: preprocess must be a cofit.models.Normalise")
-    return Loaded(spec, module.eval(), preprocess, None if shape is None else _shape(spec, shape))
+    return Loaded(
+        spec,
+        module.eval(),
+        preprocess,
+        None if shape is None else _shape(spec, shape),
+        _differ(module, other),
+    )
+
+
+def _differ(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=False)
+    return any(not torch.equal(a, b) for a, b in pairs)
 
 
 def _shape(spec: str, value: object) -> tuple[int, ...]:

@@ -29,7 +29,8 @@ def parametrise(model: nn.Module, name: str, transform: nn.Module) -> Callable[[
     """Read a parameter through `transform` from now on; returns the inverse.
 
     The parameter object stays the one that is trained. The inverse also restores the order of the
-    module's parameters, which decides their order in optimisers and state dicts.
+    module's parameters, which decides their order in optimisers and state dicts; inverses of
+    several transforms of one parameter are called last first.
     """
     latent(model, name)
     owner, _, attribute = name.rpartition(".")

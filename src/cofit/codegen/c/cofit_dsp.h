@@ -14,6 +14,40 @@ COFIT_INLINE uint32_t cofit_word(const void *from)
     return word;
 }
 
+/* Two words from an address that is a multiple of 4, and the address behind them. The compiler does
+   not see the read: COFIT_BEFORE_TAKE must stand between it and the writes. */
+COFIT_INLINE const void *cofit_take(const void *from, uint32_t *first, uint32_t *second)
+{
+#if defined(__ARM_FEATURE_DSP)
+    uint32_t a, b;
+    __asm__ volatile("ldrd %0, %1, [%2], #8" : "=&r"(a), "=&r"(b), "+r"(from));
+    *first = a, *second = b;
+    return from;
+#else
+    *first = cofit_word(from);
+    *second = cofit_word((const uint8_t *)from + 4);
+    return (const uint8_t *)from + 8;
+#endif
+}
+
+/* Stores two words at an address that is a multiple of 4, and gives the address behind them. */
+COFIT_INLINE void *cofit_put(void *to, uint32_t first, uint32_t second)
+{
+#if defined(__ARM_FEATURE_DSP)
+    __asm__ volatile("strd %1, %2, [%0], #8" : "+r"(to) : "r"(first), "r"(second) : "memory");
+    return to;
+#else
+    __builtin_memcpy(to, &first, 4);
+    __builtin_memcpy((uint8_t *)to + 4, &second, 4);
+    return (uint8_t *)to + 8;
+#endif
+}
+
+/* Holds a pointer in a register: the compiler would add base and index anew for every access. */
+#define COFIT_KEEP(pointer) __asm__("" : "+r"(pointer))
+
+#define COFIT_BEFORE_TAKE __asm__ volatile("" : : : "memory")
+
 COFIT_INLINE uint32_t cofit_ror8(uint32_t word)
 {
     return (word >> 8) | (word << 24);
@@ -65,6 +99,18 @@ COFIT_INLINE int32_t cofit_smlad(uint32_t a, uint32_t b, int32_t acc)
     const uint32_t low = (uint32_t)(cofit_low(a) * cofit_low(b));
     const uint32_t high = (uint32_t)(cofit_high(a) * cofit_high(b));
     return (int32_t)((uint32_t)acc + low + high);
+#endif
+}
+
+/* (2 * a * b + 2^31) / 2^32, rounded half up; |a| < 2^30. */
+COFIT_INLINE int32_t cofit_high_product(int32_t a, int32_t b)
+{
+#if defined(__ARM_FEATURE_DSP)
+    int32_t high;
+    __asm__("smmulr %0, %1, %2" : "=r"(high) : "r"(a * 2), "r"(b));
+    return high;
+#else
+    return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);
 #endif
 }
 

@@ -14,12 +14,12 @@ COFIT_INLINE void s8_block2(const s8_layer *layer, int32_t out, const int16_t *a
         for (; row + 2 <= end; row += 2) {
             s8_begin(acc, layer, row, 2);
             w = s8_pairs(acc, w, index, count, a, b, 2, pixels);
-            s8_finish(acc, layer, row, ya, yb, 2, pixels);
+            s8_store(layer, row, 2, acc, ya, yb);
         }
         if (row < end) {
             s8_begin(acc, layer, row, 1);
             w = s8_pairs(acc, w, index, count, a, b, 1, pixels);
-            s8_finish(acc, layer, row, ya, yb, 1, pixels);
+            s8_store(layer, row, 1, acc, ya, yb);
             row++;
         }
         index += count;
@@ -28,7 +28,7 @@ COFIT_INLINE void s8_block2(const s8_layer *layer, int32_t out, const int16_t *a
 
 COFIT_SHARED void s8_block2_1(const s8_layer *layer, int32_t out, const int16_t *a, int8_t *y)
 {
-    s8_block2(layer, out, a, a, y, y, 1);
+    s8_block2(layer, out, a, a, y, 0, 1);
 }
 
 COFIT_SHARED void s8_block2_2(const s8_layer *layer, int32_t out, const int16_t *a,

@@ -46,14 +46,12 @@ COFIT_INLINE const int8_t *s8_dense4_rows(const s8_layer *layer, int32_t row, co
         b += 8;
     }
     for (int32_t j = 0; j < rows; j++, tail += rest_bytes) {
-        const int32_t at_a = acc[2 * j] / 16 + s8_nibbles(tail, a, rest) + layer->bias[row + j];
-        if (pixels == 2) {
-            const int32_t at_b = acc[2 * j + 1] / 16 + s8_nibbles(tail, b, rest);
-            s8_store_2(layer, row + j, at_a, at_b + layer->bias[row + j], ya, yb);
-        } else {
-            s8_store(layer, row + j, at_a, ya);
-        }
+        const int32_t bias = layer->bias[row + j];
+        acc[2 * j] = acc[2 * j] / 16 + s8_nibbles(tail, a, rest) + bias;
+        if (pixels == 2)
+            acc[2 * j + 1] = acc[2 * j + 1] / 16 + s8_nibbles(tail, b, rest) + bias;
     }
+    s8_store(layer, row, rows, acc, ya, yb);
     return w;
 }
 
@@ -72,7 +70,7 @@ COFIT_INLINE void s8_dense4(const s8_layer *layer, const int16_t *a, const int16
 
 COFIT_SHARED void s8_dense4_1(const s8_layer *layer, const int16_t *a, int8_t *y)
 {
-    s8_dense4(layer, a, a, y, y, 1);
+    s8_dense4(layer, a, a, y, 0, 1);
 }
 
 COFIT_SHARED void s8_dense4_2(const s8_layer *layer, const int16_t *a, const int16_t *b,

@@ -35,10 +35,8 @@ COFIT_SHARED void s8_depthwise(const s8_window *w, const s8_layer *layer, const 
                         acc3 += cofit_high(xo) * cofit_high(ko);
                     }
                 }
-                s8_store(layer, c, acc0, out);
-                s8_store(layer, c + 1, acc1, out);
-                s8_store(layer, c + 2, acc2, out);
-                s8_store(layer, c + 3, acc3, out);
+                const int32_t acc[8] = {acc0, 0, acc1, 0, acc2, 0, acc3, 0};
+                s8_store(layer, c, 4, acc, out, 0);
             }
             for (; c < channels; c++) {
                 int32_t acc = layer->bias[c];
@@ -49,7 +47,7 @@ COFIT_SHARED void s8_depthwise(const s8_window *w, const s8_layer *layer, const 
                     for (int32_t s = s0; s < s1; s++, k += channels, p += step)
                         acc += *k * (*p + w->offset);
                 }
-                s8_store(layer, c, acc, out);
+                s8_store(layer, c, 1, &acc, out, 0);
             }
         }
     }

@@ -23,16 +23,16 @@ COFIT_INLINE int8_t s8_output(const s8_layer *layer, int32_t row, int32_t acc)
     return (int8_t)cofit_clamp(value + layer->zero_point, layer->low, layer->high);
 }
 
-/* The outputs of one row at one or two pixels. */
-COFIT_SHARED void s8_store(const s8_layer *layer, int32_t row, int32_t acc, int8_t *y)
+/* Outputs of `rows` rows from `row` on; acc: row by row, at pixel a and at pixel b. A null `yb`
+   leaves b out. */
+COFIT_SHARED void s8_store(const s8_layer *layer, int32_t row, int32_t rows, const int32_t *acc,
+                           int8_t *ya, int8_t *yb)
 {
-    y[layer->channel ? layer->channel[row] : row] = s8_output(layer, row, acc);
-}
-
-COFIT_SHARED void s8_store_2(const s8_layer *layer, int32_t row, int32_t a, int32_t b, int8_t *ya,
-                             int8_t *yb)
-{
-    const int32_t channel = layer->channel ? layer->channel[row] : row;
-    ya[channel] = s8_output(layer, row, a);
-    yb[channel] = s8_output(layer, row, b);
+    COFIT_UNROLL(1)
+    for (; rows > 0; rows--, row++, acc += 2) {
+        const int32_t channel = layer->channel ? layer->channel[row] : row;
+        ya[channel] = s8_output(layer, row, acc[0]);
+        if (yb)
+            yb[channel] = s8_output(layer, row, acc[1]);
+    }
 }

@@ -17,17 +17,15 @@ COFIT_INLINE void s8_nm(const s8_layer *layer, const uint8_t *lane, int32_t kept
                     b0 += *w * b[start + *lane];
             }
         }
-        if (pixels == 2)
-            s8_store_2(layer, row, a0, b0, ya, yb);
-        else
-            s8_store(layer, row, a0, ya);
+        const int32_t acc[2] = {a0, b0};
+        s8_store(layer, row, 1, acc, ya, yb);
     }
 }
 
 COFIT_SHARED void s8_nm_1(const s8_layer *layer, const uint8_t *lane, int32_t kept, int32_t span,
                           const int16_t *a, int8_t *y)
 {
-    s8_nm(layer, lane, kept, span, a, a, y, y, 1);
+    s8_nm(layer, lane, kept, span, a, a, y, 0, 1);
 }
 
 COFIT_SHARED void s8_nm_2(const s8_layer *layer, const uint8_t *lane, int32_t kept, int32_t span,

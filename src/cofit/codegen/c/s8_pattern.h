@@ -43,12 +43,12 @@ COFIT_INLINE const int8_t *s8_runs(const s8_layer *layer, int32_t row, const int
         const uint16_t *const first = index + run[p];
         const int32_t count = run[p + 1] - run[p];
         if (tap[1] == tap[0] + 1 && tap[3] == tap[2] + 1)
-            w = s8_quads(acc, w, first, count, a + tap[0], b + tap[0], tap[2] - tap[0], rows,
-                         pixels);
+            w = s8_quads(acc, w, first, count, a + tap[0], b + tap[0], tap[2] - tap[0], 0,
+                         rows, pixels);
         else
             w = s8_taps(acc, w, first, count, a, b, tap, rows, pixels);
     }
-    s8_finish(acc, layer, row, ya, yb, rows, pixels);
+    s8_store(layer, row, rows, acc, ya, yb);
     return w;
 }
 
@@ -61,6 +61,7 @@ COFIT_INLINE void s8_pattern(const s8_layer *layer, int32_t size, const uint8_t 
 {
     const int8_t *w = layer->weights;
     const uint16_t *index = layer->index, *run = layer->count;
+    COFIT_BEFORE_TAKE;
     for (int32_t row = 0; row < layer->rows; run += patterns + 1) {
         const int32_t end = row + size < layer->rows ? row + size : layer->rows;
         for (; row + 2 <= end; row += 2)
@@ -76,7 +77,7 @@ COFIT_INLINE void s8_pattern(const s8_layer *layer, int32_t size, const uint8_t 
 COFIT_SHARED void s8_pattern_1(const s8_layer *layer, int32_t size, const uint8_t *taps,
                                int32_t patterns, const int16_t *a, int8_t *y)
 {
-    s8_pattern(layer, size, taps, patterns, a, a, y, y, 1);
+    s8_pattern(layer, size, taps, patterns, a, a, y, 0, 1);
 }
 
 COFIT_SHARED void s8_pattern_2(const s8_layer *layer, int32_t size, const uint8_t *taps,

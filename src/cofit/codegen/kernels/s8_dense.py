@@ -57,7 +57,7 @@ def pack_dense(weight: Int8) -> Int8:
     k, n = weight.shape
     fours, pairs = n // 4, k // 2 * 2
     body = weight[:, : fours * 4].reshape(k, fours, 4)[..., SHUFFLE]
-    paired = body[:pairs].reshape(-1, 2, fours, 4).transpose(0, 2, 1, 3)
+    paired = body[:pairs].reshape(pairs // 2, 2, fours, 4).transpose(0, 2, 1, 3)
     rest = weight[:, fours * 4 :]
     return np.concatenate([paired.ravel(), body[pairs:].ravel(), rest.ravel()])
 
@@ -67,7 +67,7 @@ def pack_dense4(weight: Int8) -> Int8:
     k, n = weight.shape
     eights, pairs = n // 8, k // 2 * 2
     body = _nibbles(weight[:, : eights * 8].reshape(k, eights, 8)[..., NIBBLES])
-    paired = body[:pairs].reshape(-1, 2, eights, 4).transpose(0, 2, 1, 3)
+    paired = body[:pairs].reshape(pairs // 2, 2, eights, 4).transpose(0, 2, 1, 3)
     rest = _nibbles(np.pad(weight[:, eights * 8 :], ((0, 0), (0, n % 2))))
     return np.concatenate([paired.ravel(), body[pairs:].ravel(), rest.ravel()])
 

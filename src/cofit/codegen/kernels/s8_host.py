@@ -1,6 +1,6 @@
 """int8 convolutions and linear layers on a CPU with vectors of eight int32.
 
-Eight output channels share a vector, pairs of int16 columns elements are multiplied and added at
+Eight output channels share a vector, pairs of int16 column elements are multiplied and added at
 once, four pixels keep each weight at hand. The same integers as everywhere else.
 """
 
@@ -23,7 +23,7 @@ from cofit.codegen.kernels.s8_layer import (
 )
 from cofit.codegen.kernels.s8_sparse import (
     block_entries,
-    isinstance_or_reason,
+    reason_of,
     structured_encoding,
 )
 from cofit.codegen.machine import Machine
@@ -70,7 +70,7 @@ class S8HostBlock:
             return reason
         encoding = structured_encoding(graph, op)
         if isinstance(encoding, str):
-            return isinstance_or_reason(encoding)
+            return reason_of(encoding)
         if encoding.format != "ocb" or encoding.parameters["out"] % LANES:
             return f"{encoding.format} {dict(encoding.parameters)} is not a block of 8 n outputs"
         return None

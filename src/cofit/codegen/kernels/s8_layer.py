@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cofit.codegen.c_text import array_name
 from cofit.codegen.kernel import Constant
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
 from cofit.ir import Graph, Op, Rounding
-from cofit.ir.integer import affine, conv_requant, output_bounds
+from cofit.ir.integer import (
+    add_requant,
+    affine,
+    concat_requant,
+    conv_requant,
+    mean_requant,
+    mul_requant,
+    output_bounds,
+)
 
 Array = NDArray[np.generic]
 Int8 = NDArray[np.int8]
@@ -23,8 +34,38 @@ SHUFFLE = (0, 2, 1, 3)  # order in which SXTB16 and SXTB16 of the rotated word g
 def requantise_support(graph: Graph) -> str:
     """Support file of the graph's rounding; must precede all that requantise."""
     assert graph.spec is not None
-    rounding = graph.spec.rounding
-    return f"s8_requantise_{'single' if rounding is Rounding.SINGLE else 'double'}.h"
+    if graph.spec.rounding is Rounding.SINGLE:
+        return "s8_requantise_single.h"
+    return "s8_requantise_double.h" if _fits_30_bits(graph) else "s8_requantise_double_wide.h"
+
+
+@functools.lru_cache(maxsize=64)
+def _fits_30_bits(graph: Graph) -> bool:
+    """Whether every accumulator stays below 2^30, so that one multiplication scales it."""
+    for op in graph.ops:
+        if op.kind in ("conv2d", "linear"):
+            bias = graph.tensors[op.inputs[2]].data
+            assert bias is not None
+            sums = np.abs(weight_values(graph, op).astype(np.int64)).sum(axis=(1, 2, 3))
+            bound = 255 * sums + np.abs(bias.astype(np.int64))
+            _, shift = conv_requant(graph, op)
+        elif op.kind == "globalmean":
+            bound = np.array([255 * math.prod(graph.tensors[op.inputs[0]].shape[2:])])
+            shift = np.array([mean_requant(graph, op)[1]])
+        elif op.kind == "mul":
+            bound, shift = np.array([255 * 255]), np.array([mul_requant(graph, op)[1]])
+        elif op.kind == "add":
+            requant = add_requant(graph, op)
+            pairs = (requant.first, requant.second, requant.output)
+            bound, shift = np.array([255 << 20] * 3), np.array([pair[1] for pair in pairs])
+        elif op.kind == "concat":
+            shifts = [pair[1] for pair in concat_requant(graph, op) if pair is not None]
+            bound, shift = np.array([255]), np.array(shifts or [0])
+        else:
+            continue
+        if (bound << np.maximum(shift, 0)).max(initial=0) >= 1 << 30:
+            return False
+    return True
 
 
 def constant(name: str, values: Array) -> Constant:
@@ -91,17 +132,20 @@ def layer_constants(
     }
     extra = {"channel": rows.order, "count": rows.count, "index": rows.index}
     parts.update({name: values for name, values in extra.items() if values is not None})
-    step = {"weights": rows.weights.size // groups}
+    constants = tuple(constant(name, values) for name, values in parts.items())
     per_group = len(order) // groups
+    step = {"weights": rows.weights.size // groups}
+    sizes = f".rows = {per_group}, .columns = {c * r * s}, {bounds_fields(graph, op)}"
 
     def fields(group: int) -> str:
-        pointers = (f".{name} = {name}{_plus(group * step.get(name, per_group))}" for name in parts)
-        sizes = f".rows = {per_group}, .columns = {c * r * s}, {bounds_fields(graph, op)}"
-        return "    {" + ", ".join((*pointers, sizes)) + "}"
+        pointers = (
+            f".{array.name} = {array_name(array)}{_plus(group * step.get(array.name, per_group))}"
+            for array in constants
+        )
+        return "    {" + ",\n     ".join((*pointers, sizes)) + "}"
 
     listed = ",\n".join(fields(group) for group in range(groups))
-    declaration = f"static const s8_layer layers[{groups}] = {{\n{listed}}};"
-    return declaration, tuple(constant(name, values) for name, values in parts.items())
+    return f"static const s8_layer layers[{groups}] = {{\n{listed}}};", constants
 
 
 @dataclass(frozen=True)

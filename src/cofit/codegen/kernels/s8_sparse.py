@@ -68,7 +68,7 @@ class S8Sparse:
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Groups, and structures without a format for this loop."""
         reason = reject_weighted(graph, op)
-        return reason or isinstance_or_reason(structured_encoding(graph, op))
+        return reason or reason_of(structured_encoding(graph, op))
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """The encoding's loop for pairs of pixels."""
@@ -106,7 +106,7 @@ def structured_encoding(graph: Graph, op: Op) -> Encoding | str:
     return _unsupported(encoding) or encoding
 
 
-def isinstance_or_reason(encoding: Encoding | str) -> str | None:
+def reason_of(encoding: Encoding | str) -> str | None:
     """The reason, if it is one."""
     return encoding if isinstance(encoding, str) else None
 
@@ -147,18 +147,22 @@ def _plan(graph: Graph, op: Op, encoding: Encoding) -> Plan:
 
 
 def block_entries(encoding: Encoding) -> tuple[NDArray[np.uint16], NDArray[np.uint16], Int8]:
-    """(count, place in a (r, s, c) column, values (n, out, in <= 4)) of ocb; wide blocks split."""
+    """(count, place in a (r, s, c) column, values (n, out, in <= 4)) of ocb.
+
+    Wide blocks are split into fours; into twos where places are odd, since fours are read as two
+    words at once, which must be aligned. A part that begins past the last channel holds zeros.
+    """
     _, channels, r, s = (*encoding.shape, 1, 1)[:4]
     out, width = encoding.parameters["out"], encoding.parameters["in"]
     slab, tap = np.divmod(encoding.arrays["index"].astype(np.int64), r * s)
     place = tap * channels + slab * width
     values = encoding.arrays["values"].astype(np.int8).reshape(-1, out, width)
     count = encoding.arrays["count"].astype(np.int64)
-    if width > 4:
-        parts = width // 4
-        # a split block may begin past the last channel: its weights are zeros, its reads in reach
-        place = (place[:, None] + 4 * np.arange(parts)).ravel()
-        values = values.reshape(-1, out, parts, 4).transpose(0, 2, 1, 3).reshape(-1, out, 4)
+    most = 2 if (place % 2).any() else 4
+    if width > most:
+        parts = width // most
+        place = (place[:, None] + most * np.arange(parts)).ravel()
+        values = values.reshape(-1, out, parts, most).transpose(0, 2, 1, 3).reshape(-1, out, most)
         count = count * parts
     return count.astype(np.uint16), place.astype(np.uint16), values
 
