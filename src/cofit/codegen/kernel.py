@@ -44,8 +44,8 @@ class KernelCode:
             in the order first asked for (a file lists its own needs with `#include "other.h"`,
             which the emitter resolves).
         scratch_bytes: bytes needed at `scratch` during the op.
-        in_place: positions in `op.inputs` of activations whose buffer `out` may share (same bytes, read
-            before written, element by element).
+        in_place: positions in `op.inputs` of activations whose buffer `out` may share (same bytes,
+            read before written, element by element).
         variant: short name of the chosen variant for reports, for example "block16x1 s=6".
     """
 

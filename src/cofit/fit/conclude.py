@@ -318,6 +318,6 @@ def _memory(program: Program) -> Memory:
                 first=block.first,
                 last=block.last,
             )
-            for block in plan.intervals
+            for block in plan.buffers
         ),
     )

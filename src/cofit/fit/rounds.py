@@ -9,7 +9,6 @@ from cofit.core import Cost
 from cofit.fit.planning import Plan
 from cofit.fit.precision import Precision
 
-
 SLACK = 0.99
 """Share of a limit that a corrected plan aims at."""
 

@@ -17,6 +17,7 @@ from cofit.fit.config import FitConfig
 from cofit.fit.device import Device, device
 from cofit.fit.planning import Menu, Plan, choose
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
+from cofit.fit.preflight import check
 from cofit.fit.progress import Progress, silent
 from cofit.fit.removal import carried, free_layers, remove_channels
 from cofit.fit.rounds import Outcome, adjusted, settled
@@ -67,6 +68,7 @@ def run_fit(
         InfeasibleError: no plan meets the hardware limits; says which binds and its minimum.
         CofitError: anything the caller can mend, before anything is written where possible.
     """
+    check(config)
     return _Fitting(subject or load_subject(config), config, progress).run()
 
 
