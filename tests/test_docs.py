@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted(page for page in (ROOT / "docs").glob("*.md") if "```python" in page.read_text())
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("adding-*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
