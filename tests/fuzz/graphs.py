@@ -146,9 +146,7 @@ class Growing:
             if self.chance(20):  # empty filters
                 weight[self.rng.random(shape[0]) < 0.4] = 0
         bias = self.rng.standard_normal(shape[0]) * self.pick(1, 0.1, 0, 20)
-        return self.append(
-            attributes, x, self.constant(weight, structure), self.constant(bias)
-        )
+        return self.append(attributes, x, self.constant(weight, structure), self.constant(bias))
 
     def _structured(self, weight: np.ndarray) -> tuple[np.ndarray, str]:
         rate = self.pick(*RATES)
@@ -221,8 +219,12 @@ class Growing:
         shape = self.shape(x)
         axis = self.pick(*range(1, len(shape)))
         fits = self.like(
-            lambda other: len(other) == len(shape)
-            and all(a == b for i, (a, b) in enumerate(zip(shape, other, strict=True)) if i != axis)
+            lambda other: (
+                len(other) == len(shape)
+                and all(
+                    a == b for i, (a, b) in enumerate(zip(shape, other, strict=True)) if i != axis
+                )
+            )
         )
         others = [self.pick(*fits) for _ in range(self.pick(1, 1, 2))]
         return self.append(at.Concat(axis), x, *others)
