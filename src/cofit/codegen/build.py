@@ -104,9 +104,8 @@ def build(
                 (*chosen.command, *flags, *sources, "-o", output, *_libraries(flags)), folder
             )
             if result.returncode != 0:
-                raise BuildError(
-                    f"{compiler} refused {(sources or [output])[0]}: {_first_error(result.stderr)}"
-                )
+                what = sources[0] if sources else output
+                raise BuildError(f"{compiler} refused {what}: {_first_error(result.stderr)}")
             final.parent.mkdir(exist_ok=True)
             (Path(folder) / output).replace(final)
     except OSError as error:

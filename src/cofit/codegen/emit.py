@@ -155,7 +155,7 @@ def emit(graph: Graph, machine: Machine) -> Source:
 def _steps(graph: Graph, machine: Machine) -> tuple[list[Step], dict[str, str], str, str]:
     """Steps in order, aliases among tensors, and the tensors the caller writes and reads."""
     source, sink = graph.inputs[0], graph.outputs[0]
-    families = kernels_for(graph, machine)
+    families = kernels_for(graph)
     steps: list[Step] = []
     aliases: dict[str, str] = {}
     names = iter(unique_identifiers(["(input)", "(output)", *(op.output for op in graph.ops)]))

@@ -33,13 +33,13 @@ class MemoryPlan:
     """Offsets of buffers in an arena.
 
     Attributes:
-        intervals: the buffers with their lifetimes, in the order given; sizes as asked.
+        buffers: the buffers with their lifetimes, in the order given; sizes as asked.
         offsets: byte offset per buffer name, a multiple of the alignment.
         arena_bytes: bytes of the arena: the end of the highest buffer, rounded to the alignment.
         lower_bound_bytes: most (aligned) bytes alive at one step; no plan can be smaller.
     """
 
-    intervals: tuple[Buffer, ...]
+    buffers: tuple[Buffer, ...]
     offsets: Mapping[str, int]
     arena_bytes: int
     lower_bound_bytes: int

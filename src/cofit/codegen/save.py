@@ -34,10 +34,7 @@ def save_program(program: Program, folder: Path) -> None:
         FileError: the folder holds other things, or cannot be written.
     """
     folder = folder.absolute()
-    if folder.exists() and not _replaceable(folder):
-        raise FileError(
-            f"{str(folder)!r} exists and is not a saved program; choose a new folder name"
-        )
+    check_replaceable(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
@@ -81,8 +78,18 @@ def load_program(folder: Path, compiler: str | None = None) -> Program:
     return program
 
 
-def _replaceable(folder: Path) -> bool:
-    return folder.is_dir() and (not any(folder.iterdir()) or (folder / "manifest.json").is_file())
+def check_replaceable(folder: Path) -> None:
+    """Check that a program may be saved under this name.
+
+    Raises:
+        FileError: something that is not a saved program is there.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "manifest.json").is_file()):
+        raise FileError(
+            f"{str(folder)!r} exists and is not a saved program; choose a new folder name"
+        )
 
 
 def _write(program: Program, folder: Path) -> None:

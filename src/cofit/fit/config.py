@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from cofit.core import Budget, ConfigError, FileError
 from cofit.core.files import write_text
 from cofit.structures import family
 
+PRETRAIN_EPOCHS = 20
 RATES = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
 
 
@@ -24,11 +26,12 @@ class FitConfig(BaseModel):
         data: data set name or .npz file.
         target: target name, for example "host" or "cortex-m4:stm32f446".
         budget: limits, see `cofit.core.Budget`.
-        weights: safetensors file of the trained network; without one it is trained here.
+        weights: safetensors file of the trained network.
         structures: families to choose from; default: those the target's kernels run fast.
         rates: pruning rates to choose from.
         precision: arithmetic of the program; "auto" lets the plan choose (always int8 on Cortex-M).
-        pretrain_epochs: epochs of training from scratch when there are no weights.
+        pretrain_epochs: epochs of training first when there are no weights; default: 20 for a
+            network that cofit knows, none for yours, which is taken as trained.
         epochs: epochs of training into the chosen structures, per round.
         rounds: how often to plan again at most when reality misses the plan.
         batch_size: images per training step.
@@ -50,11 +53,11 @@ class FitConfig(BaseModel):
     structures: tuple[str, ...] | None = None
     rates: tuple[float, ...] = RATES
     precision: Literal["auto", "fp32", "int8"] = "auto"
-    pretrain_epochs: int = Field(default=20, ge=1)
+    pretrain_epochs: int | None = Field(default=None, ge=1)
     epochs: int = Field(default=10, ge=1)
     rounds: int = Field(default=3, ge=1, le=10)
     batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=0.02, gt=0)
+    learning_rate: float = Field(default=0.02, gt=0, allow_inf_nan=False)
     samples: int = Field(default=256, ge=1)
     threads: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -77,7 +80,7 @@ class FitConfig(BaseModel):
     @field_validator("rates")
     @classmethod
     def _rates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or min(value) <= 1:
+        if not value or not all(1 < rate < math.inf for rate in value):
             raise ValueError("rates must all be above 1 (1 / density), for example 2, 4, 8")
         return tuple(sorted(set(value)))
 

@@ -46,6 +46,11 @@ class Device:
             return ["int8"]
         return ["fp32"] if wanted == "fp32" else ["fp32", "int8"]
 
+    @property
+    def states_energy(self) -> bool:
+        """Whether costs on the target include energy."""
+        return isinstance(self.target, CortexM) and self.target.board.energy_j_per_cycle is not None
+
     def families(self) -> tuple[str, ...]:
         """Structure families that the target's kernels run fast."""
         return CORTEX_FAMILIES if self.emulated else HOST_FAMILIES

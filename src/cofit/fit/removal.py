@@ -39,6 +39,18 @@ def remove_channels(graph: Graph, plan: Plan) -> tuple[Graph, dict[str, int]]:
     return graph, removed
 
 
+def carried(graph: Graph, plan: Plan) -> dict[str, Structure]:
+    """The plan's structures, by weight, that sparse kernels carry out on the narrowed graph.
+
+    A layer that lost so many inputs that its structure no longer applies runs dense.
+    """
+    return {
+        name: structure
+        for name, structure in plan.structures.items()
+        if not is_removal(structure) and structure.applies(graph.tensors[name].shape) is None
+    }
+
+
 def is_removal(structure: Structure) -> bool:
     """Whether a structure is carried out by removal instead of a sparse kernel."""
     return structure.text.partition("@")[0] == REMOVAL

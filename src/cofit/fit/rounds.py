@@ -9,6 +9,15 @@ from cofit.core import Cost
 from cofit.fit.planning import Plan
 from cofit.fit.precision import Precision
 
+SLACK = 0.99
+"""Share of a limit that a corrected plan aims at."""
+
+ROOM = 0.85
+"""Below this share of every hardware limit, a plan gave away more than it had to."""
+
+NO_LOSS = 0.99
+"""Accuracy overrun of a network as good as dense under a limit of one point."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -53,11 +62,27 @@ class Outcome:
         return (excess, max(drop, 1.0), -self.accuracy, self.cost.latency_s)
 
 
-def tightened(
-    margins: Mapping[str, float], overruns: Mapping[str, float], slack: float = 0.99
-) -> dict[str, float]:
-    """Planning margins of the next round: what overran by f is planned for 1/f of its limit."""
+def settled(overruns: Mapping[str, float]) -> bool:
+    """Whether another round is not worth its time: all limits met, and no room to give back.
+
+    Room is what no hardware limit uses while accuracy is below that of the dense network.
+    """
+    if any(value > 1 for value in overruns.values()):
+        return False
+    hardware = [value for metric, value in overruns.items() if metric != "accuracy_drop"]
+    return max(hardware) >= ROOM or overruns.get("accuracy_drop", 0.0) <= NO_LOSS
+
+
+def adjusted(margins: Mapping[str, float], overruns: Mapping[str, float]) -> dict[str, float]:
+    """Planning margins of the next round.
+
+    What overran its limit by a factor f is planned for 1/f of it; if everything was met with room
+    to spare, all are planned for as much more as the tightest allows.
+    """
+    hardware = {metric: overruns[metric] for metric in margins}
+    if max(hardware.values()) < ROOM:
+        return {metric: m * SLACK / max(hardware.values()) for metric, m in margins.items()}
     return {
-        metric: margin * (slack / overruns[metric] if overruns.get(metric, 0) > 1 else 1.0)
-        for metric, margin in margins.items()
+        metric: m * (SLACK / hardware[metric] if hardware[metric] > 1 else 1.0)
+        for metric, m in margins.items()
     }

@@ -17,9 +17,10 @@ from cofit.fit.config import FitConfig
 from cofit.fit.device import Device, device
 from cofit.fit.planning import Menu, Plan, choose
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
+from cofit.fit.preflight import check
 from cofit.fit.progress import Progress, silent
-from cofit.fit.removal import free_layers, is_removal, remove_channels
-from cofit.fit.rounds import Outcome, tightened
+from cofit.fit.removal import carried, free_layers, remove_channels
+from cofit.fit.rounds import Outcome, adjusted, settled
 from cofit.fit.sensitivity import Probe, output_divergence
 from cofit.fit.state import State
 from cofit.fit.subject import Subject, load_subject
@@ -67,6 +68,7 @@ def run_fit(
         InfeasibleError: no plan meets the hardware limits; says which binds and its minimum.
         CofitError: anything the caller can mend, before anything is written where possible.
     """
+    check(config)
     return _Fitting(subject or load_subject(config), config, progress).run()
 
 
@@ -100,9 +102,9 @@ class _Fitting:
             outcome = self._round(f"round{number}", given, start, bases, planned)
             outcomes.append(outcome)
             overruns = outcome.overruns(goals, float_accuracy)
-            if all(value <= 1 for value in overruns.values()):
+            if settled(overruns):
                 break
-            margins = tightened(margins, overruns)
+            margins = adjusted(margins, overruns)
             if not outcome.removed:  # removed channels cannot come back: then start afresh
                 start = load_graph(self._state.folder, f"{outcome.label}-float")
         best = min(outcomes, key=lambda o: o.rank(goals, float_accuracy))
@@ -207,7 +209,7 @@ class _Fitting:
         def compute() -> Any:
             precision, plan = self._plan(label, given, bases, planned)
             narrowed, removed = remove_channels(start, plan)
-            structures = {n: s for n, s in plan.structures.items() if not is_removal(s)}
+            structures = carried(narrowed, plan)
             trained = self._trainer.into_structures(narrowed, given, structures, label)
             lowering = self._lowering(precision)
             lowered = lowering.lower(trained, plan.weight_bits)

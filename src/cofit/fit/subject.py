@@ -70,7 +70,7 @@ def load_subject(config: FitConfig) -> Subject:
         loaded.module,
         load(config.data),
         loaded.preprocess,
-        untrained=config.weights is None and loaded.fresh,
+        untrained=config.weights is None and (loaded.fresh or config.pretrain_epochs is not None),
     )
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cofit.core import derive_seed
-from cofit.fit.config import FitConfig
+from cofit.fit.config import PRETRAIN_EPOCHS, FitConfig
 from cofit.fit.progress import Progress
 from cofit.fit.subject import Subject
 from cofit.ir import Graph
@@ -60,7 +60,7 @@ class Trainer:
 
         `graph` is its trace; it tells whether outputs are scores or probabilities.
         """
-        recipe = Recipe(self.config.pretrain_epochs, learning_rate=0.1)
+        recipe = Recipe(self.config.pretrain_epochs or PRETRAIN_EPOCHS, learning_rate=0.1)
         scores = scores_only(graph) is graph
         self._run(
             "pretrain", module, recipe, Regime(), F.cross_entropy if scores else _of_probabilities

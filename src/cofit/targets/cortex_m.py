@@ -41,9 +41,9 @@ class CortexM:
             "source": self.board.source,
         }
 
-    def program(self, graph: Graph) -> Program:
+    def program(self, graph: Graph, compiler: str | None = None) -> Program:
         """The compiled and verified program, linked for the board."""
-        return compile_program(graph, self.board.core, board=self.board)
+        return compile_program(graph, self.board.core, compiler, board=self.board)
 
     def compare(self, programs: Sequence[Program]) -> list[Cost]:
         """Costs of programs; emulated counts do not drift."""

@@ -26,9 +26,9 @@ class HostTarget:
         """What reports say about this hardware."""
         return {"cpu": cpu_name(), "threads": "1"}
 
-    def program(self, graph: Graph) -> Program:
+    def program(self, graph: Graph, compiler: str | None = None) -> Program:
         """The compiled and verified program."""
-        return compile_program(graph, "host")
+        return compile_program(graph, "host", compiler)
 
     @property
     def limits(self) -> Limits:

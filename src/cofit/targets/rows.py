@@ -72,4 +72,4 @@ def cost_rows(
 
 def live_bytes(plan: MemoryPlan, step: int) -> int:
     """Bytes of activations and scratch that are alive during a step."""
-    return sum(b.nbytes for b in plan.intervals if b.first <= step <= b.last)
+    return sum(b.nbytes for b in plan.buffers if b.first <= step <= b.last)

@@ -20,7 +20,6 @@ from cofit.codegen.kernels.s8_host import S8HostBlock, S8HostDense
 from cofit.codegen.kernels.s8_pool import S8Pool
 from cofit.codegen.kernels.s8_softmax import S8Softmax
 from cofit.codegen.kernels.s8_sparse import S8Sparse
-from cofit.codegen.machine import Machine
 from cofit.ir import Graph
 
 F32: tuple[Kernel, ...] = (
@@ -33,7 +32,6 @@ I8: tuple[Kernel, ...] = (
 )  # fmt: skip
 
 
-def kernels_for(graph: Graph, machine: Machine) -> tuple[Kernel, ...]:
+def kernels_for(graph: Graph) -> tuple[Kernel, ...]:
     """Families for the graph's precision; each decides for itself whether the machine suits it."""
-    del machine  # lists do not differ by machine so far; families read vector_floats and dsp
     return I8 if graph.is_integer else F32

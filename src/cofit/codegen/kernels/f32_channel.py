@@ -40,7 +40,9 @@ class F32Channel:
             f"    for (int j = 0; j < {win.outputs}; ++j) out[i * {win.outputs} + j] = rest[j];"
         )
         if not kept.size:
-            return KernelCode(fill, (Constant("rest", rest),), variant="no channel kept")
+            return KernelCode(
+                f"(void)in0;\n{fill}", (Constant("rest", rest),), variant="no channel kept"
+            )
         tile = choose_tile(machine, kept.size, win.out_width, win.entries)
         blocks, rows = -(-kept.size // tile.outputs), win.band_rows(machine)
         values = encoding.arrays["values"].reshape(kept.size, *encoding.shape[1:])

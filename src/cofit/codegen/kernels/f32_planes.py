@@ -23,7 +23,7 @@ from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.structures import Encoding
 
-DENSITY_LIMIT = 0.45  # measured on the first machine: above it, dense code is faster
+DENSITY_LIMIT = 0.45  # above it, dense code is faster
 PLANES_BYTES = 192 * 1024  # planes of a band stay in a core's L2
 FORMATS = ("csr", "nm", "fkw")
 
