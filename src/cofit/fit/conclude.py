@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cofit.codegen import Program
+from cofit.codegen import Program, export_onnx, export_pt2
 from cofit.core import Basis, Budget, Cost, VerificationError, format_quantity
 from cofit.core.budget import METRICS
 from cofit.fit.config import FitConfig
@@ -149,8 +149,9 @@ def conclude(
 def _write(
     config: FitConfig, program: Program, model: GraphModule, subject: Subject, summary: Summary
 ) -> None:
-    deploy = config.out / "deploy"
-    program.save(deploy)
+    program.save(config.out / "deploy")
+    export_onnx(program.graph, config.out / "export" / "model.onnx")
+    export_pt2(model, subject.example, config.out / "export" / "model.pt2")
     config.save(config.out / "config.toml")
     summary.save(config.out / "summary.json")
 
