@@ -102,7 +102,10 @@ def ticks(low: float, high: float, most: int) -> list[float]:
         return [low]
     step = 10.0 ** math.floor(math.log10((high - low) / most))
     for factor in (1, 2, 5, 10, 20):
-        first, last = math.ceil(low / (step * factor) - 1e-9), math.floor(high / (step * factor) + 1e-9)
+        first, last = (
+            math.ceil(low / (step * factor) - 1e-9),
+            math.floor(high / (step * factor) + 1e-9),
+        )
         if last - first + 1 <= most:
             return [k * step * factor for k in range(first, last + 1)]
     return [low, high]

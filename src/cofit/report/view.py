@@ -151,9 +151,7 @@ def comparisons(summary: Summary) -> list[Comparison]:
     ):
         before, after = getattr(dense, field), getattr(fitted, field)
         if before is not None or after is not None:
-            lines.append(
-                Comparison(name, count(before), count(after), ratio(before, after), words)
-            )
+            lines.append(Comparison(name, count(before), count(after), ratio(before, after), words))
     return lines
 
 
@@ -233,9 +231,7 @@ def _prediction(scale: Scale, dense: float, predicted: float, found: float) -> P
 def chosen(summary: Summary) -> Tried | None:
     """The network among those tried that was kept: its validation accuracy, the nearest latency."""
     best = [t for t in summary.tried if t.accuracy == summary.search.validation_fitted]
-    return min(
-        best, key=lambda t: abs(t.latency_s - summary.fitted.latency_s), default=None
-    )
+    return min(best, key=lambda t: abs(t.latency_s - summary.fitted.latency_s), default=None)
 
 
 def choices(rows: tuple[PlanRow, ...]) -> str:
@@ -265,4 +261,3 @@ def verified(summary: Summary) -> str:
         f"The largest absolute difference from {seen.reference} is {seen.max_abs_error:.3g} "
         f"over {samples}."
     )
-

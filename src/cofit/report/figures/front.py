@@ -66,16 +66,16 @@ def front(
         marks.append(element("line", x1=plot.left, x2=plot.right, y1=y, y2=y, class_="grid"))
         marks.append(text(plot.left - 8, y + 4, f"{100 * value:.4g}", "quiet", "end"))
     marks.append(
-        element(
-            "line", x1=plot.left, x2=plot.right, y1=plot.bottom, y2=plot.bottom, class_="axis"
-        )
+        element("line", x1=plot.left, x2=plot.right, y1=plot.bottom, y2=plot.bottom, class_="axis")
     )
     marks.append(text(0, 12, "validation accuracy, %", "quiet"))
     marks.append(text(plot.right, height - 4, f"latency, {scale.unit}", "quiet", "end"))
 
     labels = Labels(Box(plot.left, plot.top - 12, width, plot.bottom))
     labels.block(
-        Box(at_x(p.latency_s) - 7, at_y(p.accuracy) - 7, at_x(p.latency_s) + 7, at_y(p.accuracy) + 7)
+        Box(
+            at_x(p.latency_s) - 7, at_y(p.accuracy) - 7, at_x(p.latency_s) + 7, at_y(p.accuracy) + 7
+        )
         for p in points
     )
     marks += _limits(plot, latency_limit_s, accuracy_floor, at_x, at_y, labels)
