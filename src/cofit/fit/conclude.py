@@ -36,7 +36,7 @@ from cofit.fit.summary import (
     Tried,
     Verification,
 )
-from cofit.ir import Graph, kept_macs, load_graph, macs, run_float
+from cofit.ir import Graph, Tensor, kept_macs, load_graph, macs, run_float
 from cofit.ir.module import GraphModule
 from cofit.structures import parse
 from cofit.targets import toolchain_report
@@ -277,11 +277,16 @@ def _carried_structure(layer: LayerPlan, fitted: Graph) -> str | None:
     chosen = layer.chosen.structure
     if chosen is None or is_removal(parse(chosen)):
         return chosen
-    return fitted.tensors[layer.weight].structure
+    return _weight(layer, fitted).structure
+
+
+def _weight(layer: LayerPlan, fitted: Graph) -> Tensor:
+    """By its op: an integer graph names the copies of a shared weight anew."""
+    return fitted.tensors[fitted.producer[layer.op].inputs[1]]
 
 
 def _note(layer: LayerPlan, fitted: Graph) -> str:
-    shape = fitted.tensors[layer.weight].shape
+    shape = _weight(layer, fitted).shape
     texts = []
     if shape != layer.shape:
         texts.append(f"now {'x'.join(map(str, shape))}")
