@@ -1,7 +1,8 @@
-"""The options of every layer: structure x rate x weight bits, each with predicted cost and loss."""
+"""The options of every layer, structure x rate or fewer bits, with predicted cost and loss."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
@@ -33,6 +34,7 @@ def layer_structures(
         form = family(name)
         for rate in (form.least_rate,) if form.fixed else rates:
             if rate < form.least_rate:
+                reason = f"{name}: its least rate is {form.least_rate:g}"
                 continue
             structure = form(rate)
             refused = structure.applies(shape)
@@ -87,15 +89,20 @@ def make_menu(
     rows = {row.op: row for row in dense.rows}
     wanted: dict[str, list[tuple[Structure | None, int]]] = {}
     reasons: dict[str, str] = {}
+    readers = Counter(weight.name for _, weight in graph.weighted())
     for op, weight in graph.weighted():
         allowed = [f for f in families if f != REMOVAL or op.output in free]
         structures, reason = layer_structures(weight.shape, allowed, rates)
+        narrower = bits[1:]
+        if readers[weight.name] > 1:
+            structures, narrower = [], ()
+            reason = f"{readers[weight.name]} layers share its weight"
         if not structures:
             reasons[op.output] = reason
         wanted[op.output] = [
             (None, bits[0]),
             *((structure, bits[0]) for structure in structures),
-            *((None, fewer) for fewer in bits[1:]),
+            *((None, fewer) for fewer in narrower),
         ]
     asked = [(op, s, b) for op, _ in graph.weighted() for s, b in wanted[op.output]]
     priced = iter(price([(op, s.text if s else None, b) for op, s, b in asked]))

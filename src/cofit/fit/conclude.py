@@ -35,7 +35,7 @@ from cofit.fit.summary import (
     Tried,
     Verification,
 )
-from cofit.ir import Graph, kept_macs, load_graph, macs, run_float
+from cofit.ir import Graph, Tensor, kept_macs, load_graph, macs, run_float
 from cofit.ir.module import GraphModule
 from cofit.targets import toolchain_report
 
@@ -250,7 +250,7 @@ def _plan_rows(
             PlanRow(
                 op=layer.op,
                 kind=op.kind,
-                weight_shape=dense.tensors[layer.weight].shape,
+                weight_shape=_weight_of(layer.op, dense).shape,
                 structure=_carried_out(layer, best.plan),
                 rate=dense_macs / max(kept, 1),
                 bits=layer.chosen.bits,
@@ -277,8 +277,13 @@ def _carried_out(layer: LayerPlan, plan: Plan) -> str | None:
     return ", ".join(done) or None
 
 
+def _weight_of(op: str, graph: Graph) -> Tensor:
+    """By its op: an integer graph names the copies of a shared weight anew."""
+    return graph.tensors[graph.producer[op].inputs[1]]
+
+
 def _note(layer: LayerPlan, dense: Graph) -> str:
-    if layer.shape == dense.tensors[layer.weight].shape:
+    if layer.shape == _weight_of(layer.op, dense).shape:
         return layer.note
     now = f"now {'x'.join(map(str, layer.shape))}"
     return f"{now}; {layer.note}" if layer.note else now

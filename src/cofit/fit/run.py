@@ -81,12 +81,16 @@ def run_fit(
         CofitError: anything the caller can mend, before anything is written where possible.
     """
     check(config)
-    return _Fitting(subject or load_subject(config), config, progress).run()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        return _Fitting(subject or load_subject(config), config, progress).run()
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Fitting:
     def __init__(self, subject: Subject, config: FitConfig, progress: Progress) -> None:
-        torch.set_num_threads(config.threads)
         self._started = time.monotonic()
         self._config = config
         self._progress = progress
@@ -125,7 +129,7 @@ class _Fitting:
                 break  # tightened beyond what is possible: the best so far is the answer
             outcomes.append(outcome)
             overruns = outcome.overruns(goals, float_accuracy)
-            if settled(overruns):
+            if settled(overruns, outcome.drop(float_accuracy)):
                 break
             margins = adjusted(margins, overruns)
             if not outcome.removed:  # removed channels cannot come back: then start afresh
