@@ -79,8 +79,8 @@ class Plan:
 
     @property
     def weight_bits(self) -> dict[str, int]:
-        """Bits by weight name."""
-        return {layer.weight: layer.chosen.bits for layer in self.layers}
+        """Bits by op name."""
+        return {layer.op: layer.chosen.bits for layer in self.layers}
 
 
 def scaled_option(
