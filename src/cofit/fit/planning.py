@@ -89,7 +89,11 @@ class Plan:
 
     @property
     def weight_bits(self) -> dict[str, int]:
+<<<<<<< HEAD
         """Bits of stored weights by op name."""
+=======
+        """Bits by op name."""
+>>>>>>> cli
         return {layer.op: layer.chosen.bits for layer in self.layers}
 
 
