@@ -89,11 +89,7 @@ class Plan:
 
     @property
     def weight_bits(self) -> dict[str, int]:
-<<<<<<< HEAD
         """Bits of stored weights by op name."""
-=======
-        """Bits by op name."""
->>>>>>> cli
         return {layer.op: layer.chosen.bits for layer in self.layers}
 
 
