@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from cofit.core import Budget, Cost, InfeasibleError, read_tensors, write_tensors
+from cofit.core import (
+    Budget,
+    Cost,
+    InfeasibleError,
+    ModelError,
+    TargetError,
+    UnsupportedOpError,
+    read_tensors,
+    write_tensors,
+)
 from cofit.fit.candidates import make_menu
 from cofit.fit.conclude import Finding, FitResult, conclude
 from cofit.fit.config import FitConfig
@@ -34,6 +43,9 @@ _PLAN: TypeAdapter[tuple[Precision, Plan]] = TypeAdapter(tuple[Precision, Plan])
 
 ROUNDING_LOSS = 0.0025
 """Validation accuracy that int8 may cost before an epoch of quantisation-aware training."""
+
+FINAL = (InfeasibleError, ModelError, TargetError, UnsupportedOpError)
+"""Errors that a second try meets again."""
 
 UNBOUNDED_LATENCY = 0.5
 """First latency target, relative to dense, of a budget that limits nothing but accuracy."""
@@ -86,7 +98,13 @@ class _Fitting:
 
     def run(self) -> FitResult:
         """Plan, train, compile and measure until the budget is met or the rounds are spent."""
-        given = self._given()
+        try:
+            return self._rounds(self._given())
+        except FINAL:  # the same fit can only end the same way, so another may have the folder
+            self._state.discard()
+            raise
+
+    def _rounds(self, given: Graph) -> FitResult:
         float_accuracy = float(self._state.stage("given", lambda: self._validate(given)))
         bases = [self._base(given, p) for p in self._device.precisions(self._config.precision)]
         limits = self._budget.resolve(bases[0].cost.totals())
@@ -99,7 +117,12 @@ class _Fitting:
         start = given
         for number in range(self._config.rounds):
             planned = {metric: hardware[metric] * margins[metric] for metric in hardware}
-            outcome = self._round(f"round{number}", given, start, bases, planned)
+            try:
+                outcome = self._round(f"round{number}", given, start, bases, planned)
+            except InfeasibleError:
+                if not outcomes:
+                    raise
+                break  # tightened beyond what is possible: the best so far is the answer
             outcomes.append(outcome)
             overruns = outcome.overruns(goals, float_accuracy)
             if settled(overruns):
@@ -122,12 +145,17 @@ class _Fitting:
     def _given(self) -> Graph:
         """The trained float graph; trains the network first if it came without weights."""
         module = self._subject.module
-        if self._subject.untrained:
-            file = self._state.path("pretrained.safetensors")
-            if not file.exists():
-                self._trainer.from_scratch(module, self._trace())
-                write_tensors(file, module.state_dict())
-            module.load_state_dict(read_tensors(file))
+        given = self._trace()
+        self._state.begin()
+        if not self._subject.untrained:
+            return given
+        file = self._state.path("pretrained.safetensors")
+        if not file.exists():
+            for precision in self._device.precisions(self._config.precision):
+                self._device.check(self._lowering(precision).lower(given))
+            self._trainer.from_scratch(module, given)
+            write_tensors(file, module.state_dict())
+        module.load_state_dict(read_tensors(file))
         return self._trace()
 
     def _trace(self) -> Graph:
