@@ -6,7 +6,8 @@ to it. One file per family in `codegen/kernels/`; a family is tried in the order
 list, and the first that does not `reject` the op emits it.
 
 Inside the body these C names are in scope: `in0`, `in1`, ... (const pointers to the activation
-inputs, restrict unless in place), `out`, and `scratch` (uint8_t *, aligned, of `scratch_bytes`).
+inputs, numbered by their position in `op.inputs`, restrict unless in place), `out`, and `scratch`
+(uint8_t *, aligned, only where `scratch_bytes` > 0). Every name that is in scope must be used.
 Activations of rank 4 lie in NHWC order; all others in row-major order; batch is 1.
 """
 
@@ -43,8 +44,8 @@ class KernelCode:
             in the order first asked for (a file lists its own needs with `#include "other.h"`,
             which the emitter resolves).
         scratch_bytes: bytes needed at `scratch` during the op.
-        in_place: indices of activation inputs whose buffer `out` may share (same bytes, read
-            before written, element by element).
+        in_place: positions in `op.inputs` of activations whose buffer `out` may share (same bytes,
+            read before written, element by element).
         variant: short name of the chosen variant for reports, for example "block16x1 s=6".
     """
 

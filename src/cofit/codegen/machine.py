@@ -60,10 +60,11 @@ def host() -> Machine:
 
 def cortex_m(core: Literal["m4", "m7"]) -> Machine:
     """A Cortex-M4F or Cortex-M7F with the DSP extension."""
+    fpu = {"m4": "vfp4d16sp", "m7": "fp_armv8d16sp"}[core]
     return Machine(
         name=f"cortex-{core}",
         triple="thumb-freestanding-eabihf",
-        flags=(f"-mcpu=cortex_{core}", "-mthumb"),
+        flags=(f"-mcpu=cortex_{core}+{fpu}", "-mthumb"),
         vector_floats=1,
         vector_registers=0,
         dsp=True,

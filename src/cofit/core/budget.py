@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cofit.core.errors import BudgetError, ConfigError
-from cofit.core.units import format_quantity, parse_quantity
+from cofit.core.units import Dimension, format_quantity, parse_quantity
 
-METRICS: dict[str, tuple[str, str]] = {
+METRICS: dict[str, tuple[Dimension, str]] = {
     # budget word: (dimension, key of Cost.totals())
     "latency": ("time", "latency_s"),
     "flash": ("bytes", "flash_bytes"),

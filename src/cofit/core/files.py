@@ -73,7 +73,8 @@ def write_tensors(
     """Write tensors as safetensors, whole or not at all."""
     plain = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_write(path) as file:
-        file.write(save_safetensors(plain, metadata=dict(metadata or {})))
+        # an empty mapping beside no tensors would make safetensors write a broken header
+        file.write(save_safetensors(plain, metadata=dict(metadata) if metadata else None))
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -86,14 +87,15 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         blob = path.read_bytes()
     except OSError as error:
         raise FileError(f"cannot read weights {str(path)!r}: {error.strerror}") from error
-    if blob[:2] == b"PK" or blob[:1] == b"\x80":
-        raise FileError(
-            f"{str(path)!r} is a pickle or a torch archive, which could run code; "
-            "save the weights with safetensors.torch.save_file and pass that file"
-        )
     try:
         tensors: dict[str, torch.Tensor] = load_safetensors(blob)
     except (SafetensorError, ValueError, KeyError) as error:
+        # only now: the length that begins a good file may look like either signature
+        if blob[:2] == b"PK" or blob[:1] == b"\x80":
+            raise FileError(
+                f"{str(path)!r} is a pickle or a torch archive, which could run code; "
+                "save the weights with safetensors.torch.save_file and pass that file"
+            ) from error
         raise FileError(
             f"{str(path)!r} is not a whole safetensors file ({error}); save it again"
         ) from error

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal
 
 from cofit.core.errors import ConfigError
 
-_TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "ps": 1e-12}
 _BYTES = {
     "B": 1.0, "KB": 1e3, "kB": 1e3, "MB": 1e6, "GB": 1e9,
     "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3,
@@ -19,7 +20,9 @@ _BYTES = {
 _ENERGY = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12}
 _FRACTION = {"%": 1e-2, "": 1.0}
 
-DIMENSIONS: dict[str, dict[str, float]] = {
+Dimension = Literal["time", "bytes", "energy", "fraction"]
+
+DIMENSIONS: dict[Dimension, dict[str, float]] = {
     "time": _TIME,
     "bytes": _BYTES,
     "energy": _ENERGY,
@@ -29,7 +32,7 @@ DIMENSIONS: dict[str, dict[str, float]] = {
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*")
 
 
-def parse_quantity(text: str, dimension: str) -> float:
+def parse_quantity(text: str, dimension: Dimension) -> float:
     """Read a non-negative number with a unit and return it in SI base units.
 
     Args:
@@ -56,7 +59,7 @@ def parse_quantity(text: str, dimension: str) -> float:
     return number * units[unit]
 
 
-def format_quantity(value: float | None, dimension: str) -> str:
+def format_quantity(value: float | None, dimension: Dimension) -> str:
     """Print an SI value with a readable unit: 0.0204 s -> '20.4 ms'; None -> '–'."""
     if value is None:
         return "–"

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from cofit.core import ConfigError, DataError, ModelError, UnknownNameError
 from cofit.ir import attributes as at
-from cofit.ir.calibrate import Ranges
+from cofit.ir.calibrate import Batch, Ranges
 from cofit.ir.quantise_layer import QuantisedLayer, mean_errors
 from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Tensor
 
@@ -29,7 +28,7 @@ def quantise(
     ranges: Ranges,
     spec: QuantSpec | None = None,
     weight_bits: Mapping[str, int] | int = 8,
-    correction: Iterable[Mapping[str, torch.Tensor]] = (),
+    bias_correction: Iterable[Batch] = (),
 ) -> Graph:
     """The integer graph of a float graph.
 
@@ -43,7 +42,7 @@ def quantise(
         ranges: of its activations (see `calibrate`).
         spec: rounding of the arithmetic.
         weight_bits: 8 or 4, for all layers or by op name (8 for those not named).
-        correction: calibration batches on which the mean error that quantising its input and
+        bias_correction: calibration batches on which the mean error that quantising its input and
             weights gives each output channel of each layer is taken out of its bias.
 
     Raises:
@@ -63,7 +62,7 @@ def quantise(
         op.output: QuantisedLayer(graph, op, activations, bits[op.output])
         for op, _ in graph.weighted()
     }
-    shifts = mean_errors(graph, layers, activations, correction)
+    shifts = mean_errors(graph, layers, activations, bias_correction)
     ops = []
     for op in graph.ops:
         if op.output in layers:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cofit.core import DataError
 from cofit.ir import attributes as at
+from cofit.ir.calibrate import Batch, named
 from cofit.ir.execute import apply, run_float
 from cofit.ir.types import DType, Graph, Op, Quantisation, Tensor
 
@@ -102,15 +103,16 @@ def mean_errors(
     graph: Graph,
     layers: Mapping[str, QuantisedLayer],
     activations: Mapping[str, Quantisation],
-    batches: Iterable[Mapping[str, torch.Tensor]],
+    batches: Iterable[Batch],
 ) -> dict[str, Float64]:
     """Mean over batches of float minus quantised output, before the clamp, (K,) per layer."""
     sums: dict[str, Float64] = {}
     count = 0
     with torch.no_grad():
         for batch in batches:
-            values = run_float(graph, batch, keep=True)
-            size = len(next(iter(batch.values())))
+            inputs = named(graph, batch)
+            values = run_float(graph, inputs, keep=True)
+            size = len(next(iter(inputs.values())))
             for name, layer in layers.items():
                 error = _layer_error(graph, layer, activations, values)
                 sums[name] = sums.get(name, 0.0) + size * error

@@ -87,10 +87,16 @@ def macs(graph: Graph, op: Op) -> int:
 
 
 def kept_macs(graph: Graph, op: Op) -> int:
-    """Multiply-accumulates with the weights that are not zero."""
+    """Multiply-accumulates that are left to execute.
+
+    A weight without a structure runs dense, zeros and all; of one with a structure, the non-zeros
+    count.
+    """
     weight = graph.weight(op)
     if weight is None or weight.data is None:
         return 0
+    if weight.structure is None:
+        return macs(graph, op)
     return macs(graph, op) * int((weight.data != 0).sum()) // max(weight.size, 1)
 
 

@@ -1,1 +1,15 @@
-"""."""
+"""Floor 2: reference networks in plain PyTorch, and loading networks from files."""
+
+from cofit.models.load import Loaded, load_model, load_weights
+from cofit.models.normalise import Normalise
+from cofit.models.zoo import ModelEntry, known_models, model
+
+__all__ = [
+    "Loaded",
+    "ModelEntry",
+    "Normalise",
+    "known_models",
+    "load_model",
+    "load_weights",
+    "model",
+]

@@ -1,7 +1,7 @@
 """Floor 5: how a network is driven somewhere while an ordinary loop trains it."""
 
 from cofit.regimes.admm import ADMM
-from cofit.regimes.augment import Augmentation, Cutout, RandomCrop, RandomFlip
+from cofit.regimes.augment import Augmentation, Cutout, RandomCrop, RandomFlip, augmentation
 from cofit.regimes.batches import Batches
 from cofit.regimes.budget_controller import BudgetController, bisect
 from cofit.regimes.checkpoint import load_checkpoint, save_checkpoint
@@ -20,6 +20,7 @@ from cofit.regimes.ledger import EpochRow, Ledger
 from cofit.regimes.masked import Masked
 from cofit.regimes.qat import QAT
 from cofit.regimes.recipe import Recipe
+from cofit.regimes.renormalise import Renormalise, unfuse
 from cofit.regimes.resume import Checkpoint
 from cofit.regimes.stack import RegimeStack
 from cofit.regimes.trace_cost import LayerCost, Trace, training_macs
@@ -46,9 +47,11 @@ __all__ = [
     "Recipe",
     "Regime",
     "RegimeStack",
+    "Renormalise",
     "Role",
     "Slot",
     "Trace",
+    "augmentation",
     "bernoulli_policy",
     "bisect",
     "cubic_rate",
@@ -61,4 +64,5 @@ __all__ = [
     "straight_through",
     "training_macs",
     "transform_gradient",
+    "unfuse",
 ]

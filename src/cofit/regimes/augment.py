@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from cofit.core import UnknownNameError
+
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
@@ -60,3 +62,21 @@ class Cutout:
         start = torch.randint(length, (n, 1), generator=generator) - self.size // 2
         index = torch.arange(length)
         return (index >= start) & (index < start + self.size)
+
+
+_NAMED: dict[str, Augmentation] = {
+    "crop": RandomCrop(),
+    "flip": RandomFlip(),
+    "cutout": Cutout(),
+}
+
+
+def augmentation(name: str) -> Augmentation:
+    """The augmentation that a data set names.
+
+    Raises:
+        UnknownNameError: listing the names.
+    """
+    if name not in _NAMED:
+        raise UnknownNameError("augmentation", name, _NAMED)
+    return _NAMED[name]

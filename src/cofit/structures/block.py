@@ -7,6 +7,7 @@ run at dense speed: 16x1 and 32x1 in float32, x4 input channels in int8, pairs o
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +26,9 @@ class _Blocks(UnitSupport):
     _unit = "blocks"
 
     @property
+    @abstractmethod
     def sides(self) -> tuple[int, int]:
         """Output and input channels of a block."""
-        raise NotImplementedError
 
     def layout(self, shape: tuple[int, ...]) -> Layout:
         """Bytes of ocb."""

@@ -18,7 +18,7 @@ SCATTERED = ("channel", "nm2:4", "nm1:4")
 
 ACCIDENTAL = 0.05
 """Part of the kept elements that may be zero by accident: a trained float weight almost never is,
-an int8 level of a bell-shaped channel in 1 to 3 of 100 cases."""
+an int8 level of a normally distributed channel about once in 100."""
 
 
 def detect(weight: torch.Tensor, candidates: Sequence[str] | None = None) -> Structure | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cofit.core import FileError, UnknownNameError
+from cofit.core import FileError
 from cofit.structures.contract import Array, Encoding
 from cofit.structures.formats import decoder
 
@@ -57,7 +57,14 @@ def from_bytes(blob: bytes) -> Encoding:
         header = json.loads(blob[_PREFIX.size : _PREFIX.size + length])
         encoding = _read(header, blob[_PREFIX.size + length : -4])
         encoding.decode()
-    except (ValueError, KeyError, TypeError, IndexError, UnknownNameError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise FileError(
             f"the encoded weight contradicts itself ({error}); encode it again"
         ) from error

@@ -121,7 +121,8 @@ class Support(ABC):
     def check(self, weight: torch.Tensor) -> Violation | None:
         """None if the weight is a member, else the first place where it is not."""
         require(self, tuple(weight.shape))
-        return self._violation(weight.detach().reshape(four(tuple(weight.shape))) != 0)
+        violation = self._violation(weight.detach().reshape(four(tuple(weight.shape))) != 0)
+        return violation and Violation(violation.where[: weight.ndim], violation.reason)
 
     def encode(self, weight: Array) -> Encoding:
         """The stored form of a float32 or int8 member.

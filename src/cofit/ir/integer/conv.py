@@ -43,7 +43,7 @@ def conv2d(
     )  # fmt: skip
     if bias is not None:
         acc += bias.astype(np.int64).reshape(1, -1, 1, 1)
-    return epilogue(acc, channel_axis=1).astype(x.dtype)
+    return epilogue(acc, x.dtype, channel_axis=1)
 
 
 def transpose_conv2d(
@@ -85,4 +85,4 @@ def transpose_conv2d(
     acc = acc[:, :, padding[0] :, padding[1] :][:, :, : output_size[0], : output_size[1]]
     if bias is not None:
         acc = acc + bias.astype(np.int64).reshape(1, -1, 1, 1)
-    return epilogue(acc, channel_axis=1).astype(x.dtype)
+    return epilogue(acc, x.dtype, channel_axis=1)

@@ -38,18 +38,18 @@ def add(x: Ints, y: Ints, requant: AddRequant, epilogue: Epilogue, *, offsets: P
         requantise((v.astype(np.int64) + offset) << requant.left_shift, *pair, epilogue.rounding)
         for v, offset, pair in zip((x, y), offsets, (requant.first, requant.second), strict=True)
     ]
-    return epilogue(scaled[0] + scaled[1]).astype(x.dtype)
+    return epilogue(scaled[0] + scaled[1], x.dtype)
 
 
 def mul(x: Ints, y: Ints, epilogue: Epilogue, *, offsets: Pair) -> Ints:
     """Product of two activations; `offsets` are minus their zero points; y may broadcast to x."""
     product = (x.astype(np.int64) + offsets[0]) * (y.astype(np.int64) + offsets[1])
-    return epilogue(product).astype(x.dtype)
+    return epilogue(product, x.dtype)
 
 
 def rescale(x: Ints, epilogue: Epilogue, *, input_offset: int) -> Ints:
     """The same real numbers in another quantisation."""
-    return epilogue(x.astype(np.int64) + input_offset).astype(x.dtype)
+    return epilogue(x.astype(np.int64) + input_offset, x.dtype)
 
 
 def lookup(x: NDArray[np.int8], table: NDArray[np.int8]) -> NDArray[np.int8]:

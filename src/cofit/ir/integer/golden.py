@@ -22,10 +22,11 @@ from cofit.ir.integer.accumulate import Ints
 from cofit.ir.integer.epilogue import Bounds, Epilogue
 
 # Upstream keeps two generations of arrays in the folders of its int4 convolutions. The npz hold the
-# older one whole, but the `#define`s of the newer. What differs, found from the arrays:
+# older one whole, but the `#define`s of the newer. What differs: offsets and geometry are what
+# reproduces the older outputs, bounds are those of the int8 case of the same name.
 _PLAIN = {"INPUT_OFFSET": 0}
 _OLDER_CONFIG: dict[str, dict[str, int]] = {
-    "conv_1_x_n_1_int4": _PLAIN | {"INPUT_BATCHES": 2, "OUT_ACTIVATION_MIN": -127},
+    "conv_1_x_n_1_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -127},
     "conv_1_x_n_2_int4": {"OUT_ACTIVATION_MIN": -111},
     "conv_1_x_n_3_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -111},
     "conv_2_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -101},
@@ -38,12 +39,12 @@ _OLDER_CONFIG: dict[str, dict[str, int]] = {
     "conv_3x3_dilation_5x5_input_int4": {"OUT_ACTIVATION_MIN": -61, "OUT_ACTIVATION_MAX": 107}
     | {"INPUT_W": 9, "INPUT_H": 11, "OUTPUT_W": 9, "OUTPUT_H": 11}
     | {"DILATION_X": 2, "DILATION_Y": 2, "PAD_X": 2, "PAD_Y": 2},
-    "conv_4_int4": _PLAIN | {"INPUT_BATCHES": 3, "OUT_ACTIVATION_MIN": -109},
-    "conv_dilation_golden_int4": _PLAIN | {"INPUT_BATCHES": 2},
+    "conv_4_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -109},
+    "conv_dilation_golden_int4": _PLAIN,
     "conv_out_activation_int4": _PLAIN | {"OUT_ACTIVATION_MAX": 107},
     "kernel1x1_int4_3": _PLAIN | {"OUT_ACTIVATION_MIN": -126},
-    "kernel1x1_stride_x_int4": _PLAIN | {"INPUT_BATCHES": 2, "OUT_ACTIVATION_MIN": -126},
-    "kernel1x1_stride_x_y_1_int4": {"INPUT_BATCHES": 2, "OUT_ACTIVATION_MIN": -126},
+    "kernel1x1_stride_x_int4": _PLAIN | {"OUT_ACTIVATION_MIN": -126},
+    "kernel1x1_stride_x_y_1_int4": {"OUT_ACTIVATION_MIN": -126},
     "stride2pad1_int4": _PLAIN,
 }
 _PREFIXES = {
@@ -212,7 +213,8 @@ def golden_linear(case: GoldenCase) -> GoldenLinear:
     """A fully connected case, int8 or int16."""
     c = case.config
     depth, filters = c["ACCUMULATION_DEPTH"], c["OUT_CH"]
-    bias = case.optional("biases", "input_bias")
+    bias = case.optional("biases", "bias", "input_bias")
+    per_tensor = "OUTPUT_MULTIPLIER" in c
     return GoldenLinear(
         case.array("input").reshape(-1, depth),
         _weights(case, filters * depth).reshape(filters, depth),
@@ -220,8 +222,10 @@ def golden_linear(case: GoldenCase) -> GoldenLinear:
         c["INPUT_OFFSET"],
         c.get("FILTER_OFFSET", 0),
         Epilogue(
-            c["OUTPUT_MULTIPLIER"],
-            c["OUTPUT_SHIFT"],
+            c["OUTPUT_MULTIPLIER"]
+            if per_tensor
+            else case.array("output_mult", "output_multiplier"),
+            c["OUTPUT_SHIFT"] if per_tensor else case.array("output_shift"),
             c["OUTPUT_OFFSET"],
             case.bounds,
             wide=bias is not None and bias.dtype == np.int64,

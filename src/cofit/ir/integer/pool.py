@@ -8,7 +8,7 @@ import numpy as np
 
 from cofit.ir.attributes import Pads
 from cofit.ir.integer.accumulate import Int64, Ints
-from cofit.ir.integer.epilogue import Bounds, Epilogue, clamp
+from cofit.ir.integer.epilogue import Bounds, Epilogue
 
 
 def max_pool(
@@ -25,7 +25,7 @@ def max_pool(
     for tap in _taps(_padded(x, padding, int(least)), kernel, stride):
         best = tap.copy() if best is None else np.maximum(best, tap, out=best)
     assert best is not None
-    return clamp(best, bounds).astype(x.dtype)
+    return best.clip(*bounds)
 
 
 def avg_pool(
@@ -48,13 +48,13 @@ def avg_pool(
         count = _window_sums(inside, kernel, stride)
     else:
         count = np.array(kernel[0] * kernel[1])
-    return clamp(divide_half_away(sums, count), bounds).astype(x.dtype)
+    return divide_half_away(sums, count).clip(*bounds).astype(x.dtype)
 
 
 def global_mean(x: Ints, epilogue: Epilogue, *, input_offset: int) -> Ints:
     """Mean over the plane of x (N, C, H, W), 1 / (H * W) in the epilogue's factor: (N, C)."""
     sums = x.sum(axis=(2, 3), dtype=np.int64) + input_offset * x.shape[2] * x.shape[3]
-    return epilogue(sums).astype(x.dtype)
+    return epilogue(sums, x.dtype)
 
 
 def divide_half_away(sums: Int64, count: Int64) -> Int64:

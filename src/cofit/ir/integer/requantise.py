@@ -59,17 +59,23 @@ def requantise(
     ((acc * multiplier) >> (30 - shift) + 1) >> 1. The product with 2^max(shift,0) must fit int32,
     as it must in C; `ir.integer` proves accumulators in range.
     """
-    acc64 = np.asarray(acc, np.int64)
     mult64 = np.asarray(multiplier, np.int64)
     shift64 = np.asarray(shift, np.int64)
     if rounding is Rounding.SINGLE:
-        return (((acc64 * mult64) >> (30 - shift64)) + 1) >> 1
-    left = np.maximum(shift64, 0)
+        scaled: Int64 = (np.asarray(acc, np.int64) * mult64) >> (30 - shift64)
+        scaled += 1
+        scaled >>= 1
+        return scaled
+    high: Int64 = np.asarray(acc, np.int64) * (mult64 << np.maximum(shift64, 0))
+    high += 1 << 30
+    high >>= 31
     right = np.maximum(-shift64, 0)
-    high = ((acc64 << left) * mult64 + (1 << 30)) >> 31
-    mask = (np.int64(1) << right) - 1
-    threshold = (mask >> 1) + (high < 0)
-    return (high >> right) + ((high & mask) > threshold)
+    # half of 2^right, less one below zero: a tie then goes away from zero
+    away = (high >> 63) * (right > 0)
+    high += (np.int64(1) << right) >> 1
+    high += away
+    high >>= right
+    return high
 
 
 def requantise_wide(acc: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> Int64:

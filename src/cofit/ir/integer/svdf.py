@@ -35,11 +35,11 @@ def svdf_step(
         output (N, U) int8 and the new state.
     """
     sums = (x.astype(np.int64) + input_offset) @ feature_weight.astype(np.int64).T
-    newest = into_state(sums).astype(state.dtype)[:, :, None]
+    newest = into_state(sums, state.dtype)[:, :, None]
     moved = np.concatenate([state[:, :, 1:], newest], axis=2)
     filtered = (moved.astype(np.int64) * time_weight).sum(axis=2)
     units = filtered.shape[1] if bias is None else bias.size
     acc = filtered.reshape(len(x), units, -1).sum(axis=2)
     if bias is not None:
         acc += bias
-    return into_output(acc).astype(np.int8), moved
+    return into_output(acc, np.int8), moved

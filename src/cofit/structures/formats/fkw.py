@@ -37,7 +37,7 @@ def encode(weight: Array, patterns: Sequence[int], group: int) -> Encoding:
     padded: Array = np.zeros((groups * group, c, r * s), weight.dtype)
     padded[:k] = weight.reshape(k, c, r * s)
     padded = padded.reshape(groups, group, c, r * s)
-    used = padded.any(axis=1)  # (G, C, RS)
+    used = np.asarray(padded.any(axis=1))  # (G, C, RS)
     owner, channel = np.nonzero(used.any(axis=-1))
     outside = used[owner, channel].astype(np.int32) @ (~bits).T.astype(np.int32)
     pattern = np.argmax(outside == 0, axis=1)  # the first pattern that covers the kernel
@@ -75,7 +75,7 @@ def decode(encoding: Encoding) -> Array:
     parameters, arrays = encoding.parameters, encoding.arrays
     group, count = parameters["group"], parameters["patterns"]
     bits = _bits([parameters[f"pattern{i}"] for i in range(count)], r * s)
-    groups = len(arrays["offset"]) - 1
+    groups = math.ceil(k / group)
     offset, stride = arrays["offset"].astype(np.int64), arrays["stride"].astype(np.int64)
     owner = np.repeat(np.arange(groups), offset[1:] - offset[:-1])
     runs = (stride[:, 1:] - stride[:, :-1]).reshape(-1)

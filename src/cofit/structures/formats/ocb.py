@@ -39,12 +39,12 @@ def decode(encoding: Encoding) -> Array:
     out, in_ = encoding.parameters["out"], encoding.parameters["in"]
     count, index = encoding.arrays["count"], encoding.arrays["index"]
     values = encoding.arrays["values"].reshape(-1, out, in_)
-    slabs = math.ceil(c / in_)
-    blocks: Array = np.zeros((len(count), slabs * r * s, out, in_), values.dtype)
-    blocks[np.repeat(np.arange(len(count)), count), index] = values
+    groups, slabs = math.ceil(k / out), math.ceil(c / in_)
+    blocks: Array = np.zeros((groups, slabs * r * s, out, in_), values.dtype)
+    blocks[np.repeat(np.arange(groups), count), index] = values
     # (G, C/in * RS, out, in) -> (G, out, C/in, in, RS)
-    padded = blocks.reshape(len(count), slabs, r * s, out, in_).transpose(0, 3, 1, 4, 2)
-    weight = padded.reshape(len(count) * out, slabs * in_, r * s)[:k, :c]
+    padded = blocks.reshape(groups, slabs, r * s, out, in_).transpose(0, 3, 1, 4, 2)
+    weight = padded.reshape(groups * out, slabs * in_, r * s)[:k, :c]
     return np.ascontiguousarray(weight).reshape(encoding.shape)
 
 

@@ -1,0 +1,175 @@
+"""The commands and their options. Nothing here imports torch; each command imports its own work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cofit import __version__
+
+app = typer.Typer(
+    name="cofit",
+    help="Fit neural networks to hardware, and hardware to neural networks.",
+    add_completion=False,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str, typer.Argument(help="Known name, package.module:factory, or a .pt2 file.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Trained weights (safetensors); random without.")
+]
+Data = Annotated[str | None, typer.Option(help="Known data set or .npz; calibrates int8.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or int8; auto: int8 on Cortex-M.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+@app.callback()
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Fit neural networks to hardware, and hardware to neural networks."""
+    if version:
+        typer.echo(f"cofit {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def fit(
+    model: Annotated[
+        str | None, typer.Argument(help="Known name, package.module:factory, or a .pt2 file.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Trained weights (safetensors); trained here without.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Known data set or .npz file.")] = None,
+    target: Annotated[str | None, typer.Option(help="See 'cofit list targets'.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help='For example "latency<=20ms, flash<=0.5x".')
+    ] = None,
+    structures: Annotated[
+        str | None, typer.Option(help="Families to choose from, comma-separated.")
+    ] = None,
+    rates: Annotated[
+        str | None, typer.Option(help="Pruning rates to choose from, comma-separated.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or int8.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs per round.")] = None,
+    pretrain_epochs: Annotated[int | None, typer.Option(help="Epochs without --weights.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Plans tried at most.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random draw.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Torch threads while training.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per training step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of fitting.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images for sensitivities.")] = None,
+    peers: Annotated[bool | None, typer.Option(help="Also time other runtimes.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML; options override it.")] = None,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the verdict.")] = False,
+) -> None:
+    """Fit a network to a target under a budget; goes on where it was after an interruption."""
+    from cofit.cli.fit import fit_command
+
+    given: dict[str, Any] = {
+        "model": model,
+        "weights": weights,
+        "data": data,
+        "target": target,
+        "budget": budget,
+        "structures": None if structures is None else _words(structures),
+        "rates": None if rates is None else _words(rates),
+        "precision": precision,
+        "epochs": epochs,
+        "pretrain_epochs": pretrain_epochs,
+        "rounds": rounds,
+        "seed": seed,
+        "threads": threads,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "samples": samples,
+        "peers": peers,
+        "out": out,
+    }
+    values = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(fit_command(values, config, as_json, quiet))
+
+
+@app.command()
+def cost(
+    model: Model,
+    targets: Annotated[str, typer.Option(help="Comma-separated; see 'cofit list targets'.")],
+    weights: Weights = None,
+    data: Data = None,
+    precision: Precision = "auto",
+    per_op: Annotated[bool, typer.Option("--per-op", help="One row per op.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what one network costs on several targets, side by side."""
+    from cofit.cli.cost import cost_command
+
+    cost_command(model, _words(targets), weights, data, precision, per_op, as_json)
+
+
+@app.command("compile")
+def compile_(
+    model: Model,
+    target: Annotated[str, typer.Option(help="See 'cofit list targets'.")],
+    out: Annotated[Path, typer.Option(help="Folder of the program.")],
+    weights: Weights = None,
+    data: Data = None,
+    precision: Precision = "auto",
+    structure: Annotated[
+        str | None, typer.Option(help="Project weights, for example block16x1@4.")
+    ] = None,
+    compiler: Annotated[
+        str | None, typer.Option(help="zig (default), gcc, clang, or any C compiler on PATH.")
+    ] = None,
+) -> None:
+    """Compile a network to verified C."""
+    from cofit.cli.compile import compile_command
+
+    compile_command(model, target, out, weights, data, precision, structure, compiler)
+
+
+@app.command()
+def run(
+    folder: Annotated[Path, typer.Argument(help="A program saved by compile or fit.")],
+    inputs: Annotated[Path, typer.Argument(help=".npy or .npz of float32 (N, C, H, W).")],
+    out: Annotated[Path | None, typer.Option(help="Write the outputs here (.npy).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a saved program on inputs."""
+    from cofit.cli.run import run_command
+
+    run_command(folder, inputs, out, as_json)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        str | None,
+        typer.Argument(help="targets, structures, models, data or reproductions; all without."),
+    ] = None,
+) -> None:
+    """List what cofit knows by name."""
+    from cofit.cli.listing import list_command
+
+    list_command(what)
+
+
+@app.command()
+def doctor() -> None:
+    """Check compilers, emulator, data and cache; exit status 2 if the core cannot work."""
+    from cofit.cli.doctor import doctor_command
+
+    raise typer.Exit(doctor_command())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -1,0 +1,97 @@
+"""`cofit list`: what cofit knows by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+from rich.table import Table
+
+from cofit.cli.console import console, table
+from cofit.core import UnknownNameError, format_quantity
+from cofit.data import known_data
+from cofit.models import known_models
+from cofit.structures import family, known_families
+from cofit.targets import CortexM, cpu_name, known_targets, target
+
+
+def list_command(what: str | None) -> None:
+    """Print one list, or all of them.
+
+    Raises:
+        UnknownNameError: no such list.
+    """
+    if what is not None and what not in LISTS:
+        raise UnknownNameError("list", what, LISTS)
+    out = console()
+    for name, make in LISTS.items():
+        if what in (None, name):
+            if what is None:
+                out.print(f"\n{name}")
+            out.print(make())
+
+
+def _targets() -> Table:
+    rows = []
+    for name in known_targets():
+        found = target(name)
+        if not isinstance(found, CortexM):
+            rows.append((name, "this CPU, measured", cpu_name(), "–", "–"))
+        elif ":" in name:
+            clock = f"emulated core, {found.board.clock_hz / 1e6:g} MHz"
+            flash, ram = (
+                format_quantity(n, "bytes")
+                for n in (found.board.flash_bytes, found.board.ram_bytes)
+            )
+            rows.append((name, clock, found.board.source, flash, ram))
+        else:
+            rows.append((name, f"short for {found.name}", "", "", ""))
+    return table(("target", "what", "source", "flash", "RAM"), rows, ("flash", "RAM"))
+
+
+def _structures() -> Table:
+    rows = []
+    for name in known_families():
+        form = family(name)
+        rate = f"{form.least_rate:g}" if form.fixed else f"{form.least_rate:g} or more"
+        rows.append((name, rate, form(max(4.0, form.least_rate)).text if not form.fixed else name))
+    return table(("family", "rate", "example"), rows)
+
+
+def _models() -> Table:
+    rows = [
+        (m.name, "×".join(map(str, m.input_shape)), str(m.classes), m.data or "–", m.description)
+        for m in known_models()
+    ]
+    return table(("model", "input", "outputs", "data", "what"), rows, ("outputs",))
+
+
+def _data() -> Table:
+    rows = [
+        (
+            source.name,
+            "×".join(map(str, source.input_shape)),
+            "yes" if source.available() else "no, see COFIT_DATA",
+            source.description,
+        )
+        for source in known_data()
+    ]
+    return table(("data", "input", "here", "what"), rows)
+
+
+def _reproductions() -> Table | str:
+    if importlib.util.find_spec("cofit.reproductions") is None:
+        return "none yet"
+    room = importlib.import_module("cofit.reproductions")
+    return table(
+        ("reproduction", "what"), [(r.name, r.description) for r in room.known_reproductions()]
+    )
+
+
+LISTS: dict[str, Callable[[], Table | str]] = {
+    "targets": _targets,
+    "structures": _structures,
+    "models": _models,
+    "data": _data,
+    "reproductions": _reproductions,
+}

@@ -1,0 +1,60 @@
+"""The first and last step of a program that takes and gives float32 in PyTorch's NCHW order."""
+
+from __future__ import annotations
+
+from cofit.codegen.c_text import number
+from cofit.codegen.kernel import KernelCode
+from cofit.codegen.layout import logical_order
+from cofit.ir import DType, Tensor
+
+
+def needs_conversion(tensor: Tensor) -> bool:
+    """Whether float32 NCHW differs from how the program holds the tensor."""
+    return tensor.dtype is not DType.F32 or not logical_order(tensor.shape)
+
+
+def enter(tensor: Tensor) -> KernelCode:
+    """float32 NCHW in `in0` to the tensor in `out`: q = clamp(rintf(x * (1 / scale)) + zp)."""
+    if tensor.quantisation is None:
+        return KernelCode(_loop(tensor, into_memory=True, value="in0[i]"), variant="to NHWC")
+    scale, zero = _parameters(tensor)
+    inverse = number(1 / scale)
+    # the clamp comes before the conversion to int: a huge float has no int
+    low, high = number(-128 - zero), number(127 - zero)
+    value = f"(int8_t)((int)fminf(fmaxf(rintf(in0[i] * {inverse}), {low}), {high}) + {zero})"
+    return KernelCode(
+        _loop(tensor, into_memory=True, value=value), support=("libm.h",), variant="quantise"
+    )
+
+
+def leave(tensor: Tensor) -> KernelCode:
+    """The tensor in `in0` to float32 NCHW in `out`: (q - zp) * scale."""
+    if tensor.quantisation is None:
+        return KernelCode(_loop(tensor, into_memory=False, value="in0[i]"), variant="to NCHW")
+    scale, zero = _parameters(tensor)
+    value = f"(float)(in0[i] - {zero}) * {number(scale)}"
+    return KernelCode(_loop(tensor, into_memory=False, value=value), variant="dequantise")
+
+
+def _parameters(tensor: Tensor) -> tuple[float, int]:
+    assert tensor.quantisation is not None and tensor.dtype is DType.I8
+    return tensor.quantisation.scale[0], tensor.quantisation.zero_point
+
+
+def _loop(tensor: Tensor, into_memory: bool, value: str) -> str:
+    """Visit all elements; `i` is the position read, the one written follows NHWC order."""
+    if logical_order(tensor.shape):
+        return f"for (int i = 0; i < {tensor.size}; ++i) out[i] = {value};"
+    channels, pixels = tensor.shape[1], tensor.shape[2] * tensor.shape[3]
+    nchw, nhwc = f"c * {pixels} + p", f"p * {channels} + c"
+    read, written = (nchw, nhwc) if into_memory else (nhwc, nchw)
+    # the innermost loop writes neighbours
+    outer, inner = (
+        (("p", pixels), ("c", channels)) if into_memory else (("c", channels), ("p", pixels))
+    )
+    return f"""\
+for (int {outer[0]} = 0; {outer[0]} < {outer[1]}; ++{outer[0]})
+    for (int {inner[0]} = 0; {inner[0]} < {inner[1]}; ++{inner[0]}) {{
+        const int i = {read};
+        out[{written}] = {value};
+    }}"""

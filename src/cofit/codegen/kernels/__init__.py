@@ -1,0 +1,37 @@
+"""Kernel families, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from cofit.codegen.kernel import Kernel
+from cofit.codegen.kernels.f32_block import F32Block
+from cofit.codegen.kernels.f32_channel import F32Channel
+from cofit.codegen.kernels.f32_conv import F32Conv
+from cofit.codegen.kernels.f32_depthwise import F32Depthwise
+from cofit.codegen.kernels.f32_elementwise import F32Activation, F32Binary
+from cofit.codegen.kernels.f32_pattern import F32Pattern
+from cofit.codegen.kernels.f32_planes import F32Planes
+from cofit.codegen.kernels.f32_pool import F32Pool
+from cofit.codegen.kernels.f32_softmax import F32Softmax
+from cofit.codegen.kernels.move import Move
+from cofit.codegen.kernels.s8_dense import S8Dense
+from cofit.codegen.kernels.s8_depthwise import S8Depthwise
+from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat
+from cofit.codegen.kernels.s8_host import S8HostBlock, S8HostDense
+from cofit.codegen.kernels.s8_pool import S8Pool
+from cofit.codegen.kernels.s8_softmax import S8Softmax
+from cofit.codegen.kernels.s8_sparse import S8Sparse
+from cofit.ir import Graph
+
+F32: tuple[Kernel, ...] = (
+    F32Block(), F32Pattern(), F32Planes(), F32Channel(), F32Depthwise(), F32Conv(),
+    F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
+)  # fmt: skip
+I8: tuple[Kernel, ...] = (
+    S8Depthwise(), S8HostBlock(), S8Sparse(), S8HostDense(), S8Dense(), S8Binary(), S8Activation(),
+    S8Pool(), S8Softmax(), Move(), S8Concat(),
+)  # fmt: skip
+
+
+def kernels_for(graph: Graph) -> tuple[Kernel, ...]:
+    """Families for the graph's precision; each decides for itself whether the machine suits it."""
+    return I8 if graph.is_integer else F32

@@ -1,0 +1,70 @@
+"""fp32 convolution and linear whose removed output channels are not computed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.encoded import encoding_of, too_dense
+from cofit.codegen.kernels.f32_block import offset_type
+from cofit.codegen.kernels.f32_conv import accumulate_dense, pack_outputs, taps_last
+from cofit.codegen.kernels.tile import choose_tile, loop_nest, pixel_loops
+from cofit.codegen.kernels.window import window
+from cofit.codegen.machine import Machine
+from cofit.ir import Graph, Op
+from cofit.structures import Encoding
+
+DENSITY_LIMIT = 0.95
+
+
+class F32Channel:
+    """`kept` encodings: the dense loop over kept channels; the others are their bias."""
+
+    name = "f32-channel"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Only weights stored as kept channels."""
+        encoding = encoding_of(graph, op, ("kept",))
+        return encoding if isinstance(encoding, str) else too_dense(encoding, DENSITY_LIMIT)
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """Every output pixel starts as the activated biases; kept channels overwrite theirs."""
+        encoding = encoding_of(graph, op, ("kept",))
+        assert isinstance(encoding, Encoding)
+        win = window(graph, op)
+        kept = encoding.arrays["kept"].astype(np.int64)
+        bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
+        rest = {"none": bias, "relu": np.maximum(bias, 0), "relu6": np.clip(bias, 0, 6)}[win.fused]
+        fill = (
+            f"for (int i = 0; i < {win.out_height * win.out_width}; ++i)\n"
+            f"    for (int j = 0; j < {win.outputs}; ++j) out[i * {win.outputs} + j] = rest[j];"
+        )
+        if not kept.size:
+            return KernelCode(
+                f"(void)in0;\n{fill}", (Constant("rest", rest),), variant="no channel kept"
+            )
+        tile = choose_tile(machine, kept.size, win.out_width, win.entries)
+        blocks, rows = -(-kept.size // tile.outputs), win.band_rows(machine)
+        values = encoding.arrays["values"].reshape(kept.size, *encoding.shape[1:])
+        packed = pack_outputs(taps_last(values), 1, blocks, tile)
+        align = 4 * tile.lanes
+        body = loop_nest(
+            win, rows, tile, blocks, packed.nbytes,
+            f"const int k = b * {tile.outputs};\n"
+            f"const float *const weights = weight + b * {packed.size // blocks};",
+            pixel_loops(
+                win, tile, lambda pixels: accumulate_dense(win, tile, pixels), "bias + k",
+                scattered=kept.size,
+            ),
+        )  # fmt: skip
+        return KernelCode(
+            f"{fill}\n{body}",
+            (
+                Constant("rest", rest),
+                Constant("channel", offset_type(kept)),
+                Constant("weight", packed, align),
+                Constant("bias", pack_outputs(bias[kept][:, None], 1, blocks, tile), align),
+            ),
+            scratch_bytes=win.band_bytes(rows),
+            variant=f"{kept.size} of {win.outputs} channels, {tile.outputs} x {tile.pixels} pixels",
+        )

@@ -1,0 +1,102 @@
+"""Dense fp32 convolution and linear: a direct convolution over NHWC in register tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.tile import Tile, choose_tile, loop_nest, multiply, pixel_loops
+from cofit.codegen.kernels.window import Window, window
+from cofit.codegen.machine import Machine
+from cofit.ir import Graph, Op
+
+Array = NDArray[np.generic]
+
+
+class F32Conv:
+    """Every conv2d and linear op with float weights, whatever its zeros."""
+
+    name = "f32-dense"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Only the kind matters."""
+        return None if op.kind in ("conv2d", "linear") else f"{op.kind} is not a convolution"
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """The loop nest with packed weights [group][block][tap and channel][outputs of a tile]."""
+        win = window(graph, op)
+        group_out = win.outputs // win.groups
+        tile = choose_tile(machine, group_out, win.out_width, win.entries)
+        blocks = -(-group_out // tile.outputs)
+        weight = np.asarray(graph.tensors[op.inputs[1]].data, np.float32)
+        packed = pack_outputs(taps_last(weight), win.groups, blocks, tile)
+        bias = pack_outputs(
+            np.asarray(graph.tensors[op.inputs[2]].data, np.float32)[:, None],
+            win.groups, blocks, tile,
+        )  # fmt: skip
+        rows = win.band_rows(machine)
+        index = f"g * {blocks} + b" if win.groups > 1 else "b"
+        per_block = packed.size // (win.groups * blocks)
+        body = loop_nest(
+            win, rows, tile, blocks, packed.nbytes,
+            f"const int k = b * {tile.outputs};\n"
+            f"const float *const weights = weight + ({index}) * {per_block};",
+            pixel_loops(
+                win, tile, lambda pixels: accumulate_dense(win, tile, pixels),
+                f"bias + ({index}) * {tile.outputs}",
+            ),
+        )  # fmt: skip
+        align = 4 * tile.lanes
+        return KernelCode(
+            body,
+            (Constant("weight", packed, align), Constant("bias", bias, align)),
+            scratch_bytes=win.band_bytes(rows),
+            variant=f"{tile.outputs} outputs x {tile.pixels} pixels",
+        )
+
+
+def taps_last(weight: Array) -> Array:
+    """(K, C, R, S) or (K, C) -> (K, R * S * C), the order in which NHWC is read."""
+    if weight.ndim == 4:
+        weight = weight.transpose(0, 2, 3, 1)
+    return weight.reshape(weight.shape[0], -1)
+
+
+def pack_outputs(weight: Array, groups: int, blocks: int, tile: Tile) -> Array:
+    """(K, N) -> [group][block][N][outputs of a tile], zeros where K is ragged."""
+    length = weight.shape[1]
+    per_group = weight.shape[0] // groups
+    packed = np.zeros((groups, blocks * tile.outputs, length), np.float32)
+    packed[:, :per_group] = weight.reshape(groups, per_group, length)
+    return np.ascontiguousarray(
+        packed.reshape(groups, blocks, tile.outputs, length).transpose(0, 1, 3, 2)
+    )
+
+
+def accumulate_dense(win: Window, tile: Tile, pixels: int) -> str:
+    """Loops over taps and channels; a row of taps is one run where it is contiguous."""
+    per_group = win.channels // win.groups
+    rows, columns = win.kernel
+    contiguous = win.groups == 1 and win.dilation[1] == 1
+    runs, run = (1, columns * per_group) if contiguous else (columns, per_group)
+    lines = ["const float *restrict w = weights;"]
+    if rows > 1:
+        lines.append(f"for (int r = 0; r < {rows}; ++r) {{")
+    if runs > 1:
+        lines.append(f"for (int s = 0; s < {runs}; ++s) {{")
+    offset = "".join(
+        [
+            f" + r * {win.offset(0, 1, 0)}" if rows > 1 else "",
+            f" + s * {win.offset(0, 0, 1)}" if runs > 1 else "",
+        ]
+    )
+    lines += [
+        f"const float *restrict p = q{offset};",
+        f"for (int c = 0; c < {run}; ++c, ++p, w += {tile.outputs}) {{",
+        multiply(tile, pixels, win.pixel),
+        "}",
+        "}" if runs > 1 else "",
+        "}" if rows > 1 else "",
+    ]
+    return "\n".join(line for line in lines if line)

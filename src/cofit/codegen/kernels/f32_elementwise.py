@@ -1,0 +1,114 @@
+"""fp32 addition, multiplication and activations; the compiler vectorises these loops itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.layout import memory_shape, to_memory
+from cofit.codegen.machine import Machine
+from cofit.ir import Graph, Op, Tensor, attributes
+
+FUNCTIONS = {
+    "relu": "v > 0.0f ? v : 0.0f",
+    "relu6": "v < 0.0f ? 0.0f : v > 6.0f ? 6.0f : v",
+    "hardswish": "v * (v < -3.0f ? 0.0f : v > 3.0f ? 6.0f : v + 3.0f) / 6.0f",
+    "hardsigmoid": "(v < -3.0f ? 0.0f : v > 3.0f ? 6.0f : v + 3.0f) / 6.0f",
+    "sigmoid": "1.0f / (1.0f + expf(-v))",
+    "tanh": "tanhf(v)",
+}
+
+
+class F32Activation:
+    """Element-wise functions; sigmoid and tanh need libm."""
+
+    name = "f32-activation"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """No libm on a freestanding machine."""
+        if not isinstance(op.attributes, attributes.Activation):
+            return f"{op.kind} is not an activation"
+        if machine.freestanding and op.attributes.function in ("sigmoid", "tanh"):
+            return (
+                f"float {op.attributes.function} needs libm, which {machine.name} does not have; "
+                "quantise the network (int8 uses a table)"
+            )
+        return None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One loop."""
+        assert isinstance(op.attributes, attributes.Activation)
+        function = op.attributes.function
+        body = (
+            f"for (int i = 0; i < {graph.tensors[op.output].size}; ++i) {{\n"
+            f"    const float v = in0[i];\n    out[i] = {FUNCTIONS[function]};\n}}"
+        )
+        needs = ("libm.h",) if function in ("sigmoid", "tanh") else ()
+        return KernelCode(body, support=needs, in_place=(0,), variant=function)
+
+
+class F32Binary:
+    """Addition and multiplication, the second operand broadcast where its size is one."""
+
+    name = "f32-binary"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Any add or mul."""
+        return None if op.kind in ("add", "mul") else f"{op.kind} is not add or mul"
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One loop per axis of the output in memory order, equal axes joined."""
+        assert isinstance(op.attributes, attributes.Add | attributes.Mul)
+        x, y = (graph.tensors[name] for name in op.inputs)
+        fused = op.attributes.fused
+        constants: tuple[Constant, ...] = ()
+        names = ["in0", "in1"]
+        for index, tensor in enumerate((x, y)):
+            if tensor.data is not None:
+                names[index] = f"constant{index}"
+                padded = np.reshape(tensor.data, broadcast_shape(tensor, x))
+                constants = (*constants, Constant(names[index], to_memory(padded)))
+        operator = "+" if op.kind == "add" else "*"
+        axes = joined_axes(memory_shape(x.shape), memory_shape(broadcast_shape(y, x)))
+        lines, left, right = [], [], []
+        for level, (size, pitch_x, pitch_y) in enumerate(axes):
+            lines.append(f"for (int i{level} = 0; i{level} < {size}; ++i{level})")
+            left.append(f"i{level} * {pitch_x}")
+            if pitch_y:
+                right.append(f"i{level} * {pitch_y}")
+        at_x, at_y = " + ".join(left), " + ".join(right) or "0"
+        value = f"{names[0]}[{at_x}] {operator} {names[1]}[{at_y}]"
+        lines.append("{")
+        lines.append(f"    const float v = {value};")
+        lines.append(f"    out[{at_x}] = {FUNCTIONS.get(fused, 'v')};")
+        lines.append("}")
+        full = tuple(
+            i
+            for i, t in enumerate((x, y))
+            if t.data is None and t.size == graph.tensors[op.output].size
+        )
+        return KernelCode("\n".join(lines), constants, in_place=full, variant=op.kind)
+
+
+def broadcast_shape(y: Tensor, x: Tensor) -> tuple[int, ...]:
+    """The shape of y with leading ones, of the rank of x."""
+    return (1,) * (len(x.shape) - len(y.shape)) + y.shape
+
+
+def joined_axes(x: tuple[int, ...], y: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """(size, pitch in x, pitch in y) of the joined axes; y's pitch is 0 if broadcast."""
+    axes: list[tuple[int, int, int]] = []
+    pitch_x, pitch_y = 1, 1
+    for size, other in zip(reversed(x), reversed(y), strict=True):
+        step_y = pitch_y if other != 1 else 0
+        if size != 1:
+            if axes and (
+                (axes[0][2] == 0 and step_y == 0)
+                or (axes[0][2] != 0 and step_y == axes[0][0] * axes[0][2])
+            ):
+                axes[0] = (axes[0][0] * size, axes[0][1], axes[0][2])
+            else:
+                axes.insert(0, (size, pitch_x, step_y))
+        pitch_x *= size
+        pitch_y *= other
+    return axes or [(1, 1, 0)]

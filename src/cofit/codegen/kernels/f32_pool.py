@@ -1,0 +1,72 @@
+"""fp32 pooling over NHWC: the window clipped to the input, channels innermost."""
+
+from __future__ import annotations
+
+from cofit.codegen.c_text import number
+from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernels.tile import pretty
+from cofit.codegen.machine import Machine
+from cofit.ir import Graph, Op, attributes
+
+
+class F32Pool:
+    """maxpool2d, avgpool2d and globalmean."""
+
+    name = "f32-pool"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Any pooling."""
+        known = ("maxpool2d", "avgpool2d", "globalmean")
+        return None if op.kind in known else f"{op.kind} is not pooling"
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """Loops over output pixels and their windows."""
+        channels = graph.tensors[op.inputs[0]].shape[1]
+        if isinstance(op.attributes, attributes.GlobalMean):
+            return KernelCode(_mean(graph.tensors[op.inputs[0]].shape), variant="mean")
+        assert isinstance(op.attributes, attributes.MaxPool2d | attributes.AvgPool2d)
+        attrs = op.attributes
+        x, y = graph.tensors[op.inputs[0]].shape, graph.tensors[op.output].shape
+        maximum = isinstance(attrs, attributes.MaxPool2d)
+        counted = isinstance(attrs, attributes.AvgPool2d) and attrs.count_padding
+        area = attrs.kernel[0] * attrs.kernel[1]
+        count = str(area) if counted else "((y1 - y0) * (x1 - x0))"
+        each = "o[c] = p[c] > o[c] ? p[c] : o[c];" if maximum else "o[c] += p[c];"
+        first = f"in0[(y0 * {x[3]} + x0) * {channels} + c]" if maximum else "0.0f"
+        lines = [
+            f"for (int i = 0; i < {y[2]}; ++i) {{",
+            clipped("y", "i", attrs.stride[0], attrs.padding[0], attrs.kernel[0], x[2]),
+            f"for (int j = 0; j < {y[3]}; ++j) {{",
+            clipped("x", "j", attrs.stride[1], attrs.padding[2], attrs.kernel[1], x[3]),
+            f"float *restrict const o = out + (i * {y[3]} + j) * {channels};",
+            f"for (int c = 0; c < {channels}; ++c) o[c] = {first};",
+            "for (int h = y0; h < y1; ++h) {",
+            "for (int w = x0; w < x1; ++w) {",
+            f"const float *restrict const p = in0 + (h * {x[3]} + w) * {channels};",
+            f"for (int c = 0; c < {channels}; ++c) {each}",
+            "}",
+            "}",
+        ]
+        if not maximum:
+            lines.append(f"const float scale = 1.0f / (float){count};")
+            lines.append(f"for (int c = 0; c < {channels}; ++c) o[c] *= scale;")
+        body = pretty("\n".join([*lines, "}", "}"]))
+        return KernelCode(body, variant="max" if maximum else "average")
+
+
+def clipped(axis: str, index: str, stride: int, before: int, kernel: int, size: int) -> str:
+    """Declarations of `axis`0 and `axis`1, the window of output `index` inside the input."""
+    low = f"{index} * {stride} - {before}" if before else f"{index} * {stride}"
+    return (
+        f"const int {axis}0 = {low} > 0 ? {low} : 0;\n"
+        f"const int {axis}1 = {low} + {kernel} < {size} ? {low} + {kernel} : {size};"
+    )
+
+
+def _mean(shape: tuple[int, ...]) -> str:
+    channels, pixels = shape[1], shape[2] * shape[3]
+    return f"""\
+for (int c = 0; c < {channels}; ++c) out[c] = 0.0f;
+for (int i = 0; i < {pixels}; ++i)
+    for (int c = 0; c < {channels}; ++c) out[c] += in0[i * {channels} + c];
+for (int c = 0; c < {channels}; ++c) out[c] *= {number(1.0 / pixels)};"""

@@ -1,0 +1,155 @@
+"""int8 addition, multiplication, activation tables, and concatenation that rescales."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.f32_elementwise import broadcast_shape, joined_axes
+from cofit.codegen.kernels.s8_layer import bounds_fields, requantise_support
+from cofit.codegen.layout import memory_shape, to_memory
+from cofit.codegen.machine import Machine
+from cofit.core import UnsupportedOpError
+from cofit.ir import Graph, Op, attributes
+from cofit.ir.integer import (
+    activation_table,
+    add_requant,
+    affine,
+    concat_requant,
+    mul_requant,
+)
+
+
+class S8Binary:
+    """add and mul; the second operand may be a constant and may broadcast."""
+
+    name = "s8-binary"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Other ops, and scales out of range."""
+        if op.kind not in ("add", "mul"):
+            return f"{op.kind} is not add or mul"
+        try:
+            _ = add_requant(graph, op) if op.kind == "add" else mul_requant(graph, op)
+        except UnsupportedOpError as error:
+            return str(error)
+        return None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One call for each run of the output in which the second operand moves evenly."""
+        x, y = (graph.tensors[name] for name in op.inputs)
+        constants, names = [], ["in0", "in1"]
+        for index, tensor in enumerate((x, y)):
+            if tensor.data is not None:
+                names[index] = f"constant{index}"
+                padded = tensor.data.astype(np.int8).reshape(broadcast_shape(tensor, x))
+                constants.append(Constant(names[index], to_memory(padded)))
+        axes = joined_axes(memory_shape(x.shape), memory_shape(broadcast_shape(y, x)))
+        run, _, step = axes.pop()
+        assert step in (0, 1)
+        lines = [_binary_parameters(graph, op)]
+        left, right = [""], [""]
+        for level, (size, pitch_x, pitch_y) in enumerate(axes):
+            lines.append(f"for (int32_t i{level} = 0; i{level} < {size}; i{level}++)")
+            left.append(f" + i{level} * {pitch_x}")
+            right.append(f" + i{level} * {pitch_y}" if pitch_y else "")
+        at_x, at_y = "".join(left), "".join(right)
+        lines.append(
+            f"{'    ' if axes else ''}s8_{op.kind}(&parameters, {names[0]}{at_x}, "
+            f"{names[1]}{at_y}, {step}, {run}, out{at_x});"
+        )
+        full = tuple(i for i, t in enumerate((x, y)) if t.data is None and t.size == x.size)
+        support = (requantise_support(graph), f"s8_{op.kind}.h")
+        return KernelCode("\n".join(lines), tuple(constants), support, 0, full, op.kind)
+
+
+def _binary_parameters(graph: Graph, op: Op) -> str:
+    (_, zero_x), (_, zero_y) = (affine(graph, name) for name in op.inputs)
+    bounds = bounds_fields(graph, op)
+    if op.kind == "mul":
+        multiplier, shift = mul_requant(graph, op)
+        return (
+            f"static const s8_product parameters = {{.x_offset = {-zero_x}, .y_offset = {-zero_y}, "
+            f".multiplier = {multiplier}, .shift = {shift},\n    {bounds}}};"
+        )
+    requant = add_requant(graph, op)
+    assert requant.left_shift == 20  # as s8_add has it
+    (mx, sx), (my, sy), (m, s) = requant.first, requant.second, requant.output
+    return (
+        f"static const s8_sum parameters = {{\n"
+        f"    .x_offset = {-zero_x}, .x_multiplier = {mx}, .x_shift = {sx},\n"
+        f"    .y_offset = {-zero_y}, .y_multiplier = {my}, .y_shift = {sy},\n"
+        f"    .multiplier = {m}, .shift = {s}, {bounds}}};"
+    )
+
+
+class S8Activation:
+    """Element-wise functions as tables of 256 bytes."""
+
+    name = "s8-activation"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Other ops."""
+        return None if op.kind == "activation" else f"{op.kind} is not an activation"
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One look-up per element."""
+        assert isinstance(op.attributes, attributes.Activation)
+        # from order -128..127 to that of the byte read as unsigned
+        table = np.roll(activation_table(graph, op), 128)
+        size = graph.tensors[op.output].size
+        return KernelCode(
+            f"s8_lookup(table, in0, {size}, out);",
+            (Constant("table", table),),
+            ("s8_lookup.h",),
+            in_place=(0,),
+            variant=op.attributes.function,
+        )
+
+
+class S8Concat:
+    """Concatenation of inputs of which some need another scale or zero point."""
+
+    name = "s8-concat"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Other ops, constant inputs, scales out of range."""
+        if op.kind != "concat":
+            return f"{op.kind} is not concat"
+        if any(graph.tensors[name].data is not None for name in op.inputs):
+            return "an input is a constant"
+        try:
+            concat_requant(graph, op)
+        except UnsupportedOpError as error:
+            return str(error)
+        return None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """Per input, runs of its elements from its pitch to the output's."""
+        assert isinstance(op.attributes, attributes.Concat)
+        out = memory_shape(graph.tensors[op.output].shape)
+        axis = memory_shape(tuple(range(len(out)))).index(op.attributes.axis)
+        rows, pitch = math.prod(out[:axis]), math.prod(out[axis:])
+        lines, start, support = [], 0, {requantise_support(graph): None}
+        for i, (name, pair) in enumerate(zip(op.inputs, concat_requant(graph, op), strict=True)):
+            size = math.prod(memory_shape(graph.tensors[name].shape)[axis:])
+            where = f"in{i}, {size}, out + {start}, {pitch}, {size}, {rows}"
+            if pair is None:
+                lines.append(f"s8_copy({where});")
+                support["s8_copy.h"] = None
+            else:
+                lines.append(scaling_text(graph, op, f"scaling{i}", name, pair))
+                lines.append(f"s8_rescale(&scaling{i}, {where});")
+                support["s8_rescale.h"] = None
+            start += size
+        return KernelCode("\n".join(lines), support=tuple(support), variant="rescaled")
+
+
+def scaling_text(graph: Graph, op: Op, name: str, source: str, pair: tuple[int, int]) -> str:
+    """C declaration of the `s8_scaling` from tensor `source` to the op's output."""
+    return (
+        f"static const s8_scaling {name} = {{.offset = {-affine(graph, source)[1]}, "
+        f".multiplier = {pair[0]}, .shift = {pair[1]},\n    {bounds_fields(graph, op)}}};"
+    )

@@ -1,0 +1,53 @@
+"""int8 pooling over NHWC."""
+
+from __future__ import annotations
+
+from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernels.s8_elementwise import scaling_text
+from cofit.codegen.kernels.s8_layer import requantise_support, window_text
+from cofit.codegen.kernels.window import Window
+from cofit.codegen.machine import Machine
+from cofit.core import UnsupportedOpError
+from cofit.ir import Graph, Op, attributes
+from cofit.ir.integer import kept_quantisation, mean_requant
+
+
+class S8Pool:
+    """maxpool2d, avgpool2d and globalmean."""
+
+    name = "s8-pool"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Other ops, and windows that would need another scale."""
+        if op.kind not in ("maxpool2d", "avgpool2d", "globalmean"):
+            return f"{op.kind} is not pooling"
+        try:
+            _ = (mean_requant if op.kind == "globalmean" else kept_quantisation)(graph, op)
+        except UnsupportedOpError as error:
+            return str(error)
+        return None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One call."""
+        _, channels, height, width = graph.tensors[op.inputs[0]].shape
+        if isinstance(op.attributes, attributes.GlobalMean):
+            text = scaling_text(graph, op, "mean", op.inputs[0], mean_requant(graph, op))
+            return KernelCode(
+                f"{text}\ns8_globalmean(&mean, in0, {height * width}, {channels}, out);",
+                support=(requantise_support(graph), "s8_globalmean.h"),
+                variant="mean",
+            )
+        assert isinstance(op.attributes, attributes.MaxPool2d | attributes.AvgPool2d)
+        pool = op.attributes
+        out = graph.tensors[op.output].shape
+        w = Window(
+            channels, height, width, channels, out[2], out[3], pool.kernel, pool.stride,
+            padding=pool.padding,
+        )  # fmt: skip
+        text = window_text(w, 0, channels)
+        if isinstance(pool, attributes.MaxPool2d):
+            body = f"{text}\ns8_maxpool(&window, in0, out);"
+            return KernelCode(body, support=("s8_maxpool.h",), variant="max")
+        fill = kept_quantisation(graph, op)[1]
+        body = f"{text}\ns8_avgpool(&window, in0, out, {int(pool.count_padding)}, {fill});"
+        return KernelCode(body, support=("s8_avgpool.h",), variant="average")

@@ -1,0 +1,45 @@
+"""int8 softmax in fixed point."""
+
+from __future__ import annotations
+
+import math
+
+from cofit.codegen.kernel import KernelCode
+from cofit.codegen.machine import Machine
+from cofit.core import UnsupportedOpError
+from cofit.ir import Graph, Op
+from cofit.ir.integer import softmax_parameters
+
+MAX_CLASSES = 4096  # their exponentials' sum fits 32 bits
+
+
+class S8Softmax:
+    """softmax over the last axis."""
+
+    name = "s8-softmax"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Other ops, too many classes, scales out of range."""
+        if op.kind != "softmax":
+            return f"{op.kind} is not softmax"
+        classes = graph.tensors[op.output].shape[-1]
+        if classes > MAX_CLASSES:
+            return f"{classes} classes are more than {MAX_CLASSES}"
+        try:
+            softmax_parameters(graph, op)
+        except UnsupportedOpError as error:
+            return str(error)
+        return None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One call."""
+        shape = graph.tensors[op.output].shape
+        p = softmax_parameters(graph, op)
+        return KernelCode(
+            f"static const s8_exponent exponent = {{.multiplier = {p.multiplier}, "
+            f".shift = {p.shift}, .least = {p.diff_min}}};\n"
+            f"s8_softmax(&exponent, in0, {math.prod(shape[:-1])}, {shape[-1]}, out);",
+            support=("s8_softmax.h",),
+            in_place=(0,),
+            variant="Q5.26",
+        )

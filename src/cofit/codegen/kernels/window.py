@@ -1,0 +1,128 @@
+"""The sliding window of a convolution or linear op, over an NHWC plane that is padded in bands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from cofit.codegen.machine import Machine
+from cofit.ir import Graph, Op, attributes
+
+BAND_BYTES_HOST = 128 * 1024  # padded input rows kept at hand: a part of a core's L2
+BAND_BYTES_MCU = 8 * 1024
+
+
+@dataclass(frozen=True)
+class Window:
+    """Sizes of a convolution; a linear op is one row of pixels under a 1x1 kernel.
+
+    `channels` and `outputs` count all groups. Padding is (top, bottom, left, right).
+    """
+
+    channels: int
+    height: int
+    width: int
+    outputs: int
+    out_height: int
+    out_width: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: attributes.Pads = (0, 0, 0, 0)
+    groups: int = 1
+    fused: attributes.Fused = "none"
+
+    @property
+    def padded_width(self) -> int:
+        """Pixels of a row including padding."""
+        return self.width + self.padding[2] + self.padding[3]
+
+    @property
+    def row(self) -> int:
+        """Elements of a padded input row."""
+        return self.padded_width * self.channels
+
+    @property
+    def pixel(self) -> int:
+        """Input elements between neighbouring output pixels."""
+        return self.stride[1] * self.channels
+
+    @property
+    def entries(self) -> int:
+        """Input values that one output reads."""
+        return self.kernel[0] * self.kernel[1] * self.channels // self.groups
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns that the dilated kernel spans."""
+        rows, columns = self.kernel
+        return self.dilation[0] * (rows - 1) + 1, self.dilation[1] * (columns - 1) + 1
+
+    def offset(self, channel: int, r: int, s: int) -> int:
+        """Elements from the top left pixel of a window to one tap's channel."""
+        rows, columns = r * self.dilation[0], s * self.dilation[1]
+        return (rows * self.padded_width + columns) * self.channels + channel
+
+    def band_rows(self, machine: Machine, element_bytes: int = 4) -> int:
+        """Output rows computed from one padded band; all of them without padding."""
+        if not any(self.padding):
+            return self.out_height
+        budget = BAND_BYTES_MCU if machine.freestanding else BAND_BYTES_HOST
+        rows = budget // (self.row * element_bytes)
+        fit = (rows - self.reach[0]) // self.stride[0] + 1
+        return max(1, min(self.out_height, fit))
+
+    def band_bytes(self, rows: int, element_bytes: int = 4) -> int:
+        """Scratch bytes of a band of `rows` output rows; 0 without padding."""
+        if not any(self.padding):
+            return 0
+        return ((rows - 1) * self.stride[0] + self.reach[0]) * self.row * element_bytes
+
+    def band_code(self, rows: int, fill: str = "0", ctype: str = "float") -> str:
+        """C of one band of output rows [y0, y1): sets `y1`, and `x` to its padded input rows."""
+        end = f"y0 + {rows} < {self.out_height} ? y0 + {rows} : {self.out_height}"
+        if not any(self.padding):
+            return (
+                f"const int y1 = {end};\n"
+                f"const {ctype} *const x = in0 + y0 * {self.stride[0] * self.row};"
+            )
+        top, _, left, right = self.padding
+        line, size = self.width * self.channels, f"sizeof({ctype})"
+        before, after = left * self.channels, right * self.channels
+        return f"""\
+const int y1 = {end};
+{ctype} *const x = ({ctype} *)scratch;
+for (int r = 0; r < (y1 - y0 - 1) * {self.stride[0]} + {self.reach[0]}; ++r) {{
+    const int y = y0 * {self.stride[0]} + r - {top};
+    {ctype} *const to = x + r * {self.row};
+    if (y < 0 || y >= {self.height}) {{
+        __builtin_memset(to, {fill}, {self.row} * {size});
+    }} else {{
+        __builtin_memset(to, {fill}, {before} * {size});
+        __builtin_memcpy(to + {before}, in0 + y * {line}, {line} * {size});
+        __builtin_memset(to + {before + line}, {fill}, {after} * {size});
+    }}
+}}"""
+
+    def flat(self) -> Window:
+        """The same with all pixels in one row, where nothing tells rows apart."""
+        if self.kernel != (1, 1) or self.stride != (1, 1) or any(self.padding):
+            return self
+        pixels = self.out_height * self.out_width
+        return replace(self, height=1, width=pixels, out_height=1, out_width=pixels)
+
+
+def window(graph: Graph, op: Op) -> Window:
+    """Window of a conv2d or linear op."""
+    x, weight = graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].shape
+    match op.attributes:
+        case attributes.Conv2d() as conv:
+            out = graph.tensors[op.output].shape
+            return Window(
+                x[1], x[2], x[3], weight[0], out[2], out[3], (weight[2], weight[3]),
+                conv.stride, conv.dilation, conv.padding, conv.groups, conv.fused,
+            ).flat()  # fmt: skip
+        case attributes.Linear() as linear:
+            rows = math.prod(x[:-1])
+            return Window(x[-1], 1, rows, weight[0], 1, rows, fused=linear.fused)
+    raise AssertionError(f"{op.kind} has no window")

@@ -1,0 +1,44 @@
+"""Memory order of activations: NHWC for rank 4, row-major for all others."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+
+
+def memory_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the array as it lies in memory: (1, C, H, W) -> (1, H, W, C)."""
+    return (shape[0], shape[2], shape[3], shape[1]) if len(shape) == 4 else shape
+
+
+def to_memory(x: Array) -> Array:
+    """Logical to memory order, contiguous."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1) if x.ndim == 4 else x)
+
+
+def to_logical(x: Array, shape: tuple[int, ...]) -> Array:
+    """Elements in memory order (flat or shaped, any batch) to the logical shape, contiguous."""
+    memory = x.reshape(-1, *memory_shape(shape)[1:])
+    return np.ascontiguousarray(memory.transpose(0, 3, 1, 2) if len(shape) == 4 else memory)
+
+
+@functools.cache
+def logical_order(shape: tuple[int, ...]) -> bool:
+    """Whether memory order is the logical row-major order (C = 1 or H * W = 1 for rank 4)."""
+    return len(shape) != 4 or shape[1] == 1 or shape[2] * shape[3] == 1
+
+
+@functools.cache
+def same_bytes(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether a reshape leaves the elements where they lie in memory."""
+    if logical_order(before) and logical_order(after):
+        return True
+    size = math.prod(before)
+    index = np.arange(size)
+    first, second = (to_memory(index.reshape(s)).ravel() for s in (before, after))
+    return bool(np.array_equal(first, second))

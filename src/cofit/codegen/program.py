@@ -1,0 +1,120 @@
+"""Compile a graph into a verified program that runs on its machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cofit.codegen.build import DEFAULT_COMPILER
+from cofit.codegen.cortex_m import Board, CortexMRunner, default_board
+from cofit.codegen.emit import Source, emit
+from cofit.codegen.host import HostRunner, build_host
+from cofit.codegen.layout import to_logical, to_memory
+from cofit.codegen.machine import Machine
+from cofit.codegen.machine import machine as machine_named
+from cofit.codegen.planner import MemoryPlan
+from cofit.codegen.runner import Array, Measurement, Runner
+from cofit.codegen.verify import verify as verify_program
+from cofit.ir import Graph, integer
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A compiled graph. Build with `compile`.
+
+    Attributes:
+        source: the generated C, its memory plan and its steps.
+        runner: what executes it.
+        compiler: name of the C compiler it was built with.
+        verified: whether every step was compared with the graph's meaning.
+    """
+
+    source: Source
+    runner: Runner
+    compiler: str
+    verified: bool
+
+    @property
+    def graph(self) -> Graph:
+        """What the program computes."""
+        return self.source.graph
+
+    @property
+    def machine(self) -> Machine:
+        """What it runs on."""
+        return self.source.machine
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """The arena."""
+        return self.source.plan
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Real outputs (N, ...) of real inputs (N, C, H, W), whatever the program's own types.
+
+        Raises:
+            ModelError: the shape does not fit.
+            DataError: an input of an integer program holds NaN.
+        """
+        if self.machine.io == "float":
+            out: NDArray[np.float32] = self.runner.run(x).astype(np.float32, copy=False)
+            return out
+        shape = self.graph.tensors[self.graph.outputs[0]].shape
+        if not self.graph.is_integer:
+            return to_logical(self.runner.run(to_memory(x)), shape).astype(np.float32, copy=False)
+        stored = integer.quantise_input(self.graph, x)
+        out_q = to_logical(self.runner.run(to_memory(stored)), shape)
+        return integer.dequantise_output(self.graph, out_q.astype(np.int8, copy=False))
+
+    def run_native(self, x: Array) -> Array:
+        """Outputs as the C interface gives them: float32 NCHW, or the tensor's type in NHWC."""
+        return self.runner.run(x)
+
+    def measure(self, repeats: int | None = None) -> Measurement:
+        """Time of one inference, per step and in all."""
+        return self.runner.measure(repeats)
+
+    def save(self, folder: Path) -> None:
+        """Write the program as a folder that builds with `make` (see `codegen.save`)."""
+        from cofit.codegen.save import save_program
+
+        save_program(self, folder)
+
+
+def compile(
+    graph: Graph,
+    machine: str | Machine = "host",
+    compiler: str | None = None,
+    verify: bool = True,
+    board: Board | None = None,
+) -> Program:
+    """Generate, build and verify the program of a graph.
+
+    Args:
+        graph: a float or an integer graph with one input and one output.
+        machine: "host", "cortex-m4", "cortex-m7", or a `Machine`.
+        compiler: "zig" (default) or the name of a C compiler on PATH.
+        verify: compare every step with the graph's meaning (see `codegen.verify`).
+        board: where a Cortex-M program runs; the machine's default board if absent.
+
+    Raises:
+        UnsupportedOpError: an op has no kernel on the machine.
+        BuildError: the C compiler is missing or refused.
+        VerificationError: the program does not compute what its graph means.
+    """
+    chosen = machine if isinstance(machine, Machine) else machine_named(machine)
+    source = emit(graph, chosen)
+    name = compiler or DEFAULT_COMPILER
+    runner = _runner(source, name, board)
+    if verify:
+        verify_program(source, runner)
+    return Program(source, runner, name, verify)
+
+
+def _runner(source: Source, compiler: str, board: Board | None) -> Runner:
+    if not source.machine.freestanding:
+        return HostRunner(source, build_host([source], compiler))
+    return CortexMRunner(source, board or default_board(source.machine.name), compiler)

@@ -1,0 +1,119 @@
+"""The options of every layer: structure x rate x weight bits, each with predicted cost and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import torch
+
+from cofit.core import Cost, CostRow
+from cofit.fit.planning import Menu, Option, scaled_option
+from cofit.fit.progress import Progress
+from cofit.fit.sensitivity import Probe, slopes
+from cofit.ir import Graph, Op
+from cofit.structures import FixedPoint, Structure, family
+
+REMOVAL = "channel"
+"""Family whose zeros become a narrower network instead of a sparse kernel."""
+
+MILDEST = 2
+"""How many of a layer's mildest structures are perturbed to measure its slope."""
+
+Pricer = Callable[[Sequence[tuple[Op, str | None, int]]], Sequence[CostRow]]
+"""Cost of layers alone on the target: (op, structure text, weight bits) each."""
+
+
+def layer_structures(
+    shape: tuple[int, ...], families: Sequence[str], rates: Sequence[float]
+) -> tuple[list[Structure], str]:
+    """Structures a weight of this shape can carry, mildest first, and why there are none."""
+    found: list[Structure] = []
+    reason = "no structure family was offered"
+    for name in families:
+        form = family(name)
+        for rate in (form.least_rate,) if form.fixed else rates:
+            if rate < form.least_rate:
+                continue
+            structure = form(rate)
+            refused = structure.applies(shape)
+            if refused is None:
+                found.append(structure)
+            else:
+                reason = f"{name}: {refused}"
+    return sorted(found, key=lambda s: s.rate), reason
+
+
+def make_menu(
+    graph: Graph,
+    probe: Probe,
+    dense: Cost,
+    families: Sequence[str],
+    rates: Sequence[float],
+    bits: Sequence[int],
+    free: Collection[str],
+    price: Pricer,
+    progress: Progress,
+) -> Menu:
+    """Enumerate, price and rate every option.
+
+    Args:
+        graph: the dense float graph.
+        probe: its activations on validation inputs.
+        dense: cost of the dense program, rows by op name.
+        families: names of structure families.
+        rates: pruning rates.
+        bits: weight bits, the usual one first (for example (8, 4)).
+        free: ops whose output channels can be removed (see `removal.free_layers`).
+        price: cost of layers alone on the target.
+        progress: told where it is.
+    """
+    rows = {row.op: row for row in dense.rows}
+    wanted: dict[str, list[tuple[Structure | None, int]]] = {}
+    reasons: dict[str, str] = {}
+    anchors: dict[str, list[torch.Tensor]] = {}
+    for op, weight in graph.weighted():
+        allowed = [f for f in families if f != REMOVAL or op.output in free]
+        structures, reason = layer_structures(weight.shape, allowed, rates)
+        if not structures:
+            reasons[op.output] = reason
+        wanted[op.output] = [
+            (None, bits[0]),
+            *((structure, bits[0]) for structure in structures),
+            *((None, fewer) for fewer in bits[1:]),
+        ]
+        dense_weight = torch.from_numpy(weight.data)
+        variants = [s.project(dense_weight) for s in structures[:MILDEST]]
+        variants += [FixedPoint(fewer).project(dense_weight) for fewer in bits[1:]]
+        anchors[weight.name] = variants
+    steepness = slopes(probe, anchors, progress)
+    asked = [(op, s, b) for op, _ in graph.weighted() for s, b in wanted[op.output]]
+    progress("cost table", 0, len(asked))
+    priced = iter(price([(op, s.text if s else None, b) for op, s, b in asked]))
+    progress("cost table", len(asked), len(asked))
+    options = {
+        op.output: tuple(
+            _options(op, weight.name, wanted[op.output], priced, rows[op.output], probe, steepness)
+        )
+        for op, weight in graph.weighted()
+    }
+    return Menu(options, reasons)
+
+
+def _options(
+    op: Op,
+    weight: str,
+    wanted: Sequence[tuple[Structure | None, int]],
+    priced: Iterator[CostRow],
+    in_network: CostRow,
+    probe: Probe,
+    steepness: Mapping[str, float],
+) -> Iterator[Option]:
+    dense = torch.from_numpy(probe.graph.tensors[weight].data)
+    rows = [next(priced) for _ in wanted]
+    for (structure, bits), row in zip(wanted, rows, strict=True):
+        changed = dense if structure is None else structure.project(dense)
+        if bits < 8:
+            changed = FixedPoint(bits).project(changed)
+        loss = 0.0 if changed is dense else steepness[weight] * probe.error(weight, changed)
+        text = structure.text if structure is not None else None
+        yield scaled_option(row, rows[0], in_network, text, bits, loss)

@@ -1,0 +1,134 @@
+"""What a fit asks of a target: precisions, structures worth trying, prices, programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cofit.codegen import Program, emit, machine
+from cofit.core import ConfigError, Cost, CostRow, format_quantity
+from cofit.fit.precision import Precision, Scores, reference_scores
+from cofit.fit.progress import Progress
+from cofit.ir import Graph, Op
+from cofit.targets import CortexM, CostTable, HostTarget, signature_of, target
+
+HOST_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
+CORTEX_FAMILIES = ("block1x4", "block2x4", "block4x4", "channel")
+
+PRICE_CHUNK = 64
+"""Layers priced between two reports of progress."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A target that runs programs, with its cost table."""
+
+    target: HostTarget | CortexM
+    table: CostTable
+
+    @property
+    def emulated(self) -> bool:
+        """Whether programs run on an emulated core, too slowly for whole data sets."""
+        return isinstance(self.target, CortexM)
+
+    def precisions(self, wanted: str) -> list[Precision]:
+        """Precisions of programs to consider; the first is that of the dense reference.
+
+        Raises:
+            ConfigError: the target computes in int8 only.
+        """
+        if self.emulated and wanted == "fp32":
+            raise ConfigError(
+                f"precision 'fp32' on {self.target.name}: fit deploys int8 there; "
+                "use precision 'int8' or 'auto'"
+            )
+        if self.emulated or wanted == "int8":
+            return ["int8"]
+        return ["fp32"] if wanted == "fp32" else ["fp32", "int8"]
+
+    @property
+    def states_energy(self) -> bool:
+        """Whether costs on the target include energy."""
+        return isinstance(self.target, CortexM) and self.target.board.energy_j_per_cycle is not None
+
+    def families(self) -> tuple[str, ...]:
+        """Structure families that the target's kernels run fast."""
+        return CORTEX_FAMILIES if self.emulated else HOST_FAMILIES
+
+    def weight_bits(self, precision: Precision) -> tuple[int, ...]:
+        """Bits of a stored weight, the usual first."""
+        if precision == "fp32":
+            return (32,)
+        return (8, 4) if self.emulated else (8,)
+
+    def price(
+        self,
+        graph: Graph,
+        asked: Sequence[tuple[Op, str | None, int]],
+        precision: Precision,
+        progress: Progress,
+    ) -> list[CostRow]:
+        """Cost of layers of a graph, each alone, from the cost table."""
+        signatures = [
+            signature_of(
+                graph,
+                op,
+                structure,
+                "float32" if precision == "fp32" else "int8",
+                bits=8 if precision == "fp32" else bits,
+            )
+            for op, structure, bits in asked
+        ]
+        for begin in range(0, len(signatures), PRICE_CHUNK):
+            progress("cost table", begin, len(signatures))
+            self.table.fill(signatures[begin : begin + PRICE_CHUNK])
+        progress("cost table", len(signatures), len(signatures))
+        return [self.table.row(signature) for signature in signatures]
+
+    def cost(self, graph: Graph) -> Cost:
+        """Cost of a whole program."""
+        return self.target.cost(graph)
+
+    def check(self, graph: Graph) -> None:
+        """Check that there is a kernel for every op.
+
+        Raises:
+            UnsupportedOpError: naming the op that has none.
+        """
+        core = self.target.board.core if isinstance(self.target, CortexM) else "host"
+        emit(graph, machine(core))
+
+    def program(self, graph: Graph) -> Program:
+        """The compiled, verified program."""
+        return self.target.program(graph)
+
+    def compare(self, programs: Sequence[Program]) -> list[Cost]:
+        """Costs of programs taken together, so that their ratios hold on a noisy machine."""
+        return self.target.compare(programs)
+
+    def scores(self, program: Program) -> Scores:
+        """What decides the reported accuracy: the program itself, or its bit-exact reference."""
+        return reference_scores(program.graph) if self.emulated else program.run
+
+    def describe(self) -> dict[str, str]:
+        """Facts about the hardware for the report."""
+        limits = self.target.limits
+        facts = {"target": self.target.name, **self.target.facts()}
+        if limits.flash_bytes is not None:
+            facts["flash"] = format_quantity(limits.flash_bytes, "bytes")
+        if limits.ram_bytes is not None:
+            facts["ram"] = format_quantity(limits.ram_bytes, "bytes")
+        return facts
+
+
+def device(name: str) -> Device:
+    """A device by target name.
+
+    Raises:
+        UnknownNameError: no such target.
+        ConfigError: the target states costs but runs no programs.
+    """
+    found = target(name)
+    if not isinstance(found, HostTarget | CortexM):
+        raise ConfigError(f"target {name!r} runs no programs; fit needs host or a Cortex-M")
+    return Device(found, CostTable(found))

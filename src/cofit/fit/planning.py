@@ -1,0 +1,194 @@
+"""What each layer could become, what that costs and loses, and the best joint choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cofit.core import Cost, CostRow
+from cofit.core.allocate import Allocation, Choice, allocate
+from cofit.ir import Graph
+from cofit.structures import Structure, parse
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing a layer could become.
+
+    Attributes:
+        structure: canonical text, None for dense.
+        bits: bits of a stored weight.
+        loss: modelled damage (see `sensitivity`).
+        latency_s, flash_bytes, ram_bytes, energy_j: predicted cost inside the network.
+    """
+
+    structure: str | None
+    bits: int
+    loss: float
+    latency_s: float
+    flash_bytes: int
+    ram_bytes: int
+    energy_j: float | None
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Additive costs by budget word."""
+        energy = {} if self.energy_j is None else {"energy": self.energy_j}
+        return {"latency": self.latency_s, "flash": float(self.flash_bytes), **energy}
+
+
+@dataclass(frozen=True)
+class Menu:
+    """Options by op name, the dense one first, and why a layer has no other."""
+
+    options: Mapping[str, tuple[Option, ...]]
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """The chosen option of one layer, and why."""
+
+    op: str
+    weight: str
+    shape: tuple[int, ...]
+    chosen: Option
+    dense: Option
+    considered: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One joint choice with what it promises."""
+
+    layers: tuple[LayerPlan, ...]
+    predicted: Mapping[str, float]
+    loss: float
+    bound: float
+    gap: float
+
+    @property
+    def structures(self) -> dict[str, Structure]:
+        """Structure by weight name, for layers that are not left dense."""
+        return {
+            layer.weight: parse(layer.chosen.structure)
+            for layer in self.layers
+            if layer.chosen.structure is not None
+        }
+
+    @property
+    def weight_bits(self) -> dict[str, int]:
+        """Bits by weight name."""
+        return {layer.weight: layer.chosen.bits for layer in self.layers}
+
+
+def scaled_option(
+    option: CostRow,
+    isolated_dense: CostRow,
+    in_network: CostRow,
+    structure: str | None,
+    bits: int,
+    loss: float,
+) -> Option:
+    """An option's cost inside the network, from costs measured on the layer alone.
+
+    Latency and energy keep the ratio to the dense layer; flash keeps the difference.
+    """
+    ratio = option.latency_s / isolated_dense.latency_s if isolated_dense.latency_s else 1.0
+    energy = None if in_network.energy_j is None else in_network.energy_j * ratio
+    return Option(
+        structure,
+        bits,
+        loss,
+        in_network.latency_s * ratio,
+        in_network.flash_bytes + option.flash_bytes - isolated_dense.flash_bytes,
+        in_network.ram_bytes + max(0, option.ram_bytes - isolated_dense.ram_bytes),
+        energy,
+    )
+
+
+def undominated(options: Sequence[Option]) -> list[Option]:
+    """Options without those that another beats or equals in loss and in every cost."""
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda o: (o.loss, *o.costs.values())):
+        beaten = any(
+            all(other.costs[m] <= value for m, value in option.costs.items()) for other in kept
+        )
+        if not beaten:
+            kept.append(option)
+    return kept
+
+
+def choose(
+    graph: Graph,
+    menu: Menu,
+    dense: Cost,
+    limits: Mapping[str, float],
+) -> Plan:
+    """The least-loss plan within the limits.
+
+    Args:
+        graph: the dense graph.
+        menu: options by op name.
+        dense: cost of the dense program on the target.
+        limits: absolute upper bounds by budget word; ram filters options, the rest add up.
+
+    Raises:
+        InfeasibleError: naming the limit that binds and the reachable minimum.
+    """
+    additive = {m: v for m, v in limits.items() if m in ("latency", "flash", "energy")}
+    rows = {row.op: row for row in dense.rows}
+    names = [op.output for op, _ in graph.weighted()]
+    options, ram = menu.options, limits.get("ram")
+    kept = {name: _within_ram(undominated(options[name]), ram) for name in names}
+    totals = dense.totals()
+    fixed = {
+        metric: float(totals[metric] or 0) - sum(_row_cost(rows[name], metric) for name in names)
+        for metric in additive
+    }
+    items = [[Choice(option.loss, option.costs) for option in kept[name]] for name in names]
+    allocation = allocate(items, additive, fixed)
+    picks = dict(zip(names, allocation.picks, strict=True))
+    layers = tuple(
+        _layer(name, weight.name, weight.shape, kept[name][picks[name]], menu)
+        for name, (_, weight) in zip(names, graph.weighted(), strict=True)
+    )
+    return _plan(layers, allocation)
+
+
+def _plan(layers: tuple[LayerPlan, ...], allocation: Allocation) -> Plan:
+    return Plan(layers, dict(allocation.totals), allocation.loss, allocation.bound, allocation.gap)
+
+
+def _layer(
+    name: str,
+    weight: str,
+    shape: tuple[int, ...],
+    chosen: Option,
+    menu: Menu,
+) -> LayerPlan:
+    options, note = menu.options[name], ""
+    if chosen.structure is None:
+        faster = [o for o in options[1:] if o.latency_s < options[0].latency_s]
+        note = menu.reasons.get(name) or (
+            "nothing tried is faster than dense here"
+            if not faster
+            else "the budget is met with less loss elsewhere"
+        )
+    return LayerPlan(name, weight, shape, chosen, options[0], len(options), note)
+
+
+def _within_ram(options: list[Option], limit: float | None) -> list[Option]:
+    if limit is None:
+        return options
+    return [option for option in options if option.ram_bytes <= limit] or options
+
+
+def _row_cost(row: CostRow, metric: str) -> float:
+    match metric:
+        case "latency":
+            return row.latency_s
+        case "flash":
+            return float(row.flash_bytes)
+    return row.energy_j or 0.0

@@ -1,0 +1,79 @@
+"""Channel removal: a layer's "channel" structure becomes a narrower network before training."""
+
+from __future__ import annotations
+
+import torch
+
+from cofit.fit.candidates import REMOVAL
+from cofit.fit.planning import Plan
+from cofit.ir import ChannelGroup, Graph, channel_groups, remove
+from cofit.structures import Structure
+
+
+def free_layers(graph: Graph) -> frozenset[str]:
+    """Ops whose output channels are coupled with no other layer's outputs, so may go alone.
+
+    Depthwise layers that follow along do not count: they lose the same channels.
+    """
+    makers = {weight.name: op.output for op, weight in graph.weighted()}
+    groups = (_makers(graph, group) for group in channel_groups(graph) if group.removable)
+    return frozenset(makers[names[0]] for names in groups if len(names) == 1)
+
+
+def remove_channels(graph: Graph, plan: Plan) -> tuple[Graph, dict[str, int]]:
+    """The graph without the channels that the plan's removals drop, and how many, by weight name.
+
+    Which channels go is the structure's own projection: those of least norm.
+    """
+    removed: dict[str, int] = {}
+    for name, structure in plan.structures.items():
+        if not is_removal(structure):
+            continue
+        group = _group_of(graph, name)
+        weight = torch.from_numpy(graph.tensors[name].data)
+        kept = structure.project(weight).flatten(1).abs().sum(dim=1) > 0
+        member = next(m for m in group.constants if m.tensor == name and m.axis == 0)
+        gone = [i for i, places in enumerate(member.indices) if not bool(kept[list(places)].any())]
+        graph = remove(graph, group, gone)
+        removed[name] = len(gone)
+    return graph, removed
+
+
+def carried(graph: Graph, plan: Plan) -> dict[str, Structure]:
+    """The plan's structures, by weight, that sparse kernels carry out on the narrowed graph.
+
+    A layer that lost so many inputs that its structure no longer applies runs dense.
+    """
+    return {
+        name: structure
+        for name, structure in plan.structures.items()
+        if not is_removal(structure) and structure.applies(graph.tensors[name].shape) is None
+    }
+
+
+def is_removal(structure: Structure) -> bool:
+    """Whether a structure is carried out by removal instead of a sparse kernel."""
+    return structure.text.partition("@")[0] == REMOVAL
+
+
+def _group_of(graph: Graph, weight: str) -> ChannelGroup:
+    return next(
+        group
+        for group in channel_groups(graph)
+        if group.removable and _makers(graph, group) == [weight]
+    )
+
+
+def _makers(graph: Graph, group: ChannelGroup) -> list[str]:
+    """Weights that make the group's channels: outputs of layers that are not depthwise."""
+    weights = {weight.name: weight for _, weight in graph.weighted()}
+    return [
+        member.tensor
+        for member in group.constants
+        if member.axis == 0 and member.tensor in weights and not _depthwise(graph, member.tensor)
+    ]
+
+
+def _depthwise(graph: Graph, weight: str) -> bool:
+    op = next(op for op, tensor in graph.weighted() if tensor.name == weight)
+    return getattr(op.attributes, "groups", 1) > 1

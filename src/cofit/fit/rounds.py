@@ -1,0 +1,88 @@
+"""One round: plan under the limits, train into the plan, lower, price, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cofit.core import Cost
+from cofit.fit.planning import Plan
+from cofit.fit.precision import Precision
+
+SLACK = 0.99
+"""Share of a limit that a corrected plan aims at."""
+
+ROOM = 0.85
+"""Below this share of every hardware limit, a plan gave away more than it had to."""
+
+NO_LOSS = 0.99
+"""Accuracy overrun of a network as good as dense under a limit of one point."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A network that was trained, compiled and priced.
+
+    Attributes:
+        label: name of its files in the state folder.
+        plan: what was chosen.
+        precision: of the program.
+        removed: channels removed, by the weight they were outputs of.
+        cost: rows on the target.
+        accuracy: on the validation split.
+    """
+
+    label: str
+    plan: Plan
+    precision: Precision
+    removed: Mapping[str, int]
+    cost: Cost
+    accuracy: float
+
+    def overruns(self, limits: Mapping[str, float], dense_accuracy: float) -> dict[str, float]:
+        """Value over limit by budget word; at most 1 where the limit is met.
+
+        An accuracy drop counts as 1 + (drop - limit) so that it compares in points.
+        """
+        totals = self.cost.totals()
+        found: dict[str, float] = {}
+        for metric, limit in limits.items():
+            if metric == "accuracy_drop":
+                found[metric] = 1 + (dense_accuracy - self.accuracy) - limit
+            else:
+                found[metric] = float(totals[metric] or 0) / limit
+        return found
+
+    def rank(self, limits: Mapping[str, float], dense_accuracy: float) -> tuple[float, ...]:
+        """Sort key, best first: hardware limits met, then accuracy met, then accuracy, latency."""
+        over = self.overruns(limits, dense_accuracy)
+        hardware = max((v for m, v in over.items() if m != "accuracy_drop"), default=0.0)
+        drop = over.get("accuracy_drop", 0.0)
+        excess = max(hardware, 1.0)
+        return (excess, max(drop, 1.0), -self.accuracy, self.cost.latency_s)
+
+
+def settled(overruns: Mapping[str, float]) -> bool:
+    """Whether another round is not worth its time: all limits met, and no room to give back.
+
+    Room is what no hardware limit uses while accuracy is below that of the dense network.
+    """
+    if any(value > 1 for value in overruns.values()):
+        return False
+    hardware = [value for metric, value in overruns.items() if metric != "accuracy_drop"]
+    return max(hardware) >= ROOM or overruns.get("accuracy_drop", 0.0) <= NO_LOSS
+
+
+def adjusted(margins: Mapping[str, float], overruns: Mapping[str, float]) -> dict[str, float]:
+    """Planning margins of the next round.
+
+    What overran its limit by a factor f is planned for 1/f of it; if everything was met with room
+    to spare, all are planned for as much more as the tightest allows.
+    """
+    hardware = {metric: overruns[metric] for metric in margins}
+    if max(hardware.values()) < ROOM:
+        return {metric: m * SLACK / max(hardware.values()) for metric, m in margins.items()}
+    return {
+        metric: m * (SLACK / hardware[metric] if hardware[metric] > 1 else 1.0)
+        for metric, m in margins.items()
+    }

@@ -1,0 +1,267 @@
+"""The main job: from a trained network and a budget to a verified program that meets it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from cofit.core import (
+    Budget,
+    Cost,
+    InfeasibleError,
+    ModelError,
+    TargetError,
+    UnsupportedOpError,
+    read_tensors,
+    write_tensors,
+)
+from cofit.fit.candidates import make_menu
+from cofit.fit.conclude import Finding, FitResult, conclude
+from cofit.fit.config import FitConfig
+from cofit.fit.device import Device, device
+from cofit.fit.planning import Menu, Plan, choose
+from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
+from cofit.fit.preflight import check
+from cofit.fit.progress import Progress, silent
+from cofit.fit.removal import carried, free_layers, remove_channels
+from cofit.fit.rounds import Outcome, adjusted, settled
+from cofit.fit.sensitivity import Probe, output_divergence
+from cofit.fit.state import State
+from cofit.fit.subject import Subject, load_subject
+from cofit.fit.training import Trainer
+from cofit.ir import Graph, load_graph, run_float, save_graph, trace
+
+_COST: TypeAdapter[Cost] = TypeAdapter(Cost)
+_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
+_MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
+_PLAN: TypeAdapter[tuple[Precision, Plan]] = TypeAdapter(tuple[Precision, Plan])
+
+ROUNDING_LOSS = 0.0025
+"""Validation accuracy that int8 may cost before an epoch of quantisation-aware training."""
+
+FINAL = (InfeasibleError, ModelError, TargetError, UnsupportedOpError)
+"""Errors that a second try meets again."""
+
+UNBOUNDED_LATENCY = 0.5
+"""First latency target, relative to dense, of a budget that limits nothing but accuracy."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The dense network in one precision on the target.
+
+    Attributes:
+        precision: of the program.
+        cost: of the dense program.
+        divergence: of its outputs from the given network's on the validation sample.
+    """
+
+    precision: Precision
+    cost: Cost
+    divergence: float
+
+
+def run_fit(
+    config: FitConfig, progress: Progress = silent, subject: Subject | None = None
+) -> FitResult:
+    """Fit a network to a target under a budget. Stages are stored; a killed fit goes on.
+
+    Args:
+        config: what to do.
+        progress: told (stage, done, all) along the way.
+        subject: network and data in memory; loaded from the configuration if absent.
+
+    Raises:
+        InfeasibleError: no plan meets the hardware limits; says which binds and its minimum.
+        CofitError: anything the caller can mend, before anything is written where possible.
+    """
+    check(config)
+    return _Fitting(subject or load_subject(config), config, progress).run()
+
+
+class _Fitting:
+    def __init__(self, subject: Subject, config: FitConfig, progress: Progress) -> None:
+        torch.set_num_threads(config.threads)
+        self._started = time.monotonic()
+        self._config = config
+        self._progress = progress
+        self._subject = subject
+        self._device: Device = device(config.target)
+        self._budget = Budget.parse(config.budget)
+        self._state = State(config.out / "state", f"{config.key}-{subject.digest}")
+        self._trainer = Trainer(subject, config, self._state.folder, progress)
+
+    def run(self) -> FitResult:
+        """Plan, train, compile and measure until the budget is met or the rounds are spent."""
+        try:
+            return self._rounds(self._given())
+        except FINAL:  # the same fit can only end the same way, so another may have the folder
+            self._state.discard()
+            raise
+
+    def _rounds(self, given: Graph) -> FitResult:
+        float_accuracy = float(self._state.stage("given", lambda: self._validate(given)))
+        bases = [self._base(given, p) for p in self._device.precisions(self._config.precision)]
+        limits = self._budget.resolve(bases[0].cost.totals())
+        hardware = {m: v for m, v in limits.items() if m != "accuracy_drop"}
+        if not hardware:
+            hardware = {"latency": UNBOUNDED_LATENCY * bases[0].cost.latency_s}
+        goals = {**limits, **hardware}
+        outcomes: list[Outcome] = []
+        margins = dict.fromkeys(hardware, 1.0)
+        start = given
+        for number in range(self._config.rounds):
+            planned = {metric: hardware[metric] * margins[metric] for metric in hardware}
+            try:
+                outcome = self._round(f"round{number}", given, start, bases, planned)
+            except InfeasibleError:
+                if not outcomes:
+                    raise
+                break  # tightened beyond what is possible: the best so far is the answer
+            outcomes.append(outcome)
+            overruns = outcome.overruns(goals, float_accuracy)
+            if settled(overruns):
+                break
+            margins = adjusted(margins, overruns)
+            if not outcome.removed:  # removed channels cannot come back: then start afresh
+                start = load_graph(self._state.folder, f"{outcome.label}-float")
+        best = min(outcomes, key=lambda o: o.rank(goals, float_accuracy))
+        dense = self._lowering(bases[0].precision).lower(given)
+        return conclude(
+            self._subject,
+            self._config,
+            self._state,
+            self._device,
+            Finding(given, dense, float_accuracy, outcomes, best),
+            self._progress,
+            self._started,
+        )
+
+    def _given(self) -> Graph:
+        """The trained float graph; trains the network first if it came without weights."""
+        module = self._subject.module
+        given = self._trace()
+        self._state.begin()
+        if not self._subject.untrained:
+            return given
+        file = self._state.path("pretrained.safetensors")
+        if not file.exists():
+            for precision in self._device.precisions(self._config.precision):
+                self._device.check(self._lowering(precision).lower(given))
+            self._trainer.from_scratch(module, given)
+            write_tensors(file, module.state_dict())
+        module.load_state_dict(read_tensors(file))
+        return self._trace()
+
+    def _trace(self) -> Graph:
+        subject = self._subject
+        return trace(subject.module, subject.example, name=subject.identifier)
+
+    def _lowering(self, precision: Precision) -> Lowering:
+        return Lowering(precision, self._subject.calibration)
+
+    def _validate(self, graph: Graph) -> float:
+        return accuracy(reference_scores(graph), self._subject.data.validation)
+
+    def _base(self, given: Graph, precision: Precision) -> Base:
+        def compute() -> Any:
+            self._progress(f"dense {precision}", 0, 1)
+            lowered = self._lowering(precision).lower(given)
+            cost = self._device.cost(lowered)
+            self._progress(f"dense {precision}", 1, 1)
+            return _COST.dump_python(cost, mode="json")
+
+        cost = _COST.validate_python(self._state.stage(f"dense-{precision}", compute))
+        sample = self._sample()
+        with torch.no_grad():
+            scores = run_float(given, {given.inputs[0]: sample})[given.outputs[0]]
+        lowered = reference_scores(self._lowering(precision).lower(given))(sample.numpy())
+        return Base(precision, cost, output_divergence(scores, torch.from_numpy(lowered)))
+
+    def _sample(self) -> torch.Tensor:
+        return self._subject.data.validation.inputs[: self._config.samples]
+
+    def _menu(self, given: Graph, base: Base) -> Menu:
+        def compute() -> Any:
+            menu = make_menu(
+                given,
+                Probe.run(given, self._sample()),
+                base.cost,
+                self._config.structures or self._device.families(),
+                self._config.rates,
+                self._device.weight_bits(base.precision),
+                free_layers(given),
+                lambda asked: self._device.price(given, asked, base.precision, self._progress),
+                self._progress,
+            )
+            return _MENU.dump_python(menu, mode="json")
+
+        return _MENU.validate_python(self._state.stage(f"menu-{base.precision}", compute))
+
+    def _plan(
+        self, label: str, given: Graph, bases: list[Base], planned: Mapping[str, float]
+    ) -> tuple[Precision, Plan]:
+        """The plan of least loss over the precisions that can meet the limits at all."""
+
+        def compute() -> Any:
+            plans: list[tuple[float, Precision, Plan]] = []
+            refusals: list[InfeasibleError] = []
+            for base in bases:
+                menu = self._menu(given, base)
+                try:
+                    plan = choose(given, menu, base.cost, planned)
+                except InfeasibleError as error:
+                    refusals.append(error)
+                else:
+                    plans.append((plan.loss + base.divergence, base.precision, plan))
+            if not plans:
+                raise refusals[-1]
+            _, precision, plan = min(plans, key=lambda row: row[0])
+            return _PLAN.dump_python((precision, plan), mode="json")
+
+        return _PLAN.validate_python(self._state.stage(f"{label}-plan", compute))
+
+    def _round(
+        self,
+        label: str,
+        given: Graph,
+        start: Graph,
+        bases: list[Base],
+        planned: Mapping[str, float],
+    ) -> Outcome:
+        def compute() -> Any:
+            precision, plan = self._plan(label, given, bases, planned)
+            narrowed, removed = remove_channels(start, plan)
+            structures = carried(narrowed, plan)
+            trained = self._trainer.into_structures(narrowed, given, structures, label)
+            lowering = self._lowering(precision)
+            lowered = lowering.lower(trained, plan.weight_bits)
+            if lowered.is_integer:
+                trained, lowered = self._through_rounding(trained, lowered, given, plan, label)
+            save_graph(trained, self._state.folder, f"{label}-float")
+            save_graph(lowered, self._state.folder, f"{label}-lowered")
+            self._progress(f"{label} measure", 0, 1)
+            cost = self._device.cost(lowered)
+            outcome = Outcome(label, plan, precision, removed, cost, self._validate(lowered))
+            self._progress(f"{label} measure", 1, 1)
+            return _OUTCOME.dump_python(outcome, mode="json")
+
+        return _OUTCOME.validate_python(self._state.stage(label, compute))
+
+    def _through_rounding(
+        self, trained: Graph, lowered: Graph, given: Graph, plan: Plan, label: str
+    ) -> tuple[Graph, Graph]:
+        """An epoch of quantisation-aware training, kept only if it helps on validation."""
+        rounded = self._validate(lowered)
+        if self._validate(trained) - rounded <= ROUNDING_LOSS:
+            return trained, lowered
+        tuned = self._trainer.through_rounding(trained, lowered, given, label)
+        again = self._lowering("int8").lower(tuned, plan.weight_bits)
+        if self._validate(again) <= rounded:
+            return trained, lowered
+        return tuned, again

@@ -1,0 +1,168 @@
+"""Training a graph's weights: from scratch, into structures, and through the rounding of int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cofit.core import derive_seed
+from cofit.fit.config import PRETRAIN_EPOCHS, FitConfig
+from cofit.fit.progress import Progress
+from cofit.fit.subject import Subject
+from cofit.ir import Graph
+from cofit.ir.module import GraphModule
+from cofit.regimes import (
+    ADMM,
+    QAT,
+    Batches,
+    Checkpoint,
+    Distillation,
+    Masked,
+    Recipe,
+    Regime,
+    RegimeStack,
+    Renormalise,
+    unfuse,
+)
+from cofit.regimes import fit as train
+from cofit.regimes.train import Criterion
+from cofit.structures import Structure
+
+ADMM_SHARE = 0.4
+"""Share of a round's epochs that draws the weights to their structures; the rest retrains."""
+
+CHECKPOINT_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains graphs of one subject under one configuration.
+
+    Attributes:
+        subject: data and the given network.
+        config: epochs, batch size, learning rate, seed.
+        folder: where checkpoints lie while a training runs.
+        progress: told (stage, steps done, all steps).
+    """
+
+    subject: Subject
+    config: FitConfig
+    folder: Path
+    progress: Progress
+
+    def from_scratch(self, module: nn.Module, graph: Graph) -> None:
+        """Train the given module itself (with its own normalisation), in place.
+
+        `graph` is its trace; it tells whether outputs are scores or probabilities.
+        """
+        recipe = Recipe(self.config.pretrain_epochs or PRETRAIN_EPOCHS, learning_rate=0.1)
+        scores = scores_only(graph) is graph
+        self._run(
+            "pretrain", module, recipe, Regime(), F.cross_entropy if scores else _of_probabilities
+        )
+
+    def into_structures(
+        self, graph: Graph, teacher: Graph, structures: Mapping[str, Structure], label: str
+    ) -> Graph:
+        """Draw weights to their structures by ADMM, harden, retrain what is kept.
+
+        Args:
+            graph: float graph to start from.
+            teacher: dense graph to distil from.
+            structures: by weight name; empty means plain fine-tuning.
+            label: names the round in checkpoints and in the progress.
+
+        Returns:
+            The graph with new weights, each in its structure and bearing its text.
+        """
+        first = max(1, round(self.config.epochs * ADMM_SHARE)) if structures else 0
+        rest = max(1, self.config.epochs - first)
+        if structures:
+            admm = ADMM(
+                {name: (structure,) for name, structure in structures.items()},
+                rho=1e-3,
+                stages=first,
+                stage_epochs=1,
+                growth=10 ** (3 / max(first - 1, 1)) if first > 1 else 10.0,
+            )
+            recipe = Recipe(first, self.config.learning_rate)
+            graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
+        recipe = Recipe(rest, self.config.learning_rate)
+        regimes: list[Regime] = [Masked(structures)] if structures else []
+        graph = self._shaped(graph, teacher, regimes, recipe, f"{label}-retrain")
+        changed = {
+            name: replace(graph.tensors[name], structure=structure.text)
+            for name, structure in structures.items()
+        }
+        return graph.with_tensors(changed)
+
+    def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
+        """One epoch of quantisation-aware training on the integer graph's grids."""
+        kept = [w.name for _, w in graph.weighted() if w.structure is not None]
+        regimes: list[Regime] = [
+            Distillation(GraphModule(scores_only(teacher))),
+            *([Masked(kept)] if kept else []),
+        ]
+        module = GraphModule(scores_only(graph))
+        recipe = Recipe(1, self.config.learning_rate * 0.05)
+        stack = RegimeStack([*regimes, QAT(integer)])
+        self._run(f"{label}-qat", module, recipe, stack)
+        return _with_weights(graph, module)
+
+    def _shaped(
+        self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
+    ) -> Graph:
+        open_graph = unfuse(scores_only(graph))
+        module = GraphModule(open_graph)
+        distillation = Distillation(GraphModule(scores_only(teacher)))
+        stack = RegimeStack([distillation, *regimes, Renormalise(open_graph)])
+        self._run(label, module, recipe, stack)
+        return _with_weights(graph, module)
+
+    def _run(
+        self,
+        label: str,
+        module: nn.Module,
+        recipe: Recipe,
+        regime: Regime,
+        criterion: Criterion = F.cross_entropy,
+    ) -> None:
+        data = self.subject.data
+        batches = Batches(
+            data.train.inputs,
+            data.train.targets,
+            size=min(self.config.batch_size, len(data.train)),
+            seed=derive_seed(self.config.seed, label),
+            augment=self.subject.augment,
+        )
+        checkpoint = Checkpoint(self.folder / f"{label}.ckpt", every=CHECKPOINT_STEPS)
+        train(
+            module, batches, recipe, regime, criterion=criterion,
+            checkpoint=checkpoint, progress=self.progress, stage=label,
+        )  # fmt: skip
+        checkpoint.path.unlink(missing_ok=True)
+
+
+def scores_only(graph: Graph) -> Graph:
+    """The graph without a softmax at its end: class scores are what trains well."""
+    last = graph.producer[graph.outputs[0]]
+    if last.kind != "softmax":
+        return graph
+    return Graph.build(graph.name, graph.inputs, last.inputs, graph.ops, graph.tensors)
+
+
+def _with_weights(graph: Graph, module: GraphModule) -> Graph:
+    trained = module.to_graph().tensors
+    names = [name for op, _ in graph.weighted() for name in op.inputs[1:]]
+    return graph.with_tensors(
+        {name: replace(graph.tensors[name], data=trained[name].data) for name in names}
+    )
+
+
+def _of_probabilities(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.nll_loss(outputs.clamp_min(1e-9).log(), targets)

@@ -1,0 +1,79 @@
+"""The report: one HTML file that needs nothing else, on a phone, on paper, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from cofit.core import format_quantity
+from cofit.core.files import write_text
+from cofit.fit.summary import Summary
+from cofit.report import numbers, view
+from cofit.report.figures import Point, bullet, front, layer_bars, live_bytes, memory_map
+
+WIDE_PX, SLIM_PX = 920, 328
+"""Widths of the two drawings of each figure: for desktops and paper, and for phones."""
+
+
+def write_html(summary: Summary, path: Path) -> None:
+    """Write the report, whole or not at all.
+
+    Raises:
+        FileError: the folder is not writable.
+    """
+    write_text(path, render_html(summary))
+
+
+def render_html(summary: Summary) -> str:
+    """The report as HTML. Every name in it is escaped; it refers to nothing outside itself."""
+    template, css = _template()
+    return template.render(
+        s=summary,
+        css=css,
+        view=view,
+        numbers=numbers,
+        quantity=format_quantity,
+        bullet=bullet,
+        plan=view.plan(summary.plan),
+        layer_figures=_both(lambda width: layer_bars(summary.plan, width)),
+        front_figures=_both(lambda width: _front(summary, width)),
+        memory_figures=_both(lambda width: memory_map(summary.memory, width)),
+        live=live_bytes(summary.memory),
+    )
+
+
+def _both(draw: Callable[[float], Markup]) -> Markup:
+    wide, slim = draw(WIDE_PX), draw(SLIM_PX)
+    return Markup('<div class="wide">{}</div><div class="slim">{}</div>').format(wide, slim)
+
+
+def _front(summary: Summary, width: float) -> Markup:
+    best = view.chosen(summary)
+    points = [
+        Point("dense", summary.dense.latency_s, summary.search.validation_dense, "dense"),
+        *(
+            Point(t.label, t.latency_s, t.accuracy, "chosen" if t is best else "tried")
+            for t in summary.tried
+        ),
+    ]
+    drop = view.limit_of(summary, "accuracy_drop")
+    floor = None if drop is None else summary.search.validation_dense - drop
+    return front(points, view.limit_of(summary, "latency"), floor, width)
+
+
+@cache
+def _template() -> tuple[Template, Markup]:
+    loader = PackageLoader("cofit.report", "template")
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    css, _, _ = loader.get_source(environment, "report.css")
+    return environment.get_template("report.html.j2"), Markup(css)

@@ -1,0 +1,268 @@
+"""A summary as the texts that people read; the page and the terminal show the same."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cofit.core import Basis, format_quantity
+from cofit.core.units import Dimension
+from cofit.fit.summary import LimitRow, PlanRow, Side, Summary, Tried
+from cofit.report.numbers import Scale, count, error, points, ratio, signed_percent
+
+METRICS = {
+    "latency": "Latency",
+    "flash": "Flash",
+    "ram": "RAM",
+    "energy": "Energy",
+    "accuracy_drop": "Accuracy drop",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of before and after; `basis` says how the numbers were obtained."""
+
+    quantity: str
+    dense: str
+    fitted: str
+    change: str
+    basis: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Dense, predicted and found value of one layer in the unit of the column, and the error."""
+
+    dense: str
+    predicted: str
+    found: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of the plan."""
+
+    op: str
+    kind: str
+    shape: str
+    structure: str
+    note: str
+    rate: str
+    bits: str
+    macs: str
+    kept: str
+    loss: str
+    considered: str
+    latency: Prediction
+    flash: Prediction
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan with the units of its columns and the sums of its layers."""
+
+    layers: tuple[Layer, ...]
+    latency: Scale
+    flash: Scale
+    found: str
+    sum_macs: tuple[str, str]
+    sum_latency: Prediction
+    sum_flash: Prediction
+
+
+def headline(summary: Summary) -> str:
+    """One sentence: what was gained if the budget is met, what is over if not."""
+    if not summary.met:
+        over = [
+            f"{METRICS[row.metric].lower() if row.metric != 'ram' else 'RAM'} "
+            f"{quantity(row.fitted, row)} is over {quantity(row.limit, row)}"
+            for row in summary.limits
+            if not row.met
+        ]
+        return f"{', '.join(over)}." if over else summary.verdict
+    dense, fitted = summary.dense, summary.fitted
+    speed = _factor(dense.latency_s, fitted.latency_s, "faster", "slower", "as fast")
+    size = _factor(dense.flash_bytes, fitted.flash_bytes, "smaller", "larger", "the same size")
+    change = fitted.accuracy - summary.accuracy_given
+    accuracy = f"{format_quantity(fitted.accuracy, 'fraction')} test accuracy"
+    kept = points(change) if round(change, 4) else "unchanged"
+    return f"{speed} and {size} than the dense program, at {accuracy} ({kept})."
+
+
+def _factor(before: float, after: float, less: str, more: str, same: str) -> str:
+    if not before or not after or round(before / after, 2) == 1:
+        return same
+    return f"{ratio(before, after)} {less}" if before > after else f"{ratio(after, before)} {more}"
+
+
+def quantity(value: float, row: LimitRow) -> str:
+    """A value of a limit; an accuracy drop is in points."""
+    if row.metric == "accuracy_drop":
+        return f"{100 * value + 0.0:.2f} points".replace("-", "−")
+    return format_quantity(value, row.dimension)
+
+
+def comparisons(summary: Summary) -> list[Comparison]:
+    """Before and after, line by line."""
+    dense, fitted, tested = summary.dense, summary.fitted, summary.data.test
+    emulated = fitted.basis is Basis.EMULATED
+    integer = summary.verification.bit_exact
+    lines = [
+        Comparison(
+            "Accuracy",
+            f"{format_quantity(dense.accuracy, 'fraction')}",
+            f"{format_quantity(fitted.accuracy, 'fraction')}",
+            points(fitted.accuracy - dense.accuracy),
+            f"measured: {dense.correct} and {fitted.correct} of {tested} test samples, "
+            + ("integer reference" if emulated and integer else "the program itself"),
+        ),
+        Comparison("Arithmetic", dense.precision, fitted.precision, "", ""),
+    ]
+
+    def line(name: str, field: str, dimension: Dimension, basis: str) -> None:
+        before, after = getattr(dense, field), getattr(fitted, field)
+        if before is None and after is None:
+            return
+        lines.append(
+            Comparison(
+                name,
+                format_quantity(before, dimension),
+                format_quantity(after, dimension),
+                ratio(before, after),
+                basis,
+            )
+        )
+
+    spreads = [s for s in (dense.spread, fitted.spread) if s is not None]
+    spread = f", spread {100 * max(spreads):.1f} %" if spreads else ""
+    cycles = ", cycle model on counted instructions" if emulated else ""
+    line("Latency", "latency_s", "time", f"{basis(summary)}{cycles}{spread}, batch 1")
+    exact = {Basis.EMULATED: "measured, linked program", Basis.MEASURED: "measured, constants"}
+    line("Flash", "flash_bytes", "bytes", exact.get(fitted.basis, basis(summary)))
+    used = {Basis.EMULATED: "emulated, arena, data and stack", Basis.MEASURED: "measured, arena"}
+    line("RAM", "ram_bytes", "bytes", used.get(fitted.basis, basis(summary)))
+    line("Energy", "energy_j", "energy", "modelled")
+    for name, field, words in (
+        ("Instructions", "instructions", f"{basis(summary)}, counted"),
+        ("MACs", "macs", "counted in the program"),
+        ("Non-zero weights", "parameters", "counted in the program"),
+    ):
+        before, after = getattr(dense, field), getattr(fitted, field)
+        if before is not None or after is not None:
+            lines.append(
+                Comparison(name, count(before), count(after), ratio(before, after), words)
+            )
+    return lines
+
+
+def basis(summary: Summary) -> str:
+    """How the latencies of both sides were obtained."""
+    sides: tuple[Side, Side] = (summary.dense, summary.fitted)
+    return " / ".join(dict.fromkeys(side.basis.value for side in sides))
+
+
+def plan(rows: tuple[PlanRow, ...]) -> Plan:
+    """The plan layer by layer."""
+    latency = Scale.of(
+        [v for r in rows for v in (r.latency_dense_s, r.latency_predicted_s, r.latency_measured_s)],
+        "time",
+    )
+    flash = Scale.of(
+        [
+            v
+            for r in rows
+            for v in (r.flash_dense_bytes, r.flash_predicted_bytes, r.flash_measured_bytes)
+        ],
+        "bytes",
+    )
+    bases = {row.basis.value for row in rows}
+    return Plan(
+        layers=tuple(_layer(row, latency, flash) for row in rows),
+        latency=latency,
+        flash=flash,
+        found=bases.pop() if len(bases) == 1 else "found",
+        sum_macs=(count(sum(r.macs for r in rows)), count(sum(r.kept_macs for r in rows))),
+        sum_latency=_prediction(
+            latency,
+            sum(r.latency_dense_s for r in rows),
+            sum(r.latency_predicted_s for r in rows),
+            sum(r.latency_measured_s for r in rows),
+        ),
+        sum_flash=_prediction(
+            flash,
+            sum(r.flash_dense_bytes for r in rows),
+            sum(r.flash_predicted_bytes for r in rows),
+            sum(r.flash_measured_bytes for r in rows),
+        ),
+    )
+
+
+def _layer(row: PlanRow, latency: Scale, flash: Scale) -> Layer:
+    return Layer(
+        op=row.op,
+        kind=row.kind,
+        shape="×".join(map(str, row.weight_shape)),
+        structure=row.structure or "dense",
+        note=row.note,
+        rate=f"{row.rate:.2f}×",
+        bits=str(row.bits),
+        macs=count(row.macs),
+        kept=count(row.kept_macs),
+        loss=f"{row.loss:.2g}" if row.loss else "0",
+        considered=str(row.considered),
+        latency=_prediction(
+            latency, row.latency_dense_s, row.latency_predicted_s, row.latency_measured_s
+        ),
+        flash=_prediction(
+            flash, row.flash_dense_bytes, row.flash_predicted_bytes, row.flash_measured_bytes
+        ),
+    )
+
+
+def _prediction(scale: Scale, dense: float, predicted: float, found: float) -> Prediction:
+    return Prediction(
+        scale.text(dense),
+        scale.text(predicted),
+        scale.text(found),
+        signed_percent(error(predicted, found)),
+    )
+
+
+def chosen(summary: Summary) -> Tried | None:
+    """The network among those tried that was kept: its validation accuracy, the nearest latency."""
+    best = [t for t in summary.tried if t.accuracy == summary.search.validation_fitted]
+    return min(
+        best, key=lambda t: abs(t.latency_s - summary.fitted.latency_s), default=None
+    )
+
+
+def choices(rows: tuple[PlanRow, ...]) -> str:
+    """How many joint plans the options allow: '480', '3 × 10¹²'."""
+    exponent = sum(math.log10(max(row.considered, 1)) for row in rows)
+    if exponent < 5:
+        return count(math.prod(max(row.considered, 1) for row in rows))
+    whole, lead = int(exponent), round(10 ** (exponent % 1))
+    if lead == 10:
+        whole, lead = whole + 1, 1
+    digits = str(whole).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{lead} × 10{digits}"
+
+
+def limit_of(summary: Summary, metric: str) -> float | None:
+    """The limit of a budget word, None without one."""
+    return next((row.limit for row in summary.limits if row.metric == metric), None)
+
+
+def verified(summary: Summary) -> str:
+    """What the comparison with the reference found, in one sentence."""
+    seen = summary.verification
+    samples = f"{seen.samples:,} test input{'' if seen.samples == 1 else 's'}"
+    if seen.bit_exact:
+        return f"Every output equals the {seen.reference} bit for bit on {samples}."
+    return (
+        f"The largest absolute difference from {seen.reference} is {seen.max_abs_error:.3g} "
+        f"over {samples}."
+    )
+

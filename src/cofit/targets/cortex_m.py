@@ -1,0 +1,92 @@
+"""A Cortex-M board as a target: emulated instruction counts, modelled cycles, linked bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cofit.codegen import Program, Source, emit, machine
+from cofit.codegen import compile as compile_program
+from cofit.codegen.cortex_m import Board, CortexMRunner
+from cofit.core import Cost, TargetError
+from cofit.ir import Graph
+from cofit.targets.contract import Limits
+from cofit.targets.rows import cost_rows
+
+_NOTE = "latency: cycle model on exact instruction counts"
+_ENERGY = "energy: typical current of the data sheet"
+
+
+@dataclass(frozen=True)
+class CortexM:
+    """A board with a Cortex-M4F or M7F.
+
+    Latency is cycles modelled from exactly counted instructions (see `codegen.cortex_m.cycles`),
+    at the board's highest clock. Flash and RAM are those of the linked program; RAM includes the
+    stack that one inference was seen to use. Energy is stated where the data sheet gives a current.
+    """
+
+    board: Board
+
+    @property
+    def name(self) -> str:
+        """For example "cortex-m4:stm32f446"."""
+        return f"{self.board.core}:{self.board.name}"
+
+    def facts(self) -> dict[str, str]:
+        """What reports say about this hardware."""
+        return {
+            "core": self.board.core,
+            "clock": f"{self.board.clock_hz / 1e6:g} MHz",
+            "source": self.board.source,
+        }
+
+    def program(self, graph: Graph, compiler: str | None = None) -> Program:
+        """The compiled and verified program, linked for the board."""
+        return compile_program(graph, self.board.core, compiler, board=self.board)
+
+    def compare(self, programs: Sequence[Program]) -> list[Cost]:
+        """Costs of programs; emulated counts do not drift."""
+        return [
+            self.cost_of(program.runner)
+            for program in programs
+            if isinstance(program.runner, CortexMRunner)
+        ]
+
+    @property
+    def limits(self) -> Limits:
+        """Flash and RAM of the board."""
+        return Limits(self.board.flash_bytes, self.board.ram_bytes)
+
+    def cost(self, graph: Graph) -> Cost:
+        """Compile, link and emulate one inference on random input.
+
+        Raises:
+            UnsupportedOpError: an op has no kernel.
+            TargetError: the program does not fit the board.
+        """
+        source = emit(graph, machine(self.board.core))
+        return self.cost_of(CortexMRunner(source, self.board))
+
+    def cost_of(self, runner: CortexMRunner) -> Cost:
+        """The cost of a program that is built already for a board with this core."""
+        if runner.source.machine.name != self.board.core:
+            raise TargetError(
+                f"the program was built for {runner.source.machine.name}, board "
+                f"{self.board.name!r} has a {self.board.core}; compile it for that"
+            )
+        source: Source = runner.source
+        measurement = runner.measure()
+        image = runner.linked.image
+        flash = {step.name: image.flash_of(step.function) for step in source.steps}
+        energy = self.board.energy_j_per_cycle
+        rows = cost_rows(
+            source,
+            measurement,
+            flash,
+            runtime_flash_bytes=image.flash_bytes - sum(flash.values()),
+            runtime_ram_bytes=image.ram_bytes + runner.emulator.stack_high_water_bytes,
+            energy_w=None if energy is None else energy * self.board.clock_hz,
+            note=_NOTE if energy is None else f"{_NOTE}; {_ENERGY}",
+        )
+        return Cost(self.name, rows)

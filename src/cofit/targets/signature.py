@@ -1,0 +1,156 @@
+"""What decides the cost of one op: its parameters, shapes, structure and precision."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cofit.core import torch_generator
+from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Tensor
+from cofit.ir.attributes import Attributes, Reshape, Slice
+from cofit.ir.shapes import output_shape
+from cofit.structures import parse
+
+Precision = Literal["float32", "int8"]
+_KEEPS_QUANTISATION = ("maxpool2d", "avgpool2d", "reshape", "slice", "pad")
+
+
+@dataclass(frozen=True)
+class OpSignature:
+    """An op without its values.
+
+    Attributes:
+        attributes: the op's parameters.
+        inputs: shapes of the activation inputs.
+        constant: shape of the weight of a conv2d or linear, or of the constant second operand of
+            an add or mul; None where all inputs are activations.
+        structure: text of the structure that the weight obeys, None for a dense weight.
+        precision: "float32" or "int8".
+        bits: bits of a stored weight where the precision is int8.
+    """
+
+    attributes: Attributes
+    inputs: tuple[tuple[int, ...], ...]
+    constant: tuple[int, ...] | None = None
+    structure: str | None = None
+    precision: Precision = "float32"
+    bits: int = 8
+
+    @property
+    def text(self) -> str:
+        """Canonical text: the key of cost tables."""
+        shapes = "+".join("x".join(map(str, shape)) for shape in self.inputs)
+        parameters = json.dumps(asdict(self.attributes), sort_keys=True, separators=(",", ":"))
+        weight = "x".join(map(str, self.constant)) if self.constant else "-"
+        kind = self.attributes.kind
+        precision = self.precision if self.bits == 8 else f"{self.precision}/int{self.bits}"
+        return f"{kind} {shapes} {weight} {self.structure or 'dense'} {precision} {parameters}"
+
+
+def signature_of(
+    graph: Graph,
+    op: Op,
+    structure: str | None = None,
+    precision: Precision = "float32",
+    bits: int = 8,
+) -> OpSignature:
+    """Signature of an op of a graph, as if its weight had another structure and precision."""
+    tensors = [graph.tensors[name] for name in op.inputs]
+    inputs = tuple(t.shape for t in tensors if t.data is None)
+    constants = [t.shape for t in tensors if t.data is not None]
+    return OpSignature(
+        op.attributes, inputs, constants[0] if constants else None, structure, precision, bits
+    )
+
+
+def one_op_graph(signature: OpSignature, name: str, seed: int = 0) -> Graph:
+    """A graph whose output `y` is this op, with random weights that obey the structure.
+
+    Raises:
+        StructureError: the weight cannot carry the structure.
+    """
+    generator = torch_generator(seed, "cost-table", signature.text)
+    integer = signature.precision == "int8"
+    entry = Quantisation((1.0 / 32,), 0) if integer else None
+    dtype = DType.I8 if integer else DType.F32
+    tensors: dict[str, Tensor] = {}
+    ops, names = _operands(signature.inputs, tensors, dtype, entry)
+    operands, kind = names, signature.attributes.kind
+    weighted = kind in ("conv2d", "linear")
+    if signature.constant is not None:
+        for constant in _constants(signature, generator, weighted):
+            tensors[constant.name] = constant
+            operands += (constant.name,)
+    shapes = tuple(tensors[n].shape for n in operands)
+    exit_ = _output_quantisation(kind, entry, signature.constant) if integer else None
+    tensors["y"] = Tensor("y", output_shape(signature.attributes, shapes), dtype, exit_)
+    ops.append(Op("y", signature.attributes, operands))
+    return Graph.build(name, ("x",), ("y",), tuple(ops), tensors, QuantSpec() if integer else None)
+
+
+def _operands(
+    shapes: tuple[tuple[int, ...], ...],
+    tensors: dict[str, Tensor],
+    dtype: DType,
+    quantisation: Quantisation | None,
+) -> tuple[list[Op], tuple[str, ...]]:
+    """The activation inputs; programs have one input, so several are cut from a longer one."""
+    if len(shapes) == 1:
+        tensors["x"] = Tensor("x", shapes[0], dtype, quantisation)
+        return [], ("x",)
+    sizes = [math.prod(shape) for shape in shapes]
+    tensors["x"] = Tensor("x", (1, sum(sizes)), dtype, quantisation)
+    ops: list[Op] = []
+    for index, (shape, size) in enumerate(zip(shapes, sizes, strict=True)):
+        begin = sum(sizes[:index])
+        cut, whole = f"cut{index}", f"x{index}"
+        tensors[cut] = Tensor(cut, (1, size), dtype, quantisation)
+        tensors[whole] = Tensor(whole, shape, dtype, quantisation)
+        ops.append(Op(cut, Slice((0, begin), (1, begin + size), (1, 1)), ("x",)))
+        ops.append(Op(whole, Reshape(shape), (cut,)))
+    return ops, tuple(f"x{index}" for index in range(len(shapes)))
+
+
+def _constants(signature: OpSignature, generator: torch.Generator, weighted: bool) -> list[Tensor]:
+    assert signature.constant is not None
+    shape, integer = signature.constant, signature.precision == "int8"
+    weight = torch.randn(shape, generator=generator)
+    if signature.structure is not None:
+        weight = parse(signature.structure).project(weight)
+    name = "w" if weighted else "c"
+    values: NDArray[np.generic] = weight.numpy()
+    if integer:
+        scale = float(weight.abs().max()) / (2 ** (signature.bits - 1) - 1) or 1.0
+        values = np.rint(weight.numpy() / scale).astype(np.int8)
+        channels = shape[0] if weighted else 1
+        of_weight = Quantisation((scale,) * channels, bits=signature.bits)
+        found = [Tensor(name, shape, DType.I8, of_weight, values, signature.structure)]
+        of_bias = Quantisation((scale / 32,) * channels)
+    else:
+        found = [Tensor(name, shape, DType.F32, None, values, signature.structure)]
+    if weighted:
+        bias = torch.randn(shape[:1], generator=generator).numpy()
+        if integer:
+            steps = np.rint(bias / of_bias.scale[0]).astype(np.int32)
+            found.append(Tensor("b", shape[:1], DType.I32, of_bias, steps))
+        else:
+            found.append(Tensor("b", shape[:1], DType.F32, None, bias))
+    return found
+
+
+def _output_quantisation(
+    kind: str, entry: Quantisation | None, constant: tuple[int, ...] | None
+) -> Quantisation | None:
+    if kind == "softmax":
+        return Quantisation((1.0 / 256,), -128)
+    if kind in _KEEPS_QUANTISATION:
+        return entry
+    assert entry is not None
+    fan_in = math.prod(constant[1:]) if constant is not None else 1
+    return Quantisation((entry.scale[0] * math.sqrt(max(fan_in, 1)),), 0)
