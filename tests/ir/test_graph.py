@@ -144,8 +144,11 @@ def test_macs_count_multiplications_by_weights() -> None:
     assert macs(graph, graph.ops[0]) == 8 * 8 * 6 * 4 * 9
     sparse = graph.tensors["w"].data.copy()
     sparse[:, :2] = 0
-    half = graph.with_tensors({"w": replace(graph.tensors["w"], data=sparse)})
+    zeros = replace(graph.tensors["w"], data=sparse)
+    half = graph.with_tensors({"w": replace(zeros, structure="unstructured@2")})
     assert kept_macs(half, half.ops[0]) == macs(half, half.ops[0]) // 2
+    dense = graph.with_tensors({"w": zeros})  # zeros without a structure are executed
+    assert kept_macs(dense, dense.ops[0]) == macs(dense, dense.ops[0])
     linear = Op("z", attributes.Linear(), ("s", "lw", "lb"))
     tensors = {
         t.name: t for t in [Tensor("s", (1, 7, 5)), Tensor("z", (1, 7, 3)), constant("lw", 3, 5),

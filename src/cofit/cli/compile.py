@@ -49,7 +49,7 @@ def compile_command(
         if arithmetic == "int8" or not note.startswith("int8"):
             to.print(f"note: {note}")
     to.print(
-        f"{out}: {arithmetic} for {chosen.target.name}, compiled with {program.compiler}, verified; "
+        f"{out}: {arithmetic} for {chosen.target.name}, built with {program.compiler}, verified; "
         f"constants {format_quantity(program.source.constant_bytes, 'bytes')}, "
         f"arena {format_quantity(program.plan.arena_bytes, 'bytes')}"
     )

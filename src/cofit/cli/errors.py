@@ -1,7 +1,7 @@
 """Failures of the command line: one line on stderr and an exit status, in one place.
 
-0: done. 2: something the user can mend. 3: a fit ended, but its budget is not met. 130: interrupted.
-1: a bug of cofit, with its traceback.
+0: done. 2: something the user can mend. 3: a fit ended, but its budget is not met.
+130: interrupted. 1: a bug of cofit, with its traceback.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ compares every step with the graph's meaning (`verify`) before it hands out a `P
 
 from cofit.codegen.build import build
 from cofit.codegen.emit import Source, Step, emit
+from cofit.codegen.export import export_onnx, export_pt2
 from cofit.codegen.kernel import Constant, Kernel, KernelCode
 from cofit.codegen.machine import Machine, machine
 from cofit.codegen.planner import Buffer, MemoryPlan, plan_memory
@@ -29,6 +30,8 @@ __all__ = [
     "build",
     "compile",
     "emit",
+    "export_onnx",
+    "export_pt2",
     "load_program",
     "machine",
     "plan_memory",

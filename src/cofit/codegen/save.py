@@ -60,6 +60,24 @@ def load_program(folder: Path, compiler: str | None = None) -> Program:
         FileError: the folder is not a saved program, or files are missing or damaged.
         VerificationError: this version of cofit generates other C for the same machine.
     """
+    name, lanes, saved_bytes = _read_manifest(folder)
+    program = compile(load_graph(folder), name, compiler)
+    same_lanes = lanes == program.machine.vector_floats
+    if same_lanes and saved_bytes != program.source.constant_bytes:
+        raise VerificationError(
+            f"{str(folder)!r} holds {saved_bytes} bytes of constants, building its graph again "
+            f"gives {program.source.constant_bytes}; save the program again"
+        )
+    return program
+
+
+def _read_manifest(folder: Path) -> tuple[str, int, int]:
+    """Machine, its float32 lanes, and bytes of constants."""
+    if not (folder / "manifest.json").is_file():
+        raise FileError(
+            f"{str(folder)!r} is not a saved program: it has no manifest.json; give a folder that "
+            "cofit compile wrote, or the deploy folder of cofit fit"
+        )
     manifest = read_json(folder / "manifest.json")
     if (
         not isinstance(manifest, dict)
@@ -67,15 +85,13 @@ def load_program(folder: Path, compiler: str | None = None) -> Program:
         or manifest.get("version") != VERSION
     ):
         raise FileError(f"{str(folder)!r} is not a saved program of version {VERSION}")
-    program = compile(load_graph(folder), manifest["machine"], compiler)
-    saved_bytes = manifest["flash"]["constant_bytes"]
-    same_lanes = manifest["vector_floats"] == program.machine.vector_floats
-    if same_lanes and saved_bytes != program.source.constant_bytes:
-        raise VerificationError(
-            f"{str(folder)!r} holds {saved_bytes} bytes of constants, building its graph again "
-            f"gives {program.source.constant_bytes}; save the program again"
-        )
-    return program
+    try:
+        nbytes = int(manifest["flash"]["constant_bytes"])
+        return str(manifest["machine"]), int(manifest["vector_floats"]), nbytes
+    except (LookupError, TypeError, ValueError) as error:
+        raise FileError(
+            f"the manifest of program {str(folder)!r} is damaged ({error}); save it again"
+        ) from error
 
 
 def check_replaceable(folder: Path) -> None:

@@ -131,7 +131,9 @@ def read_config(path: Path, overrides: dict[str, Any]) -> FitConfig:
 
 
 def _first(error: ValidationError) -> str:
-    detail = error.errors(include_url=False)[0]
+    details = error.errors(include_url=False)
+    unknown = [d for d in details if d["type"] == "extra_forbidden"]  # explains what is missing
+    detail = (unknown or details)[0]
     name = ".".join(map(str, detail["loc"])) or "configuration"
     if detail["type"] == "extra_forbidden":
         return f"unknown key {name!r}; known: {', '.join(FitConfig.model_fields)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cofit.codegen import Program
+from cofit.codegen import Program, emit, machine
 from cofit.core import ConfigError, Cost, CostRow, format_quantity
 from cofit.fit.precision import Precision, Scores, reference_scores
 from cofit.fit.progress import Progress
@@ -88,6 +88,15 @@ class Device:
     def cost(self, graph: Graph) -> Cost:
         """Cost of a whole program."""
         return self.target.cost(graph)
+
+    def check(self, graph: Graph) -> None:
+        """Check that there is a kernel for every op.
+
+        Raises:
+            UnsupportedOpError: naming the op that has none.
+        """
+        core = self.target.board.core if isinstance(self.target, CortexM) else "host"
+        emit(graph, machine(core))
 
     def program(self, graph: Graph) -> Program:
         """The compiled, verified program."""

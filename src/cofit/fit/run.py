@@ -10,30 +10,42 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from cofit.core import Budget, Cost, InfeasibleError, read_tensors, write_tensors
-from cofit.fit.candidates import make_menu
+from cofit.core import (
+    Budget,
+    Cost,
+    InfeasibleError,
+    ModelError,
+    TargetError,
+    UnsupportedOpError,
+    read_tensors,
+    write_tensors,
+)
 from cofit.fit.conclude import Finding, FitResult, conclude
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device, device
-from cofit.fit.planning import Menu, Plan, choose
+from cofit.fit.planner import Planner
+from cofit.fit.planning import Plan
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
 from cofit.fit.preflight import check
 from cofit.fit.progress import Progress, silent
-from cofit.fit.removal import carried, free_layers, remove_channels
+from cofit.fit.removal import remove_channels
 from cofit.fit.rounds import Outcome, adjusted, settled
-from cofit.fit.sensitivity import Probe, output_divergence
+from cofit.fit.sensitivity import output_divergence
 from cofit.fit.state import State
 from cofit.fit.subject import Subject, load_subject
 from cofit.fit.training import Trainer
 from cofit.ir import Graph, load_graph, run_float, save_graph, trace
+from cofit.structures import parse
 
 _COST: TypeAdapter[Cost] = TypeAdapter(Cost)
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
-_MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
 _PLAN: TypeAdapter[tuple[Precision, Plan]] = TypeAdapter(tuple[Precision, Plan])
 
 ROUNDING_LOSS = 0.0025
 """Validation accuracy that int8 may cost before an epoch of quantisation-aware training."""
+
+FINAL = (InfeasibleError, ModelError, TargetError, UnsupportedOpError)
+"""Errors that a second try meets again."""
 
 UNBOUNDED_LATENCY = 0.5
 """First latency target, relative to dense, of a budget that limits nothing but accuracy."""
@@ -69,12 +81,16 @@ def run_fit(
         CofitError: anything the caller can mend, before anything is written where possible.
     """
     check(config)
-    return _Fitting(subject or load_subject(config), config, progress).run()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        return _Fitting(subject or load_subject(config), config, progress).run()
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Fitting:
     def __init__(self, subject: Subject, config: FitConfig, progress: Progress) -> None:
-        torch.set_num_threads(config.threads)
         self._started = time.monotonic()
         self._config = config
         self._progress = progress
@@ -86,7 +102,13 @@ class _Fitting:
 
     def run(self) -> FitResult:
         """Plan, train, compile and measure until the budget is met or the rounds are spent."""
-        given = self._given()
+        try:
+            return self._rounds(self._given())
+        except FINAL:  # the same fit can only end the same way, so another may have the folder
+            self._state.discard()
+            raise
+
+    def _rounds(self, given: Graph) -> FitResult:
         float_accuracy = float(self._state.stage("given", lambda: self._validate(given)))
         bases = [self._base(given, p) for p in self._device.precisions(self._config.precision)]
         limits = self._budget.resolve(bases[0].cost.totals())
@@ -99,10 +121,15 @@ class _Fitting:
         start = given
         for number in range(self._config.rounds):
             planned = {metric: hardware[metric] * margins[metric] for metric in hardware}
-            outcome = self._round(f"round{number}", given, start, bases, planned)
+            try:
+                outcome = self._round(f"round{number}", given, start, bases, planned)
+            except InfeasibleError:
+                if not outcomes:
+                    raise
+                break  # tightened beyond what is possible: the best so far is the answer
             outcomes.append(outcome)
             overruns = outcome.overruns(goals, float_accuracy)
-            if settled(overruns):
+            if settled(overruns, outcome.drop(float_accuracy)):
                 break
             margins = adjusted(margins, overruns)
             if not outcome.removed:  # removed channels cannot come back: then start afresh
@@ -122,12 +149,17 @@ class _Fitting:
     def _given(self) -> Graph:
         """The trained float graph; trains the network first if it came without weights."""
         module = self._subject.module
-        if self._subject.untrained:
-            file = self._state.path("pretrained.safetensors")
-            if not file.exists():
-                self._trainer.from_scratch(module, self._trace())
-                write_tensors(file, module.state_dict())
-            module.load_state_dict(read_tensors(file))
+        given = self._trace()
+        self._state.begin()
+        if not self._subject.untrained:
+            return given
+        file = self._state.path("pretrained.safetensors")
+        if not file.exists():
+            for precision in self._device.precisions(self._config.precision):
+                self._device.check(self._lowering(precision).lower(given))
+            self._trainer.from_scratch(module, given)
+            write_tensors(file, module.state_dict())
+        module.load_state_dict(read_tensors(file))
         return self._trace()
 
     def _trace(self) -> Graph:
@@ -158,23 +190,6 @@ class _Fitting:
     def _sample(self) -> torch.Tensor:
         return self._subject.data.validation.inputs[: self._config.samples]
 
-    def _menu(self, given: Graph, base: Base) -> Menu:
-        def compute() -> Any:
-            menu = make_menu(
-                given,
-                Probe.run(given, self._sample()),
-                base.cost,
-                self._config.structures or self._device.families(),
-                self._config.rates,
-                self._device.weight_bits(base.precision),
-                free_layers(given),
-                lambda asked: self._device.price(given, asked, base.precision, self._progress),
-                self._progress,
-            )
-            return _MENU.dump_python(menu, mode="json")
-
-        return _MENU.validate_python(self._state.stage(f"menu-{base.precision}", compute))
-
     def _plan(
         self, label: str, given: Graph, bases: list[Base], planned: Mapping[str, float]
     ) -> tuple[Precision, Plan]:
@@ -184,9 +199,18 @@ class _Fitting:
             plans: list[tuple[float, Precision, Plan]] = []
             refusals: list[InfeasibleError] = []
             for base in bases:
-                menu = self._menu(given, base)
+                planner = Planner(
+                    given,
+                    self._sample(),
+                    self._lowering(base.precision),
+                    base.cost,
+                    self._device,
+                    self._config,
+                    self._state,
+                    self._progress,
+                )
                 try:
-                    plan = choose(given, menu, base.cost, planned)
+                    plan = planner.plan(planned)
                 except InfeasibleError as error:
                     refusals.append(error)
                 else:
@@ -208,9 +232,9 @@ class _Fitting:
     ) -> Outcome:
         def compute() -> Any:
             precision, plan = self._plan(label, given, bases, planned)
-            narrowed, removed = remove_channels(start, plan)
-            structures = carried(narrowed, plan)
-            trained = self._trainer.into_structures(narrowed, given, structures, label)
+            removals = {name: parse(text) for name, text in plan.removals.items()}
+            narrowed, removed = remove_channels(start, removals)
+            trained = self._trainer.into_structures(narrowed, given, plan.structures, label)
             lowering = self._lowering(precision)
             lowered = lowering.lower(trained, plan.weight_bits)
             if lowered.is_integer:

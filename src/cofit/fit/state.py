@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,27 +15,46 @@ class State:
     """Results of finished stages in one folder. A stage is whole or absent.
 
     A stage is any JSON value; files a stage writes beside it (weights, graphs) go to `path(name)`
-    and must be whole before `done` is called, which is what `stage` does.
+    and must be whole when its computation ends.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
-        """Open or start the state of a fit with this key.
+        """Look at the state of a fit with this key; nothing is written before `begin`.
 
         Raises:
             ConfigError: the folder holds the state of another fit.
         """
         self.folder = folder
-        stamp = folder / "key.json"
-        if stamp.exists():
-            found = read_json(stamp).get("key")
+        self._key = key
+        self._stamp = folder / "key.json"
+        self._made = not folder.parent.exists()
+        if self._stamp.exists():
+            found = read_json(self._stamp).get("key")
             if found != key:
                 raise ConfigError(
                     f"{str(folder.parent)!r} holds another fit ({found}, this one is {key}); "
                     "choose another --out, or delete it to start again"
                 )
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            write_json(stamp, {"key": key})
+        elif folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise ConfigError(
+                f"{str(folder)!r} holds files that are no fit's; choose another --out"
+            )
+
+    def begin(self) -> None:
+        """Make the folder, unless it is there, and take away what was left half-written."""
+        if not self._stamp.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            write_json(self._stamp, {"key": self._key})
+        for unfinished in self.folder.glob(".*"):  # a killed process was writing it
+            unfinished.unlink()
+
+    def discard(self) -> None:
+        """Remove the state, and the folder of results if it was made for it."""
+        if self._stamp.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._made:
+            with contextlib.suppress(OSError):  # results are in it
+                self.folder.parent.rmdir()
 
     def path(self, name: str) -> Path:
         """A file of the state, by name."""

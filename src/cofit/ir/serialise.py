@@ -65,9 +65,18 @@ def save_graph(graph: Graph, folder: Path, stem: str = "graph") -> None:
 
 
 def load_graph(folder: Path, stem: str = "graph") -> Graph:
-    """Read what `save_graph` wrote."""
+    """Read what `save_graph` wrote.
+
+    Raises:
+        FileError: a file is absent or damaged.
+    """
     arrays = {n: t.numpy() for n, t in read_tensors(folder / f"{stem}.safetensors").items()}
-    return from_json(read_json(folder / f"{stem}.json"), arrays)
+    file = folder / f"{stem}.json"
+    try:
+        return from_json(read_json(file), arrays)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise FileError(f"graph {str(file)!r} is damaged ({cause}); save it again") from error
 
 
 def _tensor_to_json(tensor: Tensor) -> dict[str, Any]:

@@ -8,6 +8,8 @@ float32, once.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -84,7 +86,12 @@ def _check_finite(module: nn.Module) -> None:
 
 
 def _export(module: nn.Module, examples: Inputs) -> torch.export.ExportedProgram:
-    with mode(module, False), torch.no_grad(), warnings.catch_warnings():
+    with (
+        mode(module, False),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),  # it prints the graph where it fails
+    ):
         warnings.simplefilter("ignore")  # torch.export's own, and the network's
         try:
             program: torch.export.ExportedProgram = torch.export.export(

@@ -19,7 +19,7 @@ from cofit.structures.library import (
 from cofit.structures.nm import NM
 from cofit.structures.pattern import Pattern
 from cofit.structures.serial import from_bytes, to_bytes
-from cofit.structures.support import density, kept_fraction, support
+from cofit.structures.support import Support, UnitSupport, density, kept_fraction, support
 from cofit.structures.text import Family, family, known_families, parse
 from cofit.structures.unstructured import Unstructured
 
@@ -41,6 +41,8 @@ __all__ = [
     "PatternLibrary",
     "Stripe",
     "Structure",
+    "Support",
+    "UnitSupport",
     "Unstructured",
     "Violation",
     "density",

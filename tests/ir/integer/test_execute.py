@@ -149,7 +149,7 @@ def test_activation_tables_follow_torch(function) -> None:
     assert (activation_table(g, g.ops[0]) == wanted[0]).all()
 
 
-@pytest.mark.parametrize("scale", [0.01, 0.1, 0.7, 5.0])
+@pytest.mark.parametrize("scale", [1e-12, 1e-7, 0.01, 0.1, 0.7, 5.0, 15.9, 16.0, 40.0, 1e6])
 def test_softmax_is_within_a_step_of_the_real_one(scale: float) -> None:
     g = graph(
         at.Softmax(), [activation("x", (1, 3, 10), Quantisation((scale,), 4))], (1, 3, 10),

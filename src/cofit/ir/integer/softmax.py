@@ -35,8 +35,12 @@ class SoftmaxParameters:
 
 
 def softmax_parameters(scale: float) -> SoftmaxParameters:
-    """Parameters for int8 inputs of a scale (beta = 1)."""
-    real = min(scale * (1 << (31 - _INTEGER_BITS)), float(_INT32_MAX))
+    """Parameters for int8 inputs of a scale (beta = 1).
+
+    Scales outside [2^-27, 16) act as the nearest end of that range: beyond it one step of the
+    input already makes an exponential that rounds to zero, below it no step makes a difference.
+    """
+    real = min(max(scale * (1 << (31 - _INTEGER_BITS)), 0.5), _INT32_MAX / 2)
     multiplier, shift = quantise_multiplier(real)
     radius = ((1 << _INTEGER_BITS) - 1) * 2.0 ** (31 - _INTEGER_BITS - shift)
     return SoftmaxParameters(multiplier, shift, -math.floor(radius))

@@ -1,0 +1,436 @@
+"""Whatever is wrong: exit status 2, one line that names it and what is allowed, nothing written."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli_run import Ran, Run
+from nets import Tiny
+from safetensors.torch import save_file
+
+from cofit.codegen.build import toolchain
+from cofit.core import write_json
+
+BUDGET = "latency<=0.9x"
+OUT = "out"
+FIT = {"--data": "digits", "--target": "host", "--budget": BUDGET, "--out": OUT, "--epochs": "1"}
+CLI = "import sys; from cofit.cli import main; sys.exit(main())"
+
+
+def fit(model: str = "nets:tiny", **changed: str) -> list[str]:
+    """Words of a fit that would work, with some options changed."""
+    options = FIT | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
+    return ["fit", model, *(word for item in options.items() for word in item)]
+
+
+def refused(ran: Ran, *named: str, status: int = 2) -> None:
+    assert ran.status == status, ran
+    lines = ran.err.splitlines()
+    assert len(lines) == 1, ran.err
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+    for word in named:
+        assert word in lines[0], (word, lines[0])
+    assert files(Path(OUT)) == []
+
+
+def files(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+
+
+WORDS = {
+    "unknown command": (["fitt"], ["'fitt'", "fit", "doctor"]),
+    "unknown option": (["fit", "--budgets", "x"], ["--budgets", "--budget", "--epochs"]),
+    "option without value": (["fit", "nets:tiny", "--budget"], ["--budget"]),
+    "missing argument": (["cost", "--targets", "host"], ["model", "--help"]),
+    "surplus argument": (["doctor", "now"], ["now"]),
+    "no number": (fit(epochs="ten"), ["--epochs", "integer"]),
+    "unknown target": (fit(target="cortex-m3"), ["'cortex-m3'", "cortex-m4", "host"]),
+    "unknown board": (fit(target="cortex-m4:uno"), ["'uno'", "stm32f446"]),
+    "board of another core": (fit(target="cortex-m4:stm32f746"), ["stm32f746", "cortex-m7"]),
+    "unknown model": (fit("resnet21"), ["'resnet21'", "did you mean", "resnet20"]),
+    "unknown structure": (fit(structures="blok8x1"), ["'blok8x1'", "block8x1"]),
+    "impossible structure": (fit(structures="nm5:4"), ["5", "4"]),
+    "unknown data": (fit(data="digit"), ["'digit'", "digits", ".npz"]),
+    "unknown precision": (fit(precision="fp16"), ["'fp16'", "'int8'"]),
+    "fp32 on Cortex-M": (fit(target="cortex-m4", precision="fp32"), ["fp32", "int8"]),
+    "no budget": (fit()[:4], ["budget", "missing"]),
+    "empty budget": (fit(budget=" , "), ["empty", "latency<=0.5x"]),
+    "budget without limit": (fit(budget="fast"), ["'fast'", "metric<=value"]),
+    "budget with equals": (fit(budget="latency=20ms"), ["'latency=20ms'", "<="]),
+    "unknown metric": (fit(budget="speed<=2ms"), ["'speed'", "latency", "flash"]),
+    "metric twice": (fit(budget="ram<=1KB, ram<=2KB"), ["'ram'", "twice"]),
+    "negative limit": (fit(budget="latency<=-3ms"), ["-3ms", "ms"]),
+    "zero limit": (fit(budget="flash<=0KB"), ["flash<=0KB", "above zero"]),
+    "wrong unit": (fit(budget="flash<=20ms"), ["20ms", "KB"]),
+    "missing unit": (fit(budget="latency<=20"), ["'20'", "ms"]),
+    "relative accuracy": (fit(budget="accuracy_drop<=0.5x"), ["accuracy_drop", "%"]),
+    "energy on host": (fit(budget="energy<=1mJ"), ["energy", "latency"]),
+    "rate of one": (fit(rates="1,2"), ["rates", "above 1"]),
+    "rate not a number": (fit(rates="2,fast"), ["fast", "number"]),
+    "endless rate": (fit(rates="inf"), ["inf", "above 1"]),
+    "no epochs": (fit(epochs="0"), ["epochs", "0", "1"]),
+    "too many rounds": (fit(rounds="11"), ["rounds", "11", "10"]),
+    "negative seed": (fit(seed="-1"), ["seed", "-1", "0"]),
+    "no learning": (fit(learning_rate="0"), ["learning_rate", "0"]),
+    "learning rate no number": (fit(learning_rate="nan"), ["learning_rate", "nan"]),
+    "missing config": (["fit", "--config", "absent.toml"], ["absent.toml"]),
+    "missing weights": (fit(weights="absent.safetensors"), ["absent.safetensors"]),
+    "factory that is absent": (fit("nets:nothing"), ["'nothing'", "nets", "factory"]),
+    "module that is absent": (fit("nowhere:net"), ["'nowhere'", "factory"]),
+    "factory that fails": (fit("nets:fails"), ["nets:fails", "no weights on this machine"]),
+    "factory of no network": (fit("nets:text"), ["nets:text", "str", "Module"]),
+    "factory that is no function": (fit("nets:not_a_function"), ["int", "function"]),
+    "missing program": (fit("absent.pt2"), ["absent.pt2"]),
+    "weights with NaN": (fit("nets:not_finite"), ["fc.weight", "NaN"]),
+    "other input shape": (fit("nets:colour"), ["(1, 8, 8)", "3"]),
+    "other classes": (fit("nets:six_classes"), ["(6,)", "10 classes"]),
+    "unsupported operator": (fit("nets:Erf"), ["erf", "conv2d"]),
+    "data-dependent control flow": (fit("nets:Branches"), ["Branches", "branch"]),
+    "missing data": (fit(data="absent.npz"), ["absent.npz"]),
+    "cost without targets": (["cost", "nets:tiny", "--targets", ","], ["--targets", "cortex-m4"]),
+    "cost on unknown target": (["cost", "nets:tiny", "--targets", "host,m4"], ["'m4'", "host"]),
+    "cost of unknown shape": (["cost", "nets:no_shape", "--targets", "host"], ["--data"]),
+    "cost in fp32 on Cortex-M": (
+        ["cost", "nets:tiny", "--targets", "cortex-m7", "--precision", "fp32"], ["fp32", "int8"],
+    ),
+    "cost of what fits nowhere": (
+        ["cost", "nets:Wide", "--targets", "cortex-m4"], ["flash", "524288", "stm32f446"],
+    ),
+    "unknown compiler": (
+        ["compile", "nets:tiny", "--target", "host", "--out", OUT, "--compiler", "tcc9"],
+        ["'tcc9'", "zig"],
+    ),
+    "structure without rate": (
+        ["compile", "nets:tiny", "--target", "host", "--out", OUT, "--structure", "block8x1"],
+        ["block8x1", "@4"],
+    ),
+    "structure that suits no layer": (
+        ["compile", "nets:tiny", "--target", "host", "--out", OUT, "--structure", "nm2:4+nm2:4"],
+        ["nm2:4"],
+    ),
+    "run of nothing": (["run", "absent", "x.npy"], ["x.npy"]),
+    "unknown list": (["list", "target"], ["'target'", "targets", "models"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_words(cofit: Run, case: str) -> None:
+    words, named = WORDS[case]
+    refused(cofit(*words), *named)
+
+
+TOML = {
+    "malformed": ("model = ", ["fit.toml", "TOML"]),
+    "unknown key": ('modle = "x"', ["'modle'", "model", "budget"]),
+    "number as text": (f'model="nets:tiny"\ndata="digits"\nbudget="{BUDGET}"\nepochs="many"',
+                       ["epochs", "'many'", "integer"]),
+    "text as number": (f'model="nets:tiny"\ndata=3\nbudget="{BUDGET}"', ["data", "3", "string"]),
+    "text as list": (f'model="nets:tiny"\ndata="digits"\nbudget="{BUDGET}"\nrates=2',
+                     ["rates", "2", "tuple"]),
+    "wrong budget": ('model="nets:tiny"\ndata="digits"\nbudget="latency<=2KB"', ["2KB", "ms"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOML)
+def test_config_file(cofit: Run, case: str) -> None:
+    text, named = TOML[case]
+    Path("fit.toml").write_text(text)
+    refused(cofit("fit", "--config", "fit.toml", "--out", OUT), *named)
+
+
+def _truncated(path: Path) -> None:
+    save_file(Tiny().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _other_keys(path: Path) -> None:
+    save_file({f"net.{key}": value for key, value in Tiny().state_dict().items()}, path)
+
+
+def _other_shapes(path: Path) -> None:
+    save_file(Tiny(classes=7).state_dict(), path)
+
+
+def _diverged(path: Path) -> None:
+    state = Tiny().state_dict()
+    state["conv1.bias"][2] = float("inf")
+    save_file(state, path)
+
+
+WEIGHTS: dict[str, tuple[str, Callable[[Path], object], list[str]]] = {
+    "truncated": ("w.safetensors", _truncated, ["w.safetensors", "safetensors", "again"]),
+    "pickled": ("w.pt", lambda p: torch.save(Tiny().state_dict(), p), ["w.pt", "run code"]),
+    "old pickle": (
+        "w.pth",
+        lambda p: torch.save(Tiny().state_dict(), p, _use_new_zipfile_serialization=False),
+        ["w.pth", "run code"],
+    ),
+    "no tensors": ("w.safetensors", lambda p: p.write_text("hello"), ["w.safetensors"]),
+    "other keys": ("w.safetensors", _other_keys, ["missing conv1.weight", "unexpected net."]),
+    "other shapes": ("w.safetensors", _other_shapes, ["fc.weight", "(7, 16)", "(10, 16)"]),
+    "diverged": ("w.safetensors", _diverged, ["conv1.bias", "NaN or infinity"]),
+}
+
+
+@pytest.mark.parametrize("case", WEIGHTS)
+def test_weights(cofit: Run, case: str) -> None:
+    name, make, named = WEIGHTS[case]
+    make(Path(name))
+    refused(cofit(*fit(weights=name)), *named)
+
+
+def test_broken_exported_program(cofit: Run) -> None:
+    Path("net.pt2").write_bytes(b"PK\x03\x04 not a program")
+    refused(cofit(*fit("net.pt2")), "net.pt2")
+
+
+def _arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 10
+    images = rng.random((40, 1, 8, 8), np.float32)
+    return {
+        "train_images": images,
+        "train_labels": labels,
+        "test_images": images[:10],
+        "test_labels": labels[:10],
+    }
+
+
+def _changed(**changes: np.ndarray) -> dict[str, np.ndarray]:
+    return _arrays() | changes
+
+
+_NAN = _arrays()["train_images"].copy()
+_NAN[3, 0, 2, 2] = np.nan
+DATA = {
+    "empty": (_changed(train_images=np.zeros((0, 1, 8, 8), np.float32),
+                       train_labels=np.zeros(0, np.int64)), ["train", "empty"]),
+    "label out of range": (_changed(test_labels=np.arange(10) + 5), ["14", "10 classes"]),
+    "negative label": (_changed(test_labels=np.arange(10) - 1), ["-1", "0 to 9"]),
+    "fractional labels": (_changed(train_labels=np.arange(40) % 10 + 0.5), ["float64", "integers"]),
+    "gap in the classes": (_changed(train_labels=np.arange(40) % 10 * 2), ["class", "gaps"]),
+    "unequal lengths": (_changed(train_labels=np.arange(39) % 10), ["40", "39"]),
+    "NaN": (_changed(train_images=_NAN), ["train", "NaN"]),
+    "pickled": (_changed(train_labels=np.array([None] * 40)), ["run code"]),
+    "other shape": (_changed(train_images=np.zeros((40, 64), np.float32)), ["(40, 64)", "N, C"]),
+    "wrong keys": ({"x": np.zeros(3), "y": np.zeros(3)}, ["train_images", "x, y"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DATA)
+def test_data(cofit: Run, case: str) -> None:
+    arrays, named = DATA[case]
+    np.savez("mine.npz", **arrays)
+    refused(cofit(*fit(data="mine.npz")), "mine.npz", *named)
+
+
+def test_truncated_data(cofit: Run) -> None:
+    np.savez("mine.npz", **_arrays())
+    Path("mine.npz").write_bytes(Path("mine.npz").read_bytes()[:-200])
+    refused(cofit(*fit(data="mine.npz")), "mine.npz")
+
+
+@pytest.mark.parametrize("below", ["", "/runs/a"])
+def test_file_in_the_way_of_the_folder(cofit: Run, below: str) -> None:
+    Path("taken").write_text("mine")
+    refused(cofit(*fit(out=f"taken{below}")), f"taken{below}", "choose another")
+    assert Path("taken").read_text() == "mine"
+
+
+def test_folder_that_holds_other_things(cofit: Run) -> None:
+    deploy = Path("mine/deploy")
+    deploy.mkdir(parents=True)
+    (deploy / "thesis.tex").write_text("x")
+    refused(cofit(*fit(out="mine")), "mine/deploy", "not a saved program")
+    assert files(Path("mine")) == ["mine/deploy/thesis.tex"]
+
+
+def test_state_that_is_no_fit(cofit: Run) -> None:
+    Path("mine/state").mkdir(parents=True)
+    Path("mine/state/notes.txt").write_text("x")
+    refused(cofit(*fit(out="mine")), "mine/state", "another --out")
+    assert files(Path("mine")) == ["mine/state/notes.txt"]
+
+
+def test_folder_of_another_fit(cofit: Run) -> None:
+    write_json(Path("mine/state/key.json"), {"key": "0123"})
+    refused(cofit(*fit(out="mine")), "'mine'", "another fit", "--out")
+    assert files(Path("mine")) == ["mine/state/key.json"]
+
+
+def test_no_compiler(cofit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "ziglang":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    toolchain.cache_clear()
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setenv("PATH", "")
+    try:
+        refused(cofit(*fit()), "'zig'", "pip install ziglang")
+    finally:
+        toolchain.cache_clear()
+
+
+def test_budget_out_of_reach(cofit: Run) -> None:
+    ran = cofit(*fit(target="cortex-m4", budget="flash<=1KB", structures="block1x4", rates="2"))
+    refused(ran, "flash binds", "limit 1.00 KB", "reachable minimum")
+    assert not Path(OUT).exists()
+
+
+def test_out_of_reach_leaves_the_folder_to_another_fit(cofit: Run) -> None:
+    words = {"target": "cortex-m4", "structures": "block1x4", "rates": "2"}
+    refused(cofit(*fit(budget="flash<=1KB", **words)), "flash binds")
+    refused(cofit(*fit(budget="flash<=1.1KB", **words)), "flash binds", "1.10 KB")
+
+
+@pytest.fixture
+def small_files() -> object:
+    """Files beyond 2 kB cannot be written, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, before)
+
+
+def test_disk_full(cofit: Run, small_files: Callable[[], None]) -> None:
+    words = ["compile", "nets:tiny", "--target", "host", "--out", OUT]
+    assert cofit(*words).status == 0  # the compiler's own files are cached now
+    for path in sorted(Path(OUT).iterdir()):
+        path.unlink()
+    Path(OUT).rmdir()
+    small_files()
+    refused(cofit(*words), OUT, "large", "free space")
+    assert list(Path.cwd().glob(".*")) == []
+
+
+@pytest.fixture
+def program(cofit: Run) -> Path:
+    assert cofit("compile", "nets:tiny", "--target", "host", "--out", "program").status == 0
+    np.save("x.npy", np.zeros((2, 1, 8, 8), np.float32))
+    return Path("program")
+
+
+RUNS = {
+    "other shape": (np.zeros((2, 3, 8, 8), np.float32), ["(2, 3, 8, 8)", "('N', 1, 8, 8)"]),
+    "no batch": (np.zeros((8,), np.float32), ["(8,)", "N, C, H, W"]),
+    "no inputs": (np.zeros((0, 1, 8, 8), np.float32), ["(0, 1, 8, 8)", "at least 1"]),
+    "integers": (np.zeros((2, 1, 8, 8), np.int64), ["int64", "float32"]),
+    "NaN": (np.full((2, 1, 8, 8), np.nan, np.float32), ["NaN"]),
+    "pickled": (np.array([{"a": 1}]), ["run code"]),
+}
+
+
+@pytest.mark.parametrize("case", RUNS)
+def test_inputs_of_run(cofit: Run, program: Path, case: str) -> None:
+    inputs, named = RUNS[case]
+    np.save("x.npy", inputs)
+    refused(cofit("run", program, "x.npy", "--out", f"{OUT}/y.npy"), *named)
+
+
+def test_inputs_that_are_no_array(cofit: Run, program: Path) -> None:
+    Path("x.npy").write_bytes(b"")
+    refused(cofit("run", program, "x.npy"), "x.npy", "numpy.save")
+    np.savez("x.npz", a=np.zeros(3), b=np.zeros(3))
+    refused(cofit("run", program, "x.npz"), "x.npz", "a, b", "one array")
+
+
+def test_program_that_is_absent(cofit: Run, program: Path) -> None:
+    refused(cofit("run", "absent", "x.npy"), "absent", "cofit compile")
+    Path("empty").mkdir()
+    refused(cofit("run", "empty", "x.npy"), "empty", "cofit compile")
+
+
+MANIFESTS = {
+    "no JSON": ("{", ["manifest.json", "JSON"]),
+    "a list": ("[]", ["program", "version 1"]),
+    "of another version": ('{"format": "cofit.program", "version": 9}', ["version 1"]),
+    "without fields": ('{"format": "cofit.program", "version": 1}', ["program", "'flash'"]),
+    "of wrong types": (
+        '{"format": "cofit.program", "version": 1, "machine": "host", "flash": 3, '
+        '"vector_floats": 8}',
+        ["program"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MANIFESTS)
+def test_damaged_manifest(cofit: Run, program: Path, case: str) -> None:
+    text, named = MANIFESTS[case]
+    (program / "manifest.json").write_text(text)
+    refused(cofit("run", program, "x.npy"), *named)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"format": "cofit.graph", "version": 1}'])
+def test_damaged_graph(cofit: Run, program: Path, text: str) -> None:
+    (program / "graph.json").write_text(text)
+    refused(cofit("run", program, "x.npy"), "graph")
+
+
+def test_damaged_constants(cofit: Run, program: Path) -> None:
+    tensors = program / "graph.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-8])
+    refused(cofit("run", program, "x.npy"), "graph.safetensors")
+
+
+def _start(*words: str) -> subprocess.Popen[str]:
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", CLI, *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def test_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = _start(*fit(pretrain_epochs="100000", threads="1"))
+    deadline = time.monotonic() + 60
+    while not Path(OUT, "state", "pretrain.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    left = files(Path(OUT))
+    assert sorted(left) == ["out/state/key.json", "out/state/pretrain.ckpt"]  # it can go on
+    for path in left:
+        Path(path).unlink()
+    refused(Ran(process.returncode, out, err), "interrupted", "goes on", status=130)
+
+
+def test_reader_that_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = _start("list")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 1
+
+
+def test_a_bug_keeps_its_traceback(cofit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(what: str | None) -> None:
+        raise AssertionError("impossible")
+
+    monkeypatch.setattr("cofit.cli.listing.list_command", broken)
+    ran = cofit("list")
+    assert ran.status == 1
+    assert "AssertionError: impossible" in ran.err
+    assert ran.err.splitlines()[-1] == (
+        "error: this is a bug in cofit; please report it with the lines above"
+    )
