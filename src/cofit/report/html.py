@@ -51,7 +51,7 @@ def render_html(summary: Summary) -> str:
 
 def breakable(name: str) -> Markup:
     """A name that may break after its dots and underscores."""
-    return Markup(re.sub("([._/])", r"\1<wbr>", escape(clean(name))))
+    return Markup(re.sub("([._/])", r"\1<wbr>", str(escape(clean(name)))))
 
 
 def _both(draw: Callable[[float], Markup]) -> Markup:

@@ -108,12 +108,10 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     """Round values (1, 2 or 5 times a power of ten apart) within [low, high], at most `most`."""
     if not high > low:
         return [low]
-    step = 10.0 ** math.floor(math.log10((high - low) / most))
+    exponent = math.floor(math.log10((high - low) / most))
     for factor in (1, 2, 5, 10, 20):
-        first, last = (
-            math.ceil(low / (step * factor) - 1e-9),
-            math.floor(high / (step * factor) + 1e-9),
-        )
+        step = factor * 10.0**exponent
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= most:
-            return [k * step * factor for k in range(first, last + 1)]
+            return [round(k * step, 3 - exponent) for k in range(first, last + 1)]
     return [low, high]
