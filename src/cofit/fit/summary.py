@@ -118,10 +118,16 @@ class Search(_Row):
 
 
 class Peer(_Row):
-    """Another runtime on the dense network, timed in one run with ours."""
+    """A runtime on the dense network, timed in turn with both of our programs in one run.
+
+    `latency_s` is None where the runtime is absent; `note` says its version and settings, or why.
+    `dense_s` and `fitted_s` are what our programs took in that run.
+    """
 
     name: str
-    latency_s: float
+    latency_s: float | None
+    dense_s: float
+    fitted_s: float
     note: str
 
 
