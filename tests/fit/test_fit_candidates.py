@@ -161,8 +161,6 @@ def test_rows_go_to_their_own_layers():
         return [row("alone", 1e-3, len(op.output), 0) for op, _, _ in asked]
 
     dense = cost(*(replace(r, flash_bytes=1000 + len(r.op)) for r in DENSE.rows))
-    found = make_menu(
-        GRAPH, PROBE, dense, ("block2x4",), (2.0,), (8,), (), price, silent
-    )
+    found = make_menu(GRAPH, PROBE, dense, ("block2x4",), (2.0,), (8,), (), price, silent)
     for name, options in found.options.items():
         assert {o.flash_bytes for o in options} == {1000 + len(name)}

@@ -1,6 +1,5 @@
 """Stages are whole or absent, and a folder belongs to one fit."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -75,7 +74,7 @@ def test_another_key_is_refused_and_nothing_is_touched(tmp_path):
     state = State(tmp_path / "state", "one")
     state.begin()
     state.stage("plan", lambda: 5)
-    with pytest.raises(ConfigError, match="holds another fit .*one.*two"):
+    with pytest.raises(ConfigError, match=r"holds another fit .*one.*two"):
         State(tmp_path / "state", "two")
     assert State(tmp_path / "state", "one").stage("plan", lambda: 6) == 5
 
@@ -107,4 +106,4 @@ def test_discard_leaves_results_and_folders_that_were_there(tmp_path):
         assert not state.folder.exists()
     assert (tmp_path / "mine").is_dir()
     assert (tmp_path / "new" / "notes.txt").exists()
-    assert os.listdir(tmp_path / "mine") == []
+    assert list((tmp_path / "mine").iterdir()) == []
