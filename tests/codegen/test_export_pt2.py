@@ -77,7 +77,7 @@ class Branching(nn.Module):
 
 
 def test_what_cannot_be_exported_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="Branching cannot be exported.*branch on values"):
+    with pytest.raises(ModelError, match=r"Branching cannot be exported.*branch on values"):
         export_pt2(Branching(), images((3,), 1), tmp_path / "n.pt2")
     (tmp_path / "file").write_text("here")
     with pytest.raises(FileError, match="choose a writable folder"):

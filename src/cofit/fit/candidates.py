@@ -45,6 +45,23 @@ def layer_structures(
     return sorted(found, key=lambda s: s.rate), reason
 
 
+def measure_slopes(
+    probe: Probe,
+    families: Sequence[str],
+    rates: Sequence[float],
+    bits: Sequence[int],
+    progress: Progress,
+) -> dict[str, float]:
+    """Divergence per unit of error, by weight name, at each layer's mildest options."""
+    anchors: dict[str, list[torch.Tensor]] = {}
+    for _, weight in probe.graph.weighted():
+        dense = torch.from_numpy(weight.data)
+        structures, _ = layer_structures(weight.shape, families, rates)
+        anchors[weight.name] = [s.project(dense) for s in structures[:MILDEST]]
+        anchors[weight.name] += [FixedPoint(fewer).project(dense) for fewer in bits[1:]]
+    return slopes(probe, anchors, progress)
+
+
 def make_menu(
     graph: Graph,
     probe: Probe,
@@ -54,7 +71,7 @@ def make_menu(
     bits: Sequence[int],
     free: Collection[str],
     price: Pricer,
-    progress: Progress,
+    steepness: Mapping[str, float],
 ) -> Menu:
     """Enumerate, price and rate every option.
 
@@ -67,12 +84,11 @@ def make_menu(
         bits: weight bits, the usual one first (for example (8, 4)).
         free: ops whose output channels can be removed (see `removal.free_layers`).
         price: cost of layers alone on the target.
-        progress: told where it is.
+        steepness: divergence per unit of error, by weight name (see `measure_slopes`).
     """
     rows = {row.op: row for row in dense.rows}
     wanted: dict[str, list[tuple[Structure | None, int]]] = {}
     reasons: dict[str, str] = {}
-    anchors: dict[str, list[torch.Tensor]] = {}
     readers = Counter(weight.name for _, weight in graph.weighted())
     for op, weight in graph.weighted():
         allowed = [f for f in families if f != REMOVAL or op.output in free]
@@ -88,11 +104,6 @@ def make_menu(
             *((structure, bits[0]) for structure in structures),
             *((None, fewer) for fewer in narrower),
         ]
-        dense_weight = torch.from_numpy(weight.data)
-        variants = [s.project(dense_weight) for s in structures[:MILDEST]]
-        variants += [FixedPoint(fewer).project(dense_weight) for fewer in narrower]
-        anchors[weight.name] = variants
-    steepness = slopes(probe, anchors, progress)
     asked = [(op, s, b) for op, _ in graph.weighted() for s, b in wanted[op.output]]
     priced = iter(price([(op, s.text if s else None, b) for op, s, b in asked]))
     options = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cofit.core import Cost, CostRow
 from cofit.core.allocate import Allocation, Choice, allocate
@@ -60,13 +60,23 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """One joint choice with what it promises."""
+    """One joint choice with what it promises.
+
+    Attributes:
+        layers: in the order of the graph, which is the narrowed one where `removals` are made.
+        predicted: totals by budget word.
+        loss: modelled damage of all choices, removals included.
+        bound: proven lower bound of the loss of any plan with the same removals.
+        gap: (loss - bound) / loss.
+        removals: channel structures that narrow the network first, by weight name.
+    """
 
     layers: tuple[LayerPlan, ...]
     predicted: Mapping[str, float]
     loss: float
     bound: float
     gap: float
+    removals: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def structures(self) -> dict[str, Structure]:

@@ -1,0 +1,114 @@
+"""Other runtimes on one network: what each is, how it is set, and how it is called."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cofit.codegen.export import onnx_model
+from cofit.ir import Graph
+from cofit.ir.module import GraphModule
+
+Call = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Outputs (1, ...) of one input (1, ...)."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run a network; `call` is None where it is absent, and `note` says why."""
+
+    name: str
+    note: str
+    call: Call | None
+
+
+def runtimes(real: Graph, integer: Graph) -> list[Runtime]:
+    """Every runtime we compare with, each on one thread, at batch 1, at its fastest settings.
+
+    The int8 ones read our own QDQ file of the integer graph; ONNX Runtime makes the same kernels
+    of it as of a file by its own static quantisation.
+
+    Args:
+        real: the float graph.
+        integer: its integer graph.
+    """
+    rows: list[tuple[str, str, Graph, Callable[[Any, Graph], Call], str]] = [
+        ("torch eager fp32", "torch", real, _torch, "inference mode, batch norms folded"),
+        ("onnxruntime fp32", "onnxruntime", real, _onnxruntime, "all optimisations"),
+        ("onnxruntime int8", "onnxruntime", integer, _onnxruntime, "all optimisations, QDQ"),
+        ("openvino fp32", "openvino", real, _openvino, "latency hint, f32"),
+        ("openvino int8", "openvino", integer, _openvino, "latency hint, QDQ"),
+    ]
+    return [_runtime(*row) for row in rows]
+
+
+def _runtime(
+    name: str, package: str, graph: Graph, make: Callable[[Any, Graph], Call], settings: str
+) -> Runtime:
+    try:
+        call = make(importlib.import_module(package), graph)
+    except ImportError:
+        return Runtime(name, "not installed: pip install 'cofit[peers]'", None)
+    except Exception as error:  # another runtime may refuse a network in any way; it is not ours
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Runtime(name, f"{package} {metadata.version(package)} refuses it: {cause}", None)
+    return Runtime(name, f"{package} {metadata.version(package)}, 1 thread, {settings}", call)
+
+
+def _torch(torch: Any, graph: Graph) -> Call:
+    module = GraphModule(graph).eval()
+
+    def call(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            y: NDArray[np.float32] = module(torch.from_numpy(x)).numpy()
+        return y
+
+    return call
+
+
+def _onnxruntime(ort: Any, graph: Graph) -> Call:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_free_dimension_override_by_name("N", 1)
+    session = ort.InferenceSession(
+        onnx_model(graph).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    name = graph.inputs[0]
+
+    def call(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        y: NDArray[np.float32] = session.run(None, {name: x})[0]
+        return y
+
+    return call
+
+
+def _openvino(ov: Any, graph: Graph) -> Call:
+    core = ov.Core()
+    network = core.read_model(onnx_model(graph).SerializeToString())
+    network.reshape(list(graph.tensors[graph.inputs[0]].shape))
+    compiled = core.compile_model(
+        network,
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",  # of what is not int8; bf16 would be another network
+            "ENABLE_CPU_PINNING": False,
+        },
+    )
+    request = compiled.create_infer_request()
+
+    def call(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = request.infer([x], share_inputs=True, share_outputs=True)
+        y: NDArray[np.float32] = found[0]
+        return y
+
+    return call
