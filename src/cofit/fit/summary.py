@@ -107,7 +107,11 @@ class Verification(_Row):
 
 
 class Search(_Row):
-    """How well the plan was chosen: proven bound of the loss, rounds, validation accuracies."""
+    """How well the plan was chosen: proven bound of the loss, rounds, validation accuracies.
+
+    `validation_seen`: the given network is as good on validation as on training images, so it was
+    probably trained on both; the loss on validation is then overstated.
+    """
 
     rounds: int
     loss: float
@@ -115,6 +119,7 @@ class Search(_Row):
     gap: float
     validation_dense: float
     validation_fitted: float
+    validation_seen: bool = False
 
 
 class Peer(_Row):
