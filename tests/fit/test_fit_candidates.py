@@ -8,7 +8,7 @@ from fit_cases import cost, graph_of, row
 from torch import nn
 
 from cofit.core import UnknownNameError
-from cofit.fit.candidates import layer_structures, make_menu
+from cofit.fit.candidates import layer_structures, make_menu, measure_slopes
 from cofit.fit.device import device
 from cofit.fit.progress import silent
 from cofit.fit.sensitivity import Probe
@@ -54,7 +54,8 @@ class Prices:
 
 def menu(families=("block2x4", "channel"), rates=(2.0, 4.0), bits=(8,), free=("wide",)):
     prices = Prices()
-    made = make_menu(GRAPH, PROBE, DENSE, families, rates, bits, free, prices, silent)
+    steepness = measure_slopes(PROBE, families, rates, bits, silent)
+    made = make_menu(GRAPH, PROBE, DENSE, families, rates, bits, free, prices, steepness)
     return made, prices
 
 
@@ -161,6 +162,7 @@ def test_rows_go_to_their_own_layers():
         return [row("alone", 1e-3, len(op.output), 0) for op, _, _ in asked]
 
     dense = cost(*(replace(r, flash_bytes=1000 + len(r.op)) for r in DENSE.rows))
-    found = make_menu(GRAPH, PROBE, dense, ("block2x4",), (2.0,), (8,), (), price, silent)
+    steepness = dict.fromkeys((w.name for _, w in GRAPH.weighted()), 1.0)
+    found = make_menu(GRAPH, PROBE, dense, ("block2x4",), (2.0,), (8,), (), price, steepness)
     for name, options in found.options.items():
         assert {o.flash_bytes for o in options} == {1000 + len(name)}

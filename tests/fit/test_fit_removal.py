@@ -7,7 +7,7 @@ from fit_cases import graph_of, option
 from torch import nn
 
 from cofit.fit.planning import LayerPlan, Plan
-from cofit.fit.removal import carried, free_layers, is_removal, remove_channels
+from cofit.fit.removal import chosen_removals, free_layers, is_removal, remove_channels
 from cofit.ir import macs, run_float, trace
 from cofit.models import load_model
 from cofit.structures import parse
@@ -38,14 +38,17 @@ def zoo(name, *shape):
 
 
 def plan(graph, **structures):
-    """A plan by op name (dots written as "__")."""
-    chosen = {name.replace("__", "."): text for name, text in structures.items()}
+    """A plan by op name."""
     layers = tuple(
-        LayerPlan(op.output, w.name, w.shape, option(chosen.get(op.output), 1.0, 1.0),
+        LayerPlan(op.output, w.name, w.shape, option(structures.get(op.output), 1.0, 1.0),
                   option(None, 0.0, 1.0), 2, "")
         for op, w in graph.weighted()
     )  # fmt: skip
     return Plan(layers, {}, 0.0, 0.0, 0.0)
+
+
+def removals(**structures):
+    return {f"{name}.weight": parse(text) for name, text in structures.items()}
 
 
 def run(graph, x):
@@ -101,7 +104,7 @@ def test_free_layers_of_the_digits_network():
     ],
 )
 def test_removal_equals_zeroing(structures, widths):
-    narrowed, removed = remove_channels(MOBILE, plan(MOBILE, **structures))
+    narrowed, removed = remove_channels(MOBILE, removals(**structures))
     for name, width in widths.items():
         assert narrowed.tensors[f"{name}.weight"].shape[0] == width
     assert removed == {
@@ -134,7 +137,7 @@ def without_inputs(graph, name, text):
 
 
 def test_the_channels_of_least_norm_go():
-    narrowed, _ = remove_channels(MOBILE, plan(MOBILE, point="channel@2"))
+    narrowed, _ = remove_channels(MOBILE, removals(point="channel@2"))
     weight = MOBILE.tensors["point.weight"].data
     norms = np.square(weight.astype(np.float64)).reshape(12, -1).sum(axis=1)
     kept = np.sort(np.argsort(-norms, kind="stable")[:6])
@@ -144,19 +147,17 @@ def test_the_channels_of_least_norm_go():
     )
 
 
-def test_a_plan_without_removals_changes_nothing():
-    narrowed, removed = remove_channels(MOBILE, plan(MOBILE, point="block2x4@2"))
+def test_no_removal_changes_nothing():
+    narrowed, removed = remove_channels(MOBILE, {})
     assert narrowed is MOBILE and removed == {}
 
 
-def test_carried_keeps_sparse_structures_that_still_apply():
-    # the point layer reads 8 channels; after channel@4 it reads 2, too few for blocks of 4
-    chosen = plan(MOBILE, stem="channel@4", point="block2x4@2", hidden="block1x4@2")
-    narrowed, _ = remove_channels(MOBILE, chosen)
-    kept = {name: s.text for name, s in carried(narrowed, chosen).items()}
-    assert kept == {"hidden.weight": "block1x4@2"}
-    before = {name: s.text for name, s in carried(MOBILE, chosen).items()}
-    assert before == {"point.weight": "block2x4@2", "hidden.weight": "block1x4@2"}
+def test_removals_are_told_from_sparse_structures():
+    chosen = plan(MOBILE, stem="channel@4", point="block2x4@2", hidden="channel@2")
+    assert {name: s.text for name, s in chosen_removals(chosen).items()} == {
+        "stem.weight": "channel@4",
+        "hidden.weight": "channel@2",
+    }
 
 
 def test_is_removal():
