@@ -20,8 +20,8 @@ from cofit.data import load
 from cofit.fit import Summary
 
 SMALL = {
-    "target": "cortex-m4", "budget": "flash<=4.3KB, latency<=0.9x, accuracy_drop<=90%", "structures": "block1x4",
-    "rates": "2", "pretrain_epochs": 2, "epochs": 2, "rounds": 1, "samples": 32, "threads": 1,
+    "target": "cortex-m4", "budget": "flash<=4.3KB, latency<=0.9x, accuracy_drop<=90%",
+    "structures": "block1x4", "rates": "2", "pretrain_epochs": 2, "epochs": 2, "rounds": 1, "samples": 32, "threads": 1,
 }  # fmt: skip
 LISTS = {"structures": ("block1x4",), "rates": (2.0,)}
 
