@@ -89,7 +89,7 @@ def conclude(
     best = finding.best
     progress("conclude", 0, 4)
     programs = [
-        device.program(finding.dense),
+        device.reference_program(finding.dense),
         device.program(load_graph(state.folder, f"{best.label}-lowered")),
     ]
     costs = device.compare(programs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cofit.codegen import Program, emit, machine
 from cofit.core import ConfigError, Cost, CostRow, format_quantity
@@ -14,6 +14,9 @@ from cofit.targets import CortexM, CostTable, HostTarget, signature_of, target
 
 HOST_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
 CORTEX_FAMILIES = ("block1x4", "block2x4", "block4x4", "channel")
+
+ROOMY_BYTES = 1 << 27
+"""Flash and RAM of a device on which anything fits; the linker script has room for no more."""
 
 PRICE_CHUNK = 64
 """Layers priced between two reports of progress."""
@@ -86,8 +89,14 @@ class Device:
         return [self.table.row(signature) for signature in signatures]
 
     def cost(self, graph: Graph) -> Cost:
-        """Cost of a whole program."""
-        return self.target.cost(graph)
+        """Cost of a whole program, also of one that is too large for the device."""
+        return self._roomy().cost(graph)
+
+    def memory(self) -> dict[str, float]:
+        """What the device has, by budget word; absent where it is not limited."""
+        limits = self.target.limits
+        found = {"flash": limits.flash_bytes, "ram": limits.ram_bytes}
+        return {metric: float(value) for metric, value in found.items() if value is not None}
 
     def check(self, graph: Graph) -> None:
         """Check that there is a kernel for every op.
@@ -99,8 +108,22 @@ class Device:
         emit(graph, machine(core))
 
     def program(self, graph: Graph) -> Program:
-        """The compiled, verified program."""
+        """The compiled, verified program.
+
+        Raises:
+            TargetError: it does not fit the device.
+        """
         return self.target.program(graph)
+
+    def reference_program(self, graph: Graph) -> Program:
+        """As `program`, for a network that need not fit: the dense one that all is compared with."""
+        return self._roomy().program(graph)
+
+    def _roomy(self) -> HostTarget | CortexM:
+        if isinstance(self.target, HostTarget):
+            return self.target
+        board = replace(self.target.board, flash_bytes=ROOMY_BYTES, ram_bytes=ROOMY_BYTES)
+        return CortexM(board)
 
     def compare(self, programs: Sequence[Program]) -> list[Cost]:
         """Costs of programs taken together, so that their ratios hold on a noisy machine."""

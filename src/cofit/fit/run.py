@@ -118,6 +118,8 @@ class _Fitting:
         hardware = {m: v for m, v in limits.items() if m != "accuracy_drop"}
         if not hardware:
             hardware = {"latency": UNBOUNDED_LATENCY * bases[0].cost.latency_s}
+        for metric, has in self._device.memory().items():
+            hardware[metric] = min(hardware.get(metric, has), has)
         goals = {**limits, **hardware}
         outcomes: list[Outcome] = []
         margins = dict.fromkeys(hardware, 1.0)
