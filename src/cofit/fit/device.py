@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cofit.codegen import Program, emit, machine
 from cofit.core import ConfigError, Cost, CostRow, format_quantity
@@ -14,9 +14,6 @@ from cofit.targets import CortexM, CostTable, HostTarget, signature_of, target
 
 HOST_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
 CORTEX_FAMILIES = ("block1x4", "block2x4", "block4x4", "channel")
-
-ROOMY_BYTES = 1 << 27
-"""Flash and RAM of a device on which anything fits; the linker script has room for no more."""
 
 PRICE_CHUNK = 64
 """Layers priced between two reports of progress."""
@@ -116,14 +113,11 @@ class Device:
         return self.target.program(graph)
 
     def reference_program(self, graph: Graph) -> Program:
-        """As `program`, for a network that need not fit: the dense one that all is compared with."""
+        """As `program`, for a network that need not fit: the dense one, to compare with."""
         return self._roomy().program(graph)
 
     def _roomy(self) -> HostTarget | CortexM:
-        if isinstance(self.target, HostTarget):
-            return self.target
-        board = replace(self.target.board, flash_bytes=ROOMY_BYTES, ram_bytes=ROOMY_BYTES)
-        return CortexM(board)
+        return self.target if isinstance(self.target, HostTarget) else self.target.without_limits()
 
     def compare(self, programs: Sequence[Program]) -> list[Cost]:
         """Costs of programs taken together, so that their ratios hold on a noisy machine."""
