@@ -272,24 +272,24 @@ def broadcasts(x: tuple[int, ...], y: tuple[int, ...]) -> bool:
 
 
 @st.composite
-def float_graphs(draw) -> Graph:  # type: ignore[no-untyped-def]
-    """A valid float graph of one to a dozen ops."""
+def float_graphs(draw, most: int) -> Graph:  # type: ignore[no-untyped-def]
+    """A valid float graph that grew by at most so many ops."""
     rank = draw(st.sampled_from((4, 4, 4, 4, 2, 3)))
     if rank == 4:
         shape = (1, *(draw(st.sampled_from(v)) for v in (CHANNELS, SIZES, SIZES)))
     else:
         shape = (1, *(draw(st.sampled_from((1, 3, 8, 19, 33))) for _ in range(rank - 1)))
     growing = Growing(draw, shape)
-    for _ in range(draw(st.integers(1, 8))):
+    for _ in range(draw(st.integers(1, most))):
         names = [n for n in growing.activations() if math.prod(growing.shape(n)) <= MOST_ELEMENTS]
         growing.grow(names[0] if growing.chance(60) else draw(st.sampled_from(names)))
     return growing.finish()
 
 
 @st.composite
-def cases(draw) -> Case:  # type: ignore[no-untyped-def]
+def cases(draw, most: int = 6) -> Case:  # type: ignore[no-untyped-def]
     """A float graph with an integer graph; ranges are sometimes wrong, so that values saturate."""
-    graph = draw(float_graphs())
+    graph = draw(float_graphs(most))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     low, high = draw(st.sampled_from(((-1, 1), (-3, 3), (0, 1), (0, 255), (-2, 0))))
     x = rng.uniform(low, high, (4, *graph.tensors["x"].shape[1:])).astype(np.float32)

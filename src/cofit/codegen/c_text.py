@@ -41,9 +41,15 @@ def identifier(text: str) -> str:
     return name if re.match(r"[A-Za-z]", name) else f"n{name}"
 
 
-def unique_identifiers(texts: Iterable[str]) -> list[str]:
-    """An identifier per text; those that collide are numbered."""
-    taken: set[str] = set()
+def program_name(text: str) -> str:
+    """An identifier that resembles `text` and begins no name of the support code."""
+    name = identifier(text)
+    return f"n{name}" if name.lower().startswith(("cofit", "s8")) else name
+
+
+def unique_identifiers(texts: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
+    """An identifier per text; those that collide, also with reserved ones, are numbered."""
+    taken = set(reserved)
     names: list[str] = []
     for text in texts:
         base = identifier(text)

@@ -21,7 +21,7 @@ from cofit.codegen.c_text import (
     c_type,
     comment,
     declare,
-    identifier,
+    program_name,
     support_text,
     unique_identifiers,
 )
@@ -35,6 +35,7 @@ from cofit.core import ModelError, UnsupportedOpError
 from cofit.ir import DType, Graph, Op, attributes, kept_macs
 
 INPUT, OUTPUT = "(input)", "(output)"
+ENTRY_POINTS = ("run", "step", "profile", "batch", "now")  # NAME_run and so on
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def emit(graph: Graph, machine: Machine) -> Source:
     storage = assign(sizes, aliases, accesses, entry, exit_)
     plan = plan_memory(storage.buffers, machine.alignment_bytes)
     offsets = {name: plan.offsets[buffer] for name, buffer in storage.buffer_of.items()}
-    name = identifier(graph.name)
+    name = program_name(graph.name)
     public = _Interface(
         name, machine, plan, offsets[entry], sizes[entry], offsets[exit_], sizes[exit_]
     )
@@ -158,8 +159,9 @@ def _steps(graph: Graph, machine: Machine) -> tuple[list[Step], dict[str, str], 
     families = kernels_for(graph)
     steps: list[Step] = []
     aliases: dict[str, str] = {}
-    names = iter(unique_identifiers(["(input)", "(output)", *(op.output for op in graph.ops)]))
-    prefix = identifier(graph.name)
+    texts = [INPUT, OUTPUT, *(op.output for op in graph.ops)]
+    names = iter(unique_identifiers(texts, ENTRY_POINTS))
+    prefix = program_name(graph.name)
     enter_name, leave_name = f"{prefix}_{next(names)}", f"{prefix}_{next(names)}"
     entry, exit_ = source, sink
     if machine.io == "float" and convert.needs_conversion(graph.tensors[source]):

@@ -1,7 +1,8 @@
-"""The options of every layer: structure x rate x weight bits, each with predicted cost and loss."""
+"""The options of every layer, structure x rate or fewer bits, with predicted cost and loss."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
@@ -33,6 +34,7 @@ def layer_structures(
         form = family(name)
         for rate in (form.least_rate,) if form.fixed else rates:
             if rate < form.least_rate:
+                reason = f"{name}: its least rate is {form.least_rate:g}"
                 continue
             structure = form(rate)
             refused = structure.applies(shape)
@@ -41,6 +43,23 @@ def layer_structures(
             else:
                 reason = f"{name}: {refused}"
     return sorted(found, key=lambda s: s.rate), reason
+
+
+def measure_slopes(
+    probe: Probe,
+    families: Sequence[str],
+    rates: Sequence[float],
+    bits: Sequence[int],
+    progress: Progress,
+) -> dict[str, float]:
+    """Divergence per unit of error, by weight name, at each layer's mildest options."""
+    anchors: dict[str, list[torch.Tensor]] = {}
+    for _, weight in probe.graph.weighted():
+        dense = torch.from_numpy(weight.data)
+        structures, _ = layer_structures(weight.shape, families, rates)
+        anchors[weight.name] = [s.project(dense) for s in structures[:MILDEST]]
+        anchors[weight.name] += [FixedPoint(fewer).project(dense) for fewer in bits[1:]]
+    return slopes(probe, anchors, progress)
 
 
 def make_menu(
@@ -52,7 +71,7 @@ def make_menu(
     bits: Sequence[int],
     free: Collection[str],
     price: Pricer,
-    progress: Progress,
+    steepness: Mapping[str, float],
 ) -> Menu:
     """Enumerate, price and rate every option.
 
@@ -65,31 +84,28 @@ def make_menu(
         bits: weight bits, the usual one first (for example (8, 4)).
         free: ops whose output channels can be removed (see `removal.free_layers`).
         price: cost of layers alone on the target.
-        progress: told where it is.
+        steepness: divergence per unit of error, by weight name (see `measure_slopes`).
     """
     rows = {row.op: row for row in dense.rows}
     wanted: dict[str, list[tuple[Structure | None, int]]] = {}
     reasons: dict[str, str] = {}
-    anchors: dict[str, list[torch.Tensor]] = {}
+    readers = Counter(weight.name for _, weight in graph.weighted())
     for op, weight in graph.weighted():
         allowed = [f for f in families if f != REMOVAL or op.output in free]
         structures, reason = layer_structures(weight.shape, allowed, rates)
+        narrower = bits[1:]
+        if readers[weight.name] > 1:
+            structures, narrower = [], ()
+            reason = f"{readers[weight.name]} layers share its weight"
         if not structures:
             reasons[op.output] = reason
         wanted[op.output] = [
             (None, bits[0]),
             *((structure, bits[0]) for structure in structures),
-            *((None, fewer) for fewer in bits[1:]),
+            *((None, fewer) for fewer in narrower),
         ]
-        dense_weight = torch.from_numpy(weight.data)
-        variants = [s.project(dense_weight) for s in structures[:MILDEST]]
-        variants += [FixedPoint(fewer).project(dense_weight) for fewer in bits[1:]]
-        anchors[weight.name] = variants
-    steepness = slopes(probe, anchors, progress)
     asked = [(op, s, b) for op, _ in graph.weighted() for s, b in wanted[op.output]]
-    progress("cost table", 0, len(asked))
     priced = iter(price([(op, s.text if s else None, b) for op, s, b in asked]))
-    progress("cost table", len(asked), len(asked))
     options = {
         op.output: tuple(
             _options(op, weight.name, wanted[op.output], priced, rows[op.output], probe, steepness)

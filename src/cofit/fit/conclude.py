@@ -20,7 +20,6 @@ from cofit.fit.device import Device
 from cofit.fit.planning import LayerPlan, Plan
 from cofit.fit.precision import count_correct, reference_scores
 from cofit.fit.progress import Progress
-from cofit.fit.removal import is_removal
 from cofit.fit.rounds import Outcome
 from cofit.fit.state import State
 from cofit.fit.subject import Subject
@@ -36,9 +35,8 @@ from cofit.fit.summary import (
     Tried,
     Verification,
 )
-from cofit.ir import Graph, kept_macs, load_graph, macs, run_float
+from cofit.ir import Graph, Tensor, kept_macs, load_graph, macs, run_float
 from cofit.ir.module import GraphModule
-from cofit.structures import parse
 from cofit.targets import toolchain_report
 
 EMULATED_SAMPLES = 16
@@ -252,15 +250,15 @@ def _plan_rows(
             PlanRow(
                 op=layer.op,
                 kind=op.kind,
-                weight_shape=layer.shape,
-                structure=_carried_structure(layer, fitted),
+                weight_shape=_weight_of(layer.op, dense).shape,
+                structure=_carried_out(layer, best.plan),
                 rate=dense_macs / max(kept, 1),
                 bits=layer.chosen.bits,
                 macs=dense_macs,
                 kept_macs=kept,
                 loss=layer.chosen.loss,
                 considered=layer.considered,
-                note=layer.note or _note(layer, fitted),
+                note=_note(layer, dense),
                 basis=after[layer.op].basis,
                 latency_dense_s=before[layer.op].latency_s,
                 latency_predicted_s=layer.chosen.latency_s,
@@ -273,21 +271,22 @@ def _plan_rows(
     return tuple(rows)
 
 
-def _carried_structure(layer: LayerPlan, fitted: Graph) -> str | None:
-    chosen = layer.chosen.structure
-    if chosen is None or is_removal(parse(chosen)):
-        return chosen
-    return fitted.tensors[layer.weight].structure
+def _carried_out(layer: LayerPlan, plan: Plan) -> str | None:
+    """What was done to a layer: channels removed, then a structure on what remained."""
+    done = [text for text in (plan.removals.get(layer.weight), layer.chosen.structure) if text]
+    return ", ".join(done) or None
 
 
-def _note(layer: LayerPlan, fitted: Graph) -> str:
-    shape = fitted.tensors[layer.weight].shape
-    texts = []
-    if shape != layer.shape:
-        texts.append(f"now {'x'.join(map(str, shape))}")
-    if layer.chosen.structure != _carried_structure(layer, fitted):
-        texts.append(f"too few inputs left for {layer.chosen.structure}, so dense")
-    return "; ".join(texts)
+def _weight_of(op: str, graph: Graph) -> Tensor:
+    """By its op: an integer graph names the copies of a shared weight anew."""
+    return graph.tensors[graph.producer[op].inputs[1]]
+
+
+def _note(layer: LayerPlan, dense: Graph) -> str:
+    if layer.shape == _weight_of(layer.op, dense).shape:
+        return layer.note
+    now = f"now {'x'.join(map(str, layer.shape))}"
+    return f"{now}; {layer.note}" if layer.note else now
 
 
 def _tried(outcome: Outcome) -> Tried:

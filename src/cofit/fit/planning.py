@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cofit.core import Cost, CostRow
 from cofit.core.allocate import Allocation, Choice, allocate
@@ -60,13 +60,23 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """One joint choice with what it promises."""
+    """One joint choice with what it promises.
+
+    Attributes:
+        layers: in the order of the graph, which is the narrowed one where `removals` are made.
+        predicted: totals by budget word.
+        loss: modelled damage of all choices, removals included.
+        bound: proven lower bound of the loss of any plan with the same removals.
+        gap: (loss - bound) / loss.
+        removals: channel structures that narrow the network first, by weight name.
+    """
 
     layers: tuple[LayerPlan, ...]
     predicted: Mapping[str, float]
     loss: float
     bound: float
     gap: float
+    removals: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def structures(self) -> dict[str, Structure]:
@@ -79,8 +89,8 @@ class Plan:
 
     @property
     def weight_bits(self) -> dict[str, int]:
-        """Bits by weight name."""
-        return {layer.weight: layer.chosen.bits for layer in self.layers}
+        """Bits of stored weights by op name."""
+        return {layer.op: layer.chosen.bits for layer in self.layers}
 
 
 def scaled_option(
@@ -141,7 +151,7 @@ def choose(
     rows = {row.op: row for row in dense.rows}
     names = [op.output for op, _ in graph.weighted()]
     options, ram = menu.options, limits.get("ram")
-    kept = {name: _within_ram(undominated(options[name]), ram) for name in names}
+    kept = {name: undominated(_within_ram(options[name], ram)) for name in names}
     totals = dense.totals()
     fixed = {
         metric: float(totals[metric] or 0) - sum(_row_cost(rows[name], metric) for name in names)
@@ -169,7 +179,7 @@ def _layer(
     menu: Menu,
 ) -> LayerPlan:
     options, note = menu.options[name], ""
-    if chosen.structure is None:
+    if chosen == options[0]:
         faster = [o for o in options[1:] if o.latency_s < options[0].latency_s]
         note = menu.reasons.get(name) or (
             "nothing tried is faster than dense here"
@@ -179,7 +189,8 @@ def _layer(
     return LayerPlan(name, weight, shape, chosen, options[0], len(options), note)
 
 
-def _within_ram(options: list[Option], limit: float | None) -> list[Option]:
+def _within_ram(options: Sequence[Option], limit: float | None) -> Sequence[Option]:
+    """Options that fit; all where none does, since removals elsewhere may still make room."""
     if limit is None:
         return options
     return [option for option in options if option.ram_bytes <= limit] or options

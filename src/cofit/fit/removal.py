@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from cofit.fit.candidates import REMOVAL
@@ -20,15 +22,20 @@ def free_layers(graph: Graph) -> frozenset[str]:
     return frozenset(makers[names[0]] for names in groups if len(names) == 1)
 
 
-def remove_channels(graph: Graph, plan: Plan) -> tuple[Graph, dict[str, int]]:
-    """The graph without the channels that the plan's removals drop, and how many, by weight name.
+def chosen_removals(plan: Plan) -> dict[str, Structure]:
+    """Channel structures among a plan's choices, by weight name."""
+    return {name: s for name, s in plan.structures.items() if is_removal(s)}
+
+
+def remove_channels(
+    graph: Graph, removals: Mapping[str, Structure]
+) -> tuple[Graph, dict[str, int]]:
+    """The graph without the channels that removals drop, and how many, by weight name.
 
     Which channels go is the structure's own projection: those of least norm.
     """
     removed: dict[str, int] = {}
-    for name, structure in plan.structures.items():
-        if not is_removal(structure):
-            continue
+    for name, structure in removals.items():
         group = _group_of(graph, name)
         weight = torch.from_numpy(graph.tensors[name].data)
         kept = structure.project(weight).flatten(1).abs().sum(dim=1) > 0
@@ -37,18 +44,6 @@ def remove_channels(graph: Graph, plan: Plan) -> tuple[Graph, dict[str, int]]:
         graph = remove(graph, group, gone)
         removed[name] = len(gone)
     return graph, removed
-
-
-def carried(graph: Graph, plan: Plan) -> dict[str, Structure]:
-    """The plan's structures, by weight, that sparse kernels carry out on the narrowed graph.
-
-    A layer that lost so many inputs that its structure no longer applies runs dense.
-    """
-    return {
-        name: structure
-        for name, structure in plan.structures.items()
-        if not is_removal(structure) and structure.applies(graph.tensors[name].shape) is None
-    }
 
 
 def is_removal(structure: Structure) -> bool:

@@ -15,9 +15,6 @@ SLACK = 0.99
 ROOM = 0.85
 """Below this share of every hardware limit, a plan gave away more than it had to."""
 
-NO_LOSS = 0.99
-"""Accuracy overrun of a network as good as dense under a limit of one point."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -48,10 +45,14 @@ class Outcome:
         found: dict[str, float] = {}
         for metric, limit in limits.items():
             if metric == "accuracy_drop":
-                found[metric] = 1 + (dense_accuracy - self.accuracy) - limit
+                found[metric] = 1 + self.drop(dense_accuracy) - limit
             else:
                 found[metric] = float(totals[metric] or 0) / limit
         return found
+
+    def drop(self, dense_accuracy: float) -> float:
+        """Accuracy lost to the dense network."""
+        return dense_accuracy - self.accuracy
 
     def rank(self, limits: Mapping[str, float], dense_accuracy: float) -> tuple[float, ...]:
         """Sort key, best first: hardware limits met, then accuracy met, then accuracy, latency."""
@@ -62,15 +63,19 @@ class Outcome:
         return (excess, max(drop, 1.0), -self.accuracy, self.cost.latency_s)
 
 
-def settled(overruns: Mapping[str, float]) -> bool:
+def settled(overruns: Mapping[str, float], drop: float) -> bool:
     """Whether another round is not worth its time: all limits met, and no room to give back.
 
     Room is what no hardware limit uses while accuracy is below that of the dense network.
+
+    Args:
+        overruns: see `Outcome.overruns`; at least one is of a hardware limit.
+        drop: accuracy lost to the dense network.
     """
     if any(value > 1 for value in overruns.values()):
         return False
     hardware = [value for metric, value in overruns.items() if metric != "accuracy_drop"]
-    return max(hardware) >= ROOM or overruns.get("accuracy_drop", 0.0) <= NO_LOSS
+    return max(hardware) >= ROOM or drop <= 0
 
 
 def adjusted(margins: Mapping[str, float], overruns: Mapping[str, float]) -> dict[str, float]:

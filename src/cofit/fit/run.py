@@ -20,25 +20,25 @@ from cofit.core import (
     read_tensors,
     write_tensors,
 )
-from cofit.fit.candidates import make_menu
 from cofit.fit.conclude import Finding, FitResult, conclude
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device, device
-from cofit.fit.planning import Menu, Plan, choose
+from cofit.fit.planner import Planner
+from cofit.fit.planning import Plan
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
 from cofit.fit.preflight import check
 from cofit.fit.progress import Progress, silent
-from cofit.fit.removal import carried, free_layers, remove_channels
+from cofit.fit.removal import remove_channels
 from cofit.fit.rounds import Outcome, adjusted, settled
-from cofit.fit.sensitivity import Probe, output_divergence
+from cofit.fit.sensitivity import output_divergence
 from cofit.fit.state import State
 from cofit.fit.subject import Subject, load_subject
 from cofit.fit.training import Trainer
 from cofit.ir import Graph, load_graph, run_float, save_graph, trace
+from cofit.structures import parse
 
 _COST: TypeAdapter[Cost] = TypeAdapter(Cost)
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
-_MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
 _PLAN: TypeAdapter[tuple[Precision, Plan]] = TypeAdapter(tuple[Precision, Plan])
 
 ROUNDING_LOSS = 0.0025
@@ -81,12 +81,16 @@ def run_fit(
         CofitError: anything the caller can mend, before anything is written where possible.
     """
     check(config)
-    return _Fitting(subject or load_subject(config), config, progress).run()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        return _Fitting(subject or load_subject(config), config, progress).run()
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Fitting:
     def __init__(self, subject: Subject, config: FitConfig, progress: Progress) -> None:
-        torch.set_num_threads(config.threads)
         self._started = time.monotonic()
         self._config = config
         self._progress = progress
@@ -125,7 +129,7 @@ class _Fitting:
                 break  # tightened beyond what is possible: the best so far is the answer
             outcomes.append(outcome)
             overruns = outcome.overruns(goals, float_accuracy)
-            if settled(overruns):
+            if settled(overruns, outcome.drop(float_accuracy)):
                 break
             margins = adjusted(margins, overruns)
             if not outcome.removed:  # removed channels cannot come back: then start afresh
@@ -186,23 +190,6 @@ class _Fitting:
     def _sample(self) -> torch.Tensor:
         return self._subject.data.validation.inputs[: self._config.samples]
 
-    def _menu(self, given: Graph, base: Base) -> Menu:
-        def compute() -> Any:
-            menu = make_menu(
-                given,
-                Probe.run(given, self._sample()),
-                base.cost,
-                self._config.structures or self._device.families(),
-                self._config.rates,
-                self._device.weight_bits(base.precision),
-                free_layers(given),
-                lambda asked: self._device.price(given, asked, base.precision, self._progress),
-                self._progress,
-            )
-            return _MENU.dump_python(menu, mode="json")
-
-        return _MENU.validate_python(self._state.stage(f"menu-{base.precision}", compute))
-
     def _plan(
         self, label: str, given: Graph, bases: list[Base], planned: Mapping[str, float]
     ) -> tuple[Precision, Plan]:
@@ -212,9 +199,18 @@ class _Fitting:
             plans: list[tuple[float, Precision, Plan]] = []
             refusals: list[InfeasibleError] = []
             for base in bases:
-                menu = self._menu(given, base)
+                planner = Planner(
+                    given,
+                    self._sample(),
+                    self._lowering(base.precision),
+                    base.cost,
+                    self._device,
+                    self._config,
+                    self._state,
+                    self._progress,
+                )
                 try:
-                    plan = choose(given, menu, base.cost, planned)
+                    plan = planner.plan(planned)
                 except InfeasibleError as error:
                     refusals.append(error)
                 else:
@@ -236,9 +232,9 @@ class _Fitting:
     ) -> Outcome:
         def compute() -> Any:
             precision, plan = self._plan(label, given, bases, planned)
-            narrowed, removed = remove_channels(start, plan)
-            structures = carried(narrowed, plan)
-            trained = self._trainer.into_structures(narrowed, given, structures, label)
+            removals = {name: parse(text) for name, text in plan.removals.items()}
+            narrowed, removed = remove_channels(start, removals)
+            trained = self._trainer.into_structures(narrowed, given, plan.structures, label)
             lowering = self._lowering(precision)
             lowered = lowering.lower(trained, plan.weight_bits)
             if lowered.is_integer:

@@ -15,7 +15,7 @@ class State:
     """Results of finished stages in one folder. A stage is whole or absent.
 
     A stage is any JSON value; files a stage writes beside it (weights, graphs) go to `path(name)`
-    and must be whole before `done` is called, which is what `stage` does.
+    and must be whole when its computation ends.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -41,10 +41,12 @@ class State:
             )
 
     def begin(self) -> None:
-        """Make the folder, unless it is there."""
+        """Make the folder, unless it is there, and take away what was left half-written."""
         if not self._stamp.exists():
             shutil.rmtree(self.folder, ignore_errors=True)
             write_json(self._stamp, {"key": self._key})
+        for unfinished in self.folder.glob(".*"):  # a killed process was writing it
+            unfinished.unlink()
 
     def discard(self) -> None:
         """Remove the state, and the folder of results if it was made for it."""

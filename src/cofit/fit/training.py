@@ -72,7 +72,7 @@ class Trainer:
         """Draw weights to their structures by ADMM, harden, retrain what is kept.
 
         Args:
-            graph: float graph to start from.
+            graph: float graph to start from; structures it bears are given up.
             teacher: dense graph to distil from.
             structures: by weight name; empty means plain fine-tuning.
             label: names the round in checkpoints and in the progress.
@@ -80,6 +80,7 @@ class Trainer:
         Returns:
             The graph with new weights, each in its structure and bearing its text.
         """
+        graph = _unstructured(graph)
         first = max(1, round(self.config.epochs * ADMM_SHARE)) if structures else 0
         rest = max(1, self.config.epochs - first)
         if structures:
@@ -154,6 +155,10 @@ def scores_only(graph: Graph) -> Graph:
     if last.kind != "softmax":
         return graph
     return Graph.build(graph.name, graph.inputs, last.inputs, graph.ops, graph.tensors)
+
+
+def _unstructured(graph: Graph) -> Graph:
+    return graph.with_tensors({w.name: replace(w, structure=None) for _, w in graph.weighted()})
 
 
 def _with_weights(graph: Graph, module: GraphModule) -> Graph:

@@ -19,6 +19,7 @@ from cofit.ir.equivalence import (
 )
 from cofit.ir.execute import run_float
 from cofit.ir.integer import dequantise_output, quantise_input, run_integer
+from cofit.ir.module import GraphModule
 from cofit.ir.passes import simplify
 from cofit.ir.printing import describe, live_bytes
 from cofit.ir.quantise import quantise
@@ -32,6 +33,7 @@ __all__ = [
     "DType",
     "Equivalence",
     "Graph",
+    "GraphModule",
     "Member",
     "Op",
     "QuantSpec",

@@ -69,10 +69,19 @@ def output_shape(attributes: at.Attributes, shapes: tuple[Shape, ...]) -> Shape:
             return attributes.shape
         case at.Slice():
             spans = zip(attributes.start, attributes.stop, attributes.step, strict=True)
-            return tuple(len(range(*span)) for span in spans)
+            cut = tuple(len(range(*span)) for span in spans)
+            if 0 in cut:
+                raise ValueError(f"slice of {x} is empty: {cut}")
+            return cut
         case at.Pad():
+            if min(n for pads in attributes.pads for n in pads) < 0:
+                raise ValueError(f"pads {attributes.pads} are negative; use a slice to cut")
             return tuple(n + sum(pads) for n, pads in zip(x, attributes.pads, strict=True))
-        case at.Activation() | at.Softmax():
+        case at.Softmax():
+            if len(x) not in (2, 3):
+                raise ValueError(f"softmax of {x}; only of (1, C) and (1, T, C)")
+            return x
+        case at.Activation():
             return x
 
 

@@ -43,9 +43,10 @@ def parametrise(model: nn.Module, name: str, transform: nn.Module) -> Callable[[
             return
         transforms = module.get_submodule(f"parametrizations.{attribute}")
         assert isinstance(transforms, nn.ModuleList)
-        others = [other for other in transforms if other is not transform]
-        if others:
-            del transforms[list(transforms).index(transform)]
+        found = [i for i, other in enumerate(transforms) if other is transform]
+        if len(transforms) > len(found):
+            for i in found:
+                del transforms[i]
             return
         parametrize.remove_parametrizations(module, attribute, leave_parametrized=False)
         for key in order:

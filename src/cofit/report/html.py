@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from cofit.core import format_quantity
 from cofit.core.files import write_text
 from cofit.fit.summary import Summary
 from cofit.report import numbers, view
 from cofit.report.figures import Point, bullet, front, layer_bars, live_bytes, memory_map
+from cofit.report.svg import clean
 
 WIDE_PX, SLIM_PX = 920, 328
 """Widths of the two drawings of each figure: for desktops and paper, and for phones."""
@@ -35,8 +37,9 @@ def render_html(summary: Summary) -> str:
         s=summary,
         css=css,
         view=view,
+        breakable=breakable,
         numbers=numbers,
-        quantity=format_quantity,
+        quantity=lambda value, dimension: numbers.glued(format_quantity(value, dimension)),
         bullet=bullet,
         plan=view.plan(summary.plan),
         layer_figures=_both(lambda width: layer_bars(summary.plan, width)),
@@ -44,6 +47,11 @@ def render_html(summary: Summary) -> str:
         memory_figures=_both(lambda width: memory_map(summary.memory, width)),
         live=live_bytes(summary.memory),
     )
+
+
+def breakable(name: str) -> Markup:
+    """A name that may break after its dots and underscores."""
+    return Markup(re.sub("([._/])", r"\1<wbr>", str(escape(clean(name)))))
 
 
 def _both(draw: Callable[[float], Markup]) -> Markup:
@@ -72,6 +80,7 @@ def _template() -> tuple[Template, Markup]:
         loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else clean(str(value)),
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ _UNITS: dict[Dimension, tuple[tuple[str, float], ...]] = {
     "energy": (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)),
     "fraction": (("%", 1e-2),),
 }
+
+_UNIT_GAP = re.compile(r"(?<=[0-9]) (?=(?:[%BsJ]|[nµm][sJ]|[KMG]B|points)(?![a-z]))")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ def minus(text: str) -> str:
     if not text.startswith("-"):
         return text
     return text[1:] if not text.strip("-+0., %×") else f"−{text[1:]}"
+
+
+def glued(text: str) -> str:
+    """The text with numbers and their units kept on one line."""
+    return _UNIT_GAP.sub("\u00a0", text)
 
 
 def ratio(before: float | None, after: float | None) -> str:
@@ -100,9 +108,10 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     """Round values (1, 2 or 5 times a power of ten apart) within [low, high], at most `most`."""
     if not high > low:
         return [low]
-    step = 10.0 ** math.floor(math.log10((high - low) / most))
+    exponent = math.floor(math.log10((high - low) / most))
     for factor in (1, 2, 5, 10, 20):
-        first, last = math.ceil(low / (step * factor) - 1e-9), math.floor(high / (step * factor) + 1e-9)
+        step = factor * 10.0**exponent
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= most:
-            return [k * step * factor for k in range(first, last + 1)]
+            return [round(k * step, 3 - exponent) for k in range(first, last + 1)]
     return [low, high]

@@ -6,7 +6,7 @@ Marks carry classes only; the style sheet gives them colours, so that they follo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -72,6 +72,20 @@ def shorten(words: str, room_px: float) -> str:
     return f"{words[: most - 1 - tail]}…{words[len(words) - tail :]}"
 
 
+def distinct(names: Sequence[str], room_px: float) -> list[str]:
+    """Names that fit the room; if not all do, without the dotted parts that all of them share."""
+    if all(len(name) * CHARACTER_PX <= room_px for name in names):
+        return list(names)
+    parts = [name.split(".") for name in names]
+    shortest = min(map(len, parts)) - 1
+    first = next((i for i in range(shortest) if len({p[i] for p in parts}) > 1), shortest)
+    last = next(
+        (i for i in range(shortest - first) if len({p[-1 - i] for p in parts}) > 1),
+        shortest - first,
+    )
+    return [shorten(".".join(p[first : len(p) - last]), room_px) for p in parts]
+
+
 class Box(NamedTuple):
     """A rectangle in pixels, y downwards."""
 
@@ -118,12 +132,16 @@ class Labels:
         self.taken.extend(boxes)
 
     def beside(self, x: float, y: float, words: str, class_: str, gap: float = 9) -> Markup:
-        """A label right, left, above or below of a point; nothing if no place is free."""
+        """A label around a point, on its right if possible; nothing if no place is free."""
         places = (
             (x + gap, y + 4, "start"),
             (x - gap, y + 4, "end"),
-            (x, y - gap, "middle"),
-            (x, y + gap + 9, "middle"),
+            (x, y - gap - 2, "middle"),
+            (x, y + gap + 11, "middle"),
+            (x + gap - 3, y - gap - 2, "start"),
+            (x + gap - 3, y + gap + 11, "start"),
+            (x - gap + 3, y - gap - 2, "end"),
+            (x - gap + 3, y + gap + 11, "end"),
         )
         return self.first_free([(*place, words) for place in places], class_)
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from cofit.fit.summary import Summary
 from cofit.report import view
+from cofit.report.svg import clean
 
 MOST_LAYERS = 24
 """The terminal shows so many layers; the HTML report shows all."""
@@ -15,24 +16,24 @@ MOST_LAYERS = 24
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Before and after, the plan layer by layer, verification, and last the verdict."""
-    console.print(Text(f"{summary.name} on {summary.target}", style="bold"))
+    console.print(_text(f"{summary.name} on {summary.target}", "bold"))
     console.print()
     console.print(_comparison(summary))
     console.print()
     console.print(_plan(summary))
     hidden = len(summary.plan) - MOST_LAYERS
     if hidden > 0:
-        console.print(Text(f"and {hidden} more layers, see the report", style="dim"))
+        console.print(_text(f"and {hidden} more layers, see the report", "dim"))
     console.print()
-    console.print(Text(view.verified(summary)))
-    console.print(Text(summary.verdict, style="bold green" if summary.met else "bold red"))
+    console.print(_text(view.verified(summary)))
+    console.print(_text(summary.verdict, "bold green" if summary.met else "bold red"))
 
 
 def _comparison(summary: Summary) -> Table:
     table = _table(("", "dense", "fitted", "dense ÷ fitted", "basis"), right=(1, 2, 3))
     for row in view.comparisons(summary):
         cells = (row.quantity, row.dense, row.fitted, row.change)
-        table.add_row(*map(Text, cells), Text(row.basis, style="dim"))
+        table.add_row(*map(_text, cells), _text(row.basis, "dim"))
     return table
 
 
@@ -44,7 +45,7 @@ def _plan(summary: Summary) -> Table:
     for row in plan.layers[:MOST_LAYERS]:
         cells = (row.op, row.structure, row.rate, row.bits)
         times = (row.latency.dense, row.latency.found, row.latency.error)
-        table.add_row(*map(Text, (*cells, *times)))
+        table.add_row(*map(_text, (*cells, *times)))
     return table
 
 
@@ -59,3 +60,8 @@ def _table(headings: tuple[str, ...], right: tuple[int, ...]) -> Table:
             overflow="fold",
         )
     return table
+
+
+def _text(words: str, style: str = "") -> Text:
+    """Words as they are: no markup, and no control characters for the terminal to obey."""
+    return Text(clean(words), style=style)

@@ -18,6 +18,9 @@ METRICS = {
     "accuracy_drop": "Accuracy drop",
 }
 
+_COMPILED = {Basis.MEASURED.value, Basis.EMULATED.value}
+"""Bases of targets that compile the program, so that its bytes are counted, not modelled."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -67,6 +70,7 @@ class Plan:
     latency: Scale
     flash: Scale
     found: str
+    counted: str
     sum_macs: tuple[str, str]
     sum_latency: Prediction
     sum_flash: Prediction
@@ -76,25 +80,30 @@ def headline(summary: Summary) -> str:
     """One sentence: what was gained if the budget is met, what is over if not."""
     if not summary.met:
         over = [
-            f"{METRICS[row.metric].lower() if row.metric != 'ram' else 'RAM'} "
-            f"{quantity(row.fitted, row)} is over {quantity(row.limit, row)}"
+            f"{METRICS[row.metric]} {quantity(row.fitted, row)} is over its limit of "
+            f"{quantity(row.limit, row)}."
             for row in summary.limits
             if not row.met
         ]
-        return f"{', '.join(over)}." if over else summary.verdict
+        return " ".join(over) or summary.verdict
     dense, fitted = summary.dense, summary.fitted
-    speed = _factor(dense.latency_s, fitted.latency_s, "faster", "slower", "as fast")
-    size = _factor(dense.flash_bytes, fitted.flash_bytes, "smaller", "larger", "the same size")
+    changes = [
+        *_factor(dense.latency_s, fitted.latency_s, "faster", "slower"),
+        *_factor(dense.flash_bytes, fitted.flash_bytes, "smaller in flash", "larger in flash"),
+    ]
+    gained = " and ".join(changes) + " than" if changes else "Latency and flash of"
     change = fitted.accuracy - summary.accuracy_given
     accuracy = f"{format_quantity(fitted.accuracy, 'fraction')} test accuracy"
     kept = points(change) if round(change, 4) else "unchanged"
-    return f"{speed} and {size} than the dense program, at {accuracy} ({kept})."
+    return f"{gained} the dense program, at {accuracy} ({kept})."
 
 
-def _factor(before: float, after: float, less: str, more: str, same: str) -> str:
-    if not before or not after or round(before / after, 2) == 1:
-        return same
-    return f"{ratio(before, after)} {less}" if before > after else f"{ratio(after, before)} {more}"
+def _factor(before: float, after: float, less: str, more: str) -> list[str]:
+    if not before or not after or round(max(before / after, after / before), 2) == 1:
+        return []
+    if before > after:
+        return [f"{ratio(before, after)} {less}"]
+    return [f"{ratio(after, before)} {more}"]
 
 
 def quantity(value: float, row: LimitRow) -> str:
@@ -115,7 +124,7 @@ def comparisons(summary: Summary) -> list[Comparison]:
             f"{format_quantity(dense.accuracy, 'fraction')}",
             f"{format_quantity(fitted.accuracy, 'fraction')}",
             points(fitted.accuracy - dense.accuracy),
-            f"measured: {dense.correct} and {fitted.correct} of {tested} test samples, "
+            f"measured: {dense.correct} and {fitted.correct} of {tested:,} test samples, "
             + ("integer reference" if emulated and integer else "the program itself"),
         ),
         Comparison("Arithmetic", dense.precision, fitted.precision, "", ""),
@@ -138,7 +147,7 @@ def comparisons(summary: Summary) -> list[Comparison]:
     spreads = [s for s in (dense.spread, fitted.spread) if s is not None]
     spread = f", spread {100 * max(spreads):.1f} %" if spreads else ""
     cycles = ", cycle model on counted instructions" if emulated else ""
-    line("Latency", "latency_s", "time", f"{basis(summary)}{cycles}{spread}, batch 1")
+    line("Latency", "latency_s", "time", f"{basis(summary)}{cycles}{spread}, batch\u00a01")
     exact = {Basis.EMULATED: "measured, linked program", Basis.MEASURED: "measured, constants"}
     line("Flash", "flash_bytes", "bytes", exact.get(fitted.basis, basis(summary)))
     used = {Basis.EMULATED: "emulated, arena, data and stack", Basis.MEASURED: "measured, arena"}
@@ -147,13 +156,11 @@ def comparisons(summary: Summary) -> list[Comparison]:
     for name, field, words in (
         ("Instructions", "instructions", f"{basis(summary)}, counted"),
         ("MACs", "macs", "counted in the program"),
-        ("Non-zero weights", "parameters", "counted in the program"),
+        ("Parameters", "parameters", "non-zero, counted in the program"),
     ):
         before, after = getattr(dense, field), getattr(fitted, field)
         if before is not None or after is not None:
-            lines.append(
-                Comparison(name, count(before), count(after), ratio(before, after), words)
-            )
+            lines.append(Comparison(name, count(before), count(after), ratio(before, after), words))
     return lines
 
 
@@ -182,7 +189,8 @@ def plan(rows: tuple[PlanRow, ...]) -> Plan:
         layers=tuple(_layer(row, latency, flash) for row in rows),
         latency=latency,
         flash=flash,
-        found=bases.pop() if len(bases) == 1 else "found",
+        found=next(iter(bases)) if len(bases) == 1 else "found",
+        counted="measured" if bases <= _COMPILED else "found",
         sum_macs=(count(sum(r.macs for r in rows)), count(sum(r.kept_macs for r in rows))),
         sum_latency=_prediction(
             latency,
@@ -233,9 +241,7 @@ def _prediction(scale: Scale, dense: float, predicted: float, found: float) -> P
 def chosen(summary: Summary) -> Tried | None:
     """The network among those tried that was kept: its validation accuracy, the nearest latency."""
     best = [t for t in summary.tried if t.accuracy == summary.search.validation_fitted]
-    return min(
-        best, key=lambda t: abs(t.latency_s - summary.fitted.latency_s), default=None
-    )
+    return min(best, key=lambda t: abs(t.latency_s - summary.fitted.latency_s), default=None)
 
 
 def choices(rows: tuple[PlanRow, ...]) -> str:
@@ -265,4 +271,3 @@ def verified(summary: Summary) -> str:
         f"The largest absolute difference from {seen.reference} is {seen.max_abs_error:.3g} "
         f"over {samples}."
     )
-

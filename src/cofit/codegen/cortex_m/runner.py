@@ -166,7 +166,7 @@ class CortexMRunner:
         files = {
             f"{name}.c": source.source,
             f"{name}.h": source.header,
-            "main.c": main.format(name=name, upper=name.upper(), guard=GUARD_BYTES),
+            f"{name}_main.c": main.format(name=name, upper=name.upper(), guard=GUARD_BYTES),
         }
         return link(files, source.machine, self.board, self.compiler, defines)
 

@@ -16,7 +16,7 @@ from cofit.codegen.kernels.move import Move
 from cofit.codegen.kernels.s8_dense import S8Dense
 from cofit.codegen.kernels.s8_depthwise import S8Depthwise
 from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat
-from cofit.codegen.kernels.s8_host import S8HostBlock, S8HostDense
+from cofit.codegen.kernels.s8_host import S8HostBlock, S8HostDense, S8HostKept
 from cofit.codegen.kernels.s8_pool import S8Pool
 from cofit.codegen.kernels.s8_softmax import S8Softmax
 from cofit.codegen.kernels.s8_sparse import S8Sparse
@@ -27,7 +27,8 @@ F32: tuple[Kernel, ...] = (
     F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
-    S8Depthwise(), S8HostBlock(), S8Sparse(), S8HostDense(), S8Dense(), S8Binary(), S8Activation(),
+    S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostDense(), S8Dense(),
+    S8Binary(), S8Activation(),
     S8Pool(), S8Softmax(), Move(), S8Concat(),
 )  # fmt: skip
 

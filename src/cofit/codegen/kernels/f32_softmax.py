@@ -13,7 +13,7 @@ class F32Softmax:
     name = "f32-softmax"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
-        """Rank 2 or 3, and a libm."""
+        """A libm is needed."""
         if op.kind != "softmax":
             return f"{op.kind} is not softmax"
         if machine.freestanding:
@@ -21,8 +21,6 @@ class F32Softmax:
                 f"float softmax needs libm, which {machine.name} does not have; "
                 "quantise the network or drop its last softmax"
             )
-        if len(graph.tensors[op.output].shape) == 4:
-            return "softmax over the last axis of a 4-D tensor"
         return None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:

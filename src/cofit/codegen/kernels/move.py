@@ -61,7 +61,9 @@ def _copy(counts: Shape, to: list[int], start_to: int, of: list[int], start: int
         loops.append(f"for (int i{axis} = 0; i{axis} < {count}; ++i{axis})")
         target.append(f"i{axis} * {to[axis]}")
         origin.append(f"i{axis} * {of[axis]}")
-    loops.append(f"    out[{' + '.join(target)}] = {x}[{' + '.join(origin)}];")
+    # alone, an indented statement would seem to belong to a loop before it
+    inner = "    " if loops else ""
+    loops.append(f"{inner}out[{' + '.join(target)}] = {x}[{' + '.join(origin)}];")
     return "\n".join(loops)
 
 

@@ -1,7 +1,7 @@
 """int8 convolutions and linear layers on a CPU with vectors of eight int32.
 
-Eight output channels share a vector, pairs of int16 column elements are multiplied and added at
-once, four pixels keep each weight at hand. The same integers as everywhere else.
+Eight output channels share a vector, pairs of int16 inputs are multiplied and added at once; two
+vectors by six pixels of sums stay in registers. The same integers as everywhere else.
 """
 
 from __future__ import annotations
@@ -10,51 +10,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import KernelCode
-from cofit.codegen.kernels.s8_layer import (
-    Columns,
-    Int8,
-    Rows,
-    columns_of,
-    is_host,
-    layer_constants,
-    reject_weighted,
-    requantise_support,
-    weight_values,
+from cofit.codegen.kernels.s8_host_layer import (
+    LANES,
+    TILE_ROWS,
+    HostRows,
+    host_layer,
+    host_support,
+    merged,
+    no_vectors,
+    plane_of,
+    run_length,
+    runs_text,
 )
-from cofit.codegen.kernels.s8_sparse import (
-    block_entries,
-    reason_of,
-    structured_encoding,
-)
+from cofit.codegen.kernels.s8_layer import Int8, constant, reject_weighted, weight_values
+from cofit.codegen.kernels.s8_sparse import idle_outputs, reason_of, structured_encoding
+from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.structures import Encoding
 
-LANES, TILE_ROWS, TILE_PIXELS = 8, 16, 4
-
 
 class S8HostDense:
-    """conv2d and linear without structure; weights padded to 16 rows and an even column."""
+    """conv2d and linear without structure; weights padded to 8 rows and an even run."""
 
     name = "s8-host-dense"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Machines without vectors."""
-        return _no_vectors(machine) or reject_weighted(graph, op)
+        return no_vectors(machine) or reject_weighted(graph, op)
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """Column by column for four pixels."""
-        columns = columns_of(graph, op, reach=1, tile=TILE_PIXELS)
-        groups = columns.window.groups
-        weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(groups, -1, columns.length)
-        packed = np.concatenate([_pack_dense(part) for part in weight])
-        declaration, constants = layer_constants(graph, op, Rows(packed), groups)
+        """Runs of neighbours."""
+        return _dense(graph, op, weight_values(graph, op))
+
+
+class S8HostKept:
+    """Dense kernels of the output channels that are kept; the others have their biases' values."""
+
+    name = "s8-host-kept"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Machines without vectors, other formats."""
+        reason = no_vectors(machine) or reject_weighted(graph, op)
+        if reason is not None:
+            return reason
+        encoding = structured_encoding(graph, op)
+        if isinstance(encoding, str):
+            return reason_of(encoding)
+        return None if encoding.format == "kept" else f"{encoding.format} is not kept channels"
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """Idle outputs first, then the kept ones."""
+        encoding = structured_encoding(graph, op)
+        assert isinstance(encoding, Encoding)
+        kept = encoding.arrays["kept"].astype(np.uint16)
+        code = _dense(graph, op, weight_values(graph, op)[kept], kept)
+        outputs = plane_of(graph, op).window.outputs
+        pixels = graph.tensors[op.output].size // outputs
         return KernelCode(
-            f"{declaration}\n{columns.loop(_call(columns, 's8_host_dense'))}",
-            constants,
-            (requantise_support(graph), "s8_host_dense.h", *columns.support),
-            columns.scratch_bytes,
-            variant="16 rows x 4 pixels",
+            f"s8_copy(idle, 0, out, {outputs}, {outputs}, {pixels});\n{code.body}",
+            (*code.constants, constant("idle", idle_outputs(graph, op))),
+            (*code.support, "s8_copy.h"),
+            code.scratch_bytes,
+            variant=str(graph.tensors[op.inputs[1]].structure),
         )
 
 
@@ -65,7 +83,7 @@ class S8HostBlock:
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Machines without vectors, other formats, narrow blocks."""
-        reason = _no_vectors(machine) or reject_weighted(graph, op)
+        reason = no_vectors(machine) or reject_weighted(graph, op)
         if reason is not None:
             return reason
         encoding = structured_encoding(graph, op)
@@ -76,73 +94,105 @@ class S8HostBlock:
         return None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """The list of kept pairs for four pixels."""
+        """The list of kept pairs of each group of outputs."""
         encoding = structured_encoding(graph, op)
         assert isinstance(encoding, Encoding)
-        rows = _pack_apart(encoding) if encoding.parameters["in"] == 1 else _pack_adjacent(encoding)
-        assert rows.index is not None
-        end = int(rows.index.max(initial=0)) + 2
-        length = columns_of(graph, op).length
-        columns = columns_of(graph, op, reach=max(end - length, 0), tile=TILE_PIXELS)
-        declaration, constants = layer_constants(graph, op, rows)
-        kind = "apart" if encoding.parameters["in"] == 1 else "adjacent"
-        call = _call(columns, f"s8_host_block_{kind}", f"{encoding.parameters['out']}, ")
+        plane, out = plane_of(graph, op), encoding.parameters["out"]
+        vectors = 2 if out % TILE_ROWS == 0 else 1
+        count, index, pairs = _entries(encoding, plane.window)
+        rows = HostRows(
+            _pack_lists(count, pairs, vectors * LANES),
+            None,
+            np.concatenate([[0], np.cumsum(count)]).astype(np.int32),
+            index.astype(np.int32),
+        )
+        declaration, constants = host_layer(graph, op, rows, multiple=out)
+        access = "S8_APART" if encoding.parameters["in"] == 1 else "S8_ADJACENT"
+        call = (
+            f"s8_host_block(layers, {out}, {access}, &walk, plane, y0, y1, out, {vectors}, "
+            f"{plane.tiles[0]});"
+        )
         return KernelCode(
-            f"{declaration}\n{columns.loop(call)}",
+            "\n".join((declaration, plane.walk, plane.loop(call))),
             constants,
-            (requantise_support(graph), "s8_host_block.h", *columns.support),
-            columns.scratch_bytes,
-            variant=f"{graph.tensors[op.inputs[1]].structure} x 4 pixels",
+            host_support(graph, "s8_host_plane.h", "s8_host_block.h"),
+            plane.scratch_bytes,
+            variant=f"{graph.tensors[op.inputs[1]].structure} x {plane.tiles[0]} pixels",
         )
 
 
-def _no_vectors(machine: Machine) -> str | None:
-    return None if is_host(machine) else f"{machine.name} has no vectors of eight int32"
-
-
-def _call(columns: Columns, function: str, arguments: str = "") -> str:
-    return (
-        f"{function}_{columns.together}(layer, {arguments}x, {columns.stride}, y, "
-        f"{columns.window.outputs});"
+def _dense(
+    graph: Graph, op: Op, weight: Int8, order: NDArray[np.uint16] | None = None
+) -> KernelCode:
+    """Code of dense rows (K, C, R, S), of the output channels `order` if given."""
+    plane = plane_of(graph, op)
+    w, pixels = plane.window, plane.tiles[0]
+    length = run_length(w)
+    runs = weight.transpose(0, 2, 3, 1).reshape(len(weight), w.entries // length, length)
+    even = np.pad(runs, ((0, 0), (0, 0), (0, length % 2)))
+    taps = even.shape[1] * even.shape[2]
+    grouped = even.reshape(w.groups, len(weight) // w.groups, taps)
+    rows = HostRows(np.concatenate([_pack_dense(part) for part in grouped]), order)
+    declaration, constants = host_layer(graph, op, rows, w.groups)
+    arguments = f"{taps}, &runs, &walk"
+    if w.groups == 1:
+        call = f"s8_host_dense(layers, {arguments}, plane, y0, y1, out, {pixels});"
+    else:
+        call = (
+            f"for (int32_t g = 0; g < {w.groups}; g++)\n"
+            f"    s8_host_dense(layers + g, {arguments}, plane + g * {w.channels // w.groups}, "
+            f"y0, y1,\n                  out + g * {w.outputs // w.groups}, {pixels});"
+        )
+    return KernelCode(
+        "\n".join((declaration, runs_text(w, (length + 1) // 2), plane.walk, plane.loop(call))),
+        constants,
+        host_support(graph, "s8_host_plane.h", "s8_host_dense.h"),
+        plane.scratch_bytes,
+        variant=f"{'runs' if merged(w) else 'taps'} x {pixels} pixels",
     )
 
 
 def _pack_dense(weight: Int8) -> Int8:
-    """(K, n) to (K / 16, n / 2, 16, 2), zeros beyond the edges."""
-    k, n = weight.shape
-    padded = np.pad(weight, ((0, -k % TILE_ROWS), (0, n % 2)))
-    return padded.reshape(-1, TILE_ROWS, (n + 1) // 2, 2).transpose(0, 2, 1, 3).ravel()
+    """(K, n) to (n / 2, rows, 2) for each 16 rows and the last 8, zeros beyond the edge."""
+    padded = np.pad(weight, ((0, -len(weight) % LANES), (0, 0)))
+    packed = [np.zeros(0, np.int8)]
+    for k in range(0, len(padded), TILE_ROWS):
+        part = padded[k : k + TILE_ROWS]
+        packed.append(part.reshape(len(part), -1, 2).transpose(1, 0, 2).ravel())
+    return np.concatenate(packed)
 
 
-def _pack_adjacent(encoding: Encoding) -> Rows:
-    """Blocks of 2 or 4 n columns as pairs of neighbours."""
-    count, place, values = block_entries(encoding)
-    parts = values.shape[2] // 2
-    index = (place[:, None] + 2 * np.arange(parts, dtype=np.uint16)).ravel()
-    pairs = values.reshape(*values.shape[:2], parts, 2).transpose(0, 2, 1, 3)
-    return _rows(count * np.uint16(parts), index, pairs.reshape(len(index), values.shape[1], 2))
+def _entries(
+    encoding: Encoding, w: Window
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Int8]:
+    """(entries per group, places in a window, pairs (entries, out, 2)) of ocb blocks.
+
+    Blocks of one input are paired in order, an odd last one with itself at weight zero: two places
+    for an entry. Wider ones are pairs of neighbours with one place each; a pair that begins past
+    the last channel holds zeros.
+    """
+    out, width = encoding.parameters["out"], encoding.parameters["in"]
+    slab, tap = np.divmod(encoding.arrays["index"].astype(np.int64), w.kernel[0] * w.kernel[1])
+    r, s = np.divmod(tap, w.kernel[1])
+    place = (r * w.dilation[0] * w.padded_width + s * w.dilation[1]) * w.channels + slab * width
+    values = encoding.arrays["values"].astype(np.int8).reshape(-1, out, width)
+    count = encoding.arrays["count"].astype(np.int64)
+    if width > 1:
+        parts = width // 2
+        pairs = values.reshape(-1, out, parts, 2).transpose(0, 2, 1, 3).reshape(-1, out, 2)
+        return count * parts, (place[:, None] + 2 * np.arange(parts)).ravel(), pairs
+    end = np.cumsum(count)
+    last = end[count % 2 == 1]
+    place = np.insert(place, last, place[last - 1])
+    paired = np.insert(values[:, :, 0], last, 0, axis=0)
+    return (count + 1) // 2, place, paired.reshape(-1, 2, out).transpose(0, 2, 1)
 
 
-def _pack_apart(encoding: Encoding) -> Rows:
-    """Blocks of one column, two by two; an odd last one is paired with itself at weight zero."""
-    count, place, values = block_entries(encoding)
-    places, pairs = [np.zeros(0, np.uint16)], [np.zeros((0, values.shape[1], 2), np.int8)]
-    start = 0
-    for entries in count.tolist():
-        own, rows = place[start : start + entries], values[start : start + entries, :, 0]
-        if entries % 2:
-            own, rows = np.append(own, own[-1:]), np.pad(rows, ((0, 1), (0, 0)))
-        places.append(own)
-        pairs.append(rows.reshape(len(rows) // 2, 2, rows.shape[1]).transpose(0, 2, 1))
-        start += entries
-    return _rows((count + 1) // 2, np.concatenate(places), np.concatenate(pairs))
-
-
-def _rows(count: NDArray[np.uint16], index: NDArray[np.uint16], pairs: Int8) -> Rows:
-    """`pairs` (entries, out, 2) to, per group and eight rows of it, (entries, 8, 2)."""
+def _pack_lists(count: NDArray[np.int64], pairs: Int8, height: int) -> Int8:
+    """(entries, out, 2) to, per group and `height` rows of it, (entries, height, 2)."""
     packed, start, out = [np.zeros(0, np.int8)], 0, pairs.shape[1]
     for entries in count.tolist():
-        own = pairs[start : start + entries].reshape(entries, out // LANES, LANES, 2)
+        own = pairs[start : start + entries].reshape(entries, out // height, height, 2)
         packed.append(own.transpose(1, 0, 2, 3).ravel())
         start += entries
-    return Rows(np.concatenate(packed), None, count.astype(np.uint16), index.astype(np.uint16))
+    return np.concatenate(packed)

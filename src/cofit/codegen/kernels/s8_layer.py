@@ -42,30 +42,32 @@ def requantise_support(graph: Graph) -> str:
 @functools.lru_cache(maxsize=64)
 def _fits_30_bits(graph: Graph) -> bool:
     """Whether every accumulator stays below 2^30, so that one multiplication scales it."""
-    for op in graph.ops:
-        if op.kind in ("conv2d", "linear"):
-            bias = graph.tensors[op.inputs[2]].data
-            assert bias is not None
-            sums = np.abs(weight_values(graph, op).astype(np.int64)).sum(axis=(1, 2, 3))
-            bound = 255 * sums + np.abs(bias.astype(np.int64))
-            _, shift = conv_requant(graph, op)
-        elif op.kind == "globalmean":
-            bound = np.array([255 * math.prod(graph.tensors[op.inputs[0]].shape[2:])])
-            shift = np.array([mean_requant(graph, op)[1]])
-        elif op.kind == "mul":
-            bound, shift = np.array([255 * 255]), np.array([mul_requant(graph, op)[1]])
-        elif op.kind == "add":
-            requant = add_requant(graph, op)
-            pairs = (requant.first, requant.second, requant.output)
-            bound, shift = np.array([255 << 20] * 3), np.array([pair[1] for pair in pairs])
-        elif op.kind == "concat":
-            shifts = [pair[1] for pair in concat_requant(graph, op) if pair is not None]
-            bound, shift = np.array([255]), np.array(shifts or [0])
-        else:
-            continue
-        if (bound << np.maximum(shift, 0)).max(initial=0) >= 1 << 30:
-            return False
-    return True
+    return all(fits_30_bits(graph, op) for op in graph.ops)
+
+
+def fits_30_bits(graph: Graph, op: Op) -> bool:
+    """Whether the accumulators of one op stay below 2^30, shifted left as its scaling asks."""
+    if op.kind in ("conv2d", "linear"):
+        bias = graph.tensors[op.inputs[2]].data
+        assert bias is not None
+        sums = np.abs(weight_values(graph, op).astype(np.int64)).sum(axis=(1, 2, 3))
+        bound = 255 * sums + np.abs(bias.astype(np.int64))
+        _, shift = conv_requant(graph, op)
+    elif op.kind == "globalmean":
+        bound = np.array([255 * math.prod(graph.tensors[op.inputs[0]].shape[2:])])
+        shift = np.array([mean_requant(graph, op)[1]])
+    elif op.kind == "mul":
+        bound, shift = np.array([255 * 255]), np.array([mul_requant(graph, op)[1]])
+    elif op.kind == "add":
+        requant = add_requant(graph, op)
+        pairs = (requant.first, requant.second, requant.output)
+        bound, shift = np.array([255 << 20] * 3), np.array([pair[1] for pair in pairs])
+    elif op.kind == "concat":
+        shifts = [pair[1] for pair in concat_requant(graph, op) if pair is not None]
+        bound, shift = np.array([255]), np.array(shifts or [0])
+    else:
+        return True
+    return bool((bound << np.maximum(shift, 0)).max(initial=0) < 1 << 30)
 
 
 def constant(name: str, values: Array) -> Constant:

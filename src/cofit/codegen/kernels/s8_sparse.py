@@ -237,19 +237,24 @@ def _kept(graph: Graph, op: Op, encoding: Encoding) -> Plan:
     columns = columns_of(graph, op)
     kept = encoding.arrays["kept"].astype(np.uint16)
     weight = weight_values(graph, op)[kept].transpose(0, 2, 3, 1).reshape(len(kept), columns.length)
-    bias = graph.tensors[op.inputs[2]].data
-    assert bias is not None and graph.spec is not None
-    scaled = requantise(bias, *conv_requant(graph, op), graph.spec.rounding)
-    idle = np.clip(scaled + affine(graph, op.output)[1], *output_bounds(graph, op))
     outputs = columns.window.outputs
     return Plan(
         columns,
         Rows(pack_dense(weight), kept),
         "s8_dense",
-        constants=(constant("idle", idle.astype(np.int8)),),
+        constants=(constant("idle", idle_outputs(graph, op)),),
         prologue=f"s8_copy(idle, 0, out, {outputs}, {outputs}, {columns.pixels});",
         support=("s8_copy.h",),
     )
+
+
+def idle_outputs(graph: Graph, op: Op) -> Int8:
+    """Stored outputs of the channels as their biases alone give them."""
+    bias = graph.tensors[op.inputs[2]].data
+    assert bias is not None and graph.spec is not None
+    scaled = requantise(bias, *conv_requant(graph, op), graph.spec.rounding)
+    idle = np.clip(scaled + affine(graph, op.output)[1], *output_bounds(graph, op))
+    return idle.astype(np.int8)
 
 
 def _nm(graph: Graph, op: Op, encoding: Encoding) -> Plan:

@@ -9,13 +9,16 @@ from markupsafe import Markup
 from cofit.core import format_quantity
 from cofit.fit.summary import PlanRow
 from cofit.report.numbers import Scale, error, signed_percent, ticks
-from cofit.report.svg import CHARACTER_PX, NARROW_PX, drawing, element, shorten, text
+from cofit.report.svg import NARROW_PX, distinct, drawing, element, text
+
+ERROR_PX, VALUE_PX = 66.0, 136.0
+"""Room at the right for the error of the prediction, and for latency and error together."""
 
 
 def layer_bars(rows: Sequence[PlanRow], width: float) -> Markup:
     """Latency of each layer: dense and fitted as bars, the prediction as a ring."""
     narrow = width < NARROW_PX
-    label_px, value_px = (0.0, 0.0) if narrow else (0.23 * width, 132.0)
+    label_px, value_px = (0.0, 0.0) if narrow else (0.23 * width, VALUE_PX)
     pitch = 42 if narrow else 24
     left, right, top = label_px, width - value_px - (6 if narrow else 14), 22.0
     reach = max(
@@ -29,22 +32,26 @@ def layer_bars(rows: Sequence[PlanRow], width: float) -> Markup:
     per_second = (right - left - 6) / reach if reach else 0.0
     scale = Scale.of([reach], "time")
     bottom = top + pitch * len(rows)
+    middles = [top + pitch * (index + 1) - 12 for index in range(len(rows))]
+    names = distinct([row.op for row in rows], width - VALUE_PX if narrow else label_px - 12)
+    spans = [(y - 11, y + 11) for y in middles] if narrow else [(top, bottom)]
     marks = []
     for value in ticks(0.0, reach, 4 if narrow else 7):
         x = left + value * per_second
-        marks.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
+        for begin, end in spans:
+            marks.append(element("line", x1=x, x2=x, y1=begin, y2=end, class_="grid"))
         words = f"{value / scale.size:g}" + (f" {scale.unit}" if value == 0 else "")
         marks.append(text(x, 12, words, "quiet", "start" if value == 0 else "middle"))
-    for index, row in enumerate(rows):
-        y = top + pitch * index + pitch - 12
-        missed = error(row.latency_predicted_s, row.latency_measured_s)
-        found = f"{format_quantity(row.latency_measured_s, 'time')}  {signed_percent(missed)}"
+    for row, name, y in zip(rows, names, middles, strict=True):
+        baseline = y - 15 if narrow else y + 4
+        missed = signed_percent(error(row.latency_predicted_s, row.latency_measured_s))
+        found = f"{scale.text(row.latency_measured_s)} {scale.unit}"
         if narrow:
-            marks.append(text(0, y - 14, shorten(row.op, width - len(found) * CHARACTER_PX - 14)))
-            marks.append(text(width, y - 14, found, "quiet", "end"))
+            marks.append(text(0, baseline, name))
         else:
-            marks.append(text(left - 12, y + 4, shorten(row.op, label_px - 12), "", "end"))
-            marks.append(text(width, y + 4, found, "quiet", "end"))
+            marks.append(text(left - 12, baseline, name, "", "end"))
+        marks.append(text(width - ERROR_PX, baseline, found, "", "end"))
+        marks.append(text(width, baseline, missed, "quiet", "end"))
         dense, fitted = row.latency_dense_s * per_second, row.latency_measured_s * per_second
         marks.append(
             element(

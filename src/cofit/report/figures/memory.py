@@ -58,9 +58,7 @@ def memory_map(memory: Memory, width: float) -> Markup:
     )
 
 
-def _block(
-    block: MemoryBlock, left: float, bottom: float, pitch: float, per_byte: float
-) -> Markup:
+def _block(block: MemoryBlock, left: float, bottom: float, pitch: float, per_byte: float) -> Markup:
     x, wide = left + block.first * pitch, (block.last - block.first + 1) * pitch
     high = block.nbytes * per_byte
     y = bottom - block.offset_bytes * per_byte - high

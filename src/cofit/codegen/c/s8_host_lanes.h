@@ -1,0 +1,93 @@
+#include "cofit_dsp.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+/* Eight int32, one output channel each; products are of pairs of int16. */
+enum { S8_LANES = 8 };
+
+#if defined(__AVX2__)
+typedef __m256i s8_lanes;
+
+COFIT_INLINE s8_lanes s8_load(const int32_t *from)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)from);
+}
+
+COFIT_INLINE void s8_spill(s8_lanes lanes, int32_t *to)
+{
+    _mm256_storeu_si256((__m256i *)(void *)to, lanes);
+}
+
+/* 16 int8 as eight pairs. */
+COFIT_INLINE s8_lanes s8_load_pairs(const int8_t *w)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)w));
+}
+
+/* The pair x[0], x[1] in every lane. */
+COFIT_INLINE s8_lanes s8_spread(const int16_t *x)
+{
+    return _mm256_set1_epi32((int32_t)cofit_word(x));
+}
+
+/* The pair x[0], y[0] in every lane; reads x[1] and y[-1] as well. */
+COFIT_INLINE s8_lanes s8_spread_apart(const int16_t *x, const int16_t *y)
+{
+    return _mm256_blend_epi16(s8_spread(x), s8_spread(y - 1), 0xaa);
+}
+
+/* acc + w.low * x.low + w.high * x.high, wrapping. */
+COFIT_INLINE s8_lanes s8_add_pairs(s8_lanes acc, s8_lanes w, s8_lanes x)
+{
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    return _mm256_dpwssd_epi32(acc, w, x);
+#else
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(w, x));
+#endif
+}
+#else
+typedef struct {
+    int32_t lane[S8_LANES];
+} s8_lanes;
+
+COFIT_INLINE s8_lanes s8_load(const int32_t *from)
+{
+    s8_lanes lanes;
+    __builtin_memcpy(lanes.lane, from, sizeof(lanes.lane));
+    return lanes;
+}
+
+COFIT_INLINE void s8_spill(s8_lanes lanes, int32_t *to)
+{
+    __builtin_memcpy(to, lanes.lane, sizeof(lanes.lane));
+}
+
+COFIT_INLINE s8_lanes s8_load_pairs(const int8_t *w)
+{
+    s8_lanes pairs;
+    for (int32_t i = 0; i < S8_LANES; i++)
+        pairs.lane[i] = (int32_t)cofit_pack(w[2 * i], w[2 * i + 1]);
+    return pairs;
+}
+
+COFIT_INLINE s8_lanes s8_spread_apart(const int16_t *x, const int16_t *y)
+{
+    s8_lanes pairs;
+    for (int32_t i = 0; i < S8_LANES; i++)
+        pairs.lane[i] = (int32_t)cofit_pack(*x, *y);
+    return pairs;
+}
+
+COFIT_INLINE s8_lanes s8_spread(const int16_t *x)
+{
+    return s8_spread_apart(x, x + 1);
+}
+
+COFIT_INLINE s8_lanes s8_add_pairs(s8_lanes acc, s8_lanes w, s8_lanes x)
+{
+    for (int32_t i = 0; i < S8_LANES; i++)
+        acc.lane[i] = cofit_smlad((uint32_t)w.lane[i], (uint32_t)x.lane[i], acc.lane[i]);
+    return acc;
+}
+#endif

@@ -1,0 +1,56 @@
+#include "s8_host_lanes.h"
+
+/* How a vector of accumulators is scaled. S8_TWICE and S8_ONCE round twice and once, need
+   |acc| < 2^30 and shifts from -31 to -1; S8_ANY is the graph's `s8_requantise`, lane by lane. */
+typedef enum { S8_ANY, S8_TWICE, S8_ONCE } s8_host_rounding;
+
+#if defined(__AVX2__)
+typedef struct {
+    __m256i even, odd; /* multipliers of even and odd lanes */
+    __m256i right;     /* minus the shift */
+    __m256i half;      /* 2^(right - 1) */
+} s8_factor;
+
+COFIT_INLINE s8_factor s8_factor_of(__m256i multiplier, __m256i shift)
+{
+    s8_factor f;
+    f.even = multiplier;
+    f.odd = _mm256_srli_epi64(multiplier, 32);
+    f.right = _mm256_sub_epi32(_mm256_setzero_si256(), shift);
+    f.half = _mm256_sllv_epi32(_mm256_set1_epi32(1),
+                               _mm256_sub_epi32(f.right, _mm256_set1_epi32(1)));
+    return f;
+}
+
+/* The product's upper half of twice acc is acc * multiplier / 2^31. Rounded once, what is below
+   it cannot reach the half of the right shift. */
+COFIT_INLINE __m256i s8_scaled(__m256i acc, const s8_factor *f, const s8_host_rounding rounding)
+{
+    const __m256i twice = _mm256_add_epi32(acc, acc);
+    __m256i even = _mm256_mul_epi32(twice, f->even);
+    __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(twice, 32), f->odd);
+    if (rounding == S8_TWICE) {
+        const __m256i nudge = _mm256_set1_epi64x((int64_t)1 << 31);
+        even = _mm256_add_epi64(even, nudge);
+        odd = _mm256_add_epi64(odd, nudge);
+    }
+    const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    __m256i sum = _mm256_add_epi32(high, f->half);
+    if (rounding == S8_TWICE)
+        sum = _mm256_add_epi32(sum, _mm256_srai_epi32(high, 31));
+    return _mm256_srav_epi32(sum, f->right);
+}
+
+/* 16 sums to int8, zero point added, within [low, high]. */
+COFIT_INLINE __m128i s8_narrow(__m256i first, __m256i second, int32_t zero_point, int32_t low,
+                               int32_t high)
+{
+    const __m256i crossed = _mm256_packs_epi32(first, second);
+    const __m256i words = _mm256_adds_epi16(_mm256_permute4x64_epi64(crossed, 0xd8),
+                                            _mm256_set1_epi16((int16_t)zero_point));
+    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words),
+                                          _mm256_extracti128_si256(words, 1));
+    return _mm_min_epi8(_mm_max_epi8(bytes, _mm_set1_epi8((int8_t)low)),
+                        _mm_set1_epi8((int8_t)high));
+}
+#endif

@@ -1,0 +1,114 @@
+"""Planning one precision: choose removals first, then everything else on the narrowed network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from cofit.core import Cost
+from cofit.fit.candidates import REMOVAL, make_menu, measure_slopes
+from cofit.fit.config import FitConfig
+from cofit.fit.device import Device
+from cofit.fit.planning import Menu, Plan, choose
+from cofit.fit.precision import Lowering
+from cofit.fit.progress import Progress
+from cofit.fit.removal import chosen_removals, free_layers, remove_channels
+from cofit.fit.sensitivity import Probe
+from cofit.fit.state import State
+from cofit.ir import Graph
+
+_MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
+
+
+@dataclass(frozen=True, eq=False)
+class Planner:
+    """Plans for one network in one precision on one device.
+
+    Removing channels makes the layers behind cheaper, which the price of a layer alone cannot say.
+    So a first plan, blind to that, decides which channels go; a second one, on the network without
+    them, decides the rest at prices that hold.
+
+    Attributes:
+        graph: the dense float graph.
+        sample: validation inputs for sensitivities.
+        lowering: to the precision.
+        cost: of the dense program.
+        device: what prices layers.
+        config: structures and rates to choose from.
+        state: where what was measured is kept.
+        progress: told where it is.
+    """
+
+    graph: Graph
+    sample: torch.Tensor
+    lowering: Lowering
+    cost: Cost
+    device: Device
+    config: FitConfig
+    state: State
+    progress: Progress
+
+    def plan(self, limits: Mapping[str, float]) -> Plan:
+        """The least-loss plan within limits (by budget word, absolute).
+
+        Raises:
+            InfeasibleError: no plan is within the limits.
+        """
+        first = choose(self.graph, self._first_menu(), self.cost, limits)
+        removals = chosen_removals(first)
+        if not removals:
+            return first
+        narrowed, _ = remove_channels(self.graph, removals)
+        self.progress("narrowed network", 0, 1)
+        cost = self.device.cost(self.lowering.lower(narrowed))
+        self.progress("narrowed network", 1, 1)
+        families = [name for name in self._families() if name != REMOVAL]
+        menu = self._menu(narrowed, cost, families, ())
+        second = choose(narrowed, menu, cost, limits)
+        lost = sum(layer.chosen.loss for layer in first.layers if layer.weight in removals)
+        texts = {name: structure.text for name, structure in removals.items()}
+        return replace(second, loss=second.loss + lost, bound=second.bound + lost, removals=texts)
+
+    def _first_menu(self) -> Menu:
+        def compute() -> Any:
+            menu = self._menu(self.graph, self.cost, self._families(), free_layers(self.graph))
+            return _MENU.dump_python(menu, mode="json")
+
+        name = f"menu-{self.lowering.precision}"
+        return _MENU.validate_python(self.state.stage(name, compute))
+
+    def _menu(
+        self, graph: Graph, cost: Cost, families: Sequence[str], free: Collection[str]
+    ) -> Menu:
+        precision = self.lowering.precision
+        return make_menu(
+            graph,
+            Probe.run(graph, self.sample),
+            cost,
+            families,
+            self.config.rates,
+            self._bits(),
+            free,
+            lambda asked: self.device.price(graph, asked, precision, self.progress),
+            self._slopes(),
+        )
+
+    def _slopes(self) -> dict[str, float]:
+        def compute() -> Any:
+            probe = Probe.run(self.graph, self.sample)
+            return measure_slopes(
+                probe, self._families(), self.config.rates, self._bits(), self.progress
+            )
+
+        slopes: dict[str, float] = self.state.stage(f"slopes-{self.lowering.precision}", compute)
+        return slopes
+
+    def _families(self) -> tuple[str, ...]:
+        return self.config.structures or self.device.families()
+
+    def _bits(self) -> tuple[int, ...]:
+        return self.device.weight_bits(self.lowering.precision)

@@ -1,0 +1,210 @@
+"""Menus and plans against brute force."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fit_cases import cost, mlp, option, row
+
+from cofit.core import InfeasibleError, numpy_generator
+from cofit.fit.planning import Menu, choose, scaled_option, undominated
+
+GRAPH = mlp(4, 5, 6, 3)
+NAMES = tuple(op.output for op, _ in GRAPH.weighted())
+DENSE = cost(
+    *(row(name, 10e-3, 1000, 200, 1e-3) for name in NAMES),
+    row("relu", 2e-3, 30, 64, 2e-4),
+    row("(runtime)", 1e-3, 500, 300, 1e-4),
+)
+FIXED = {"latency": 3e-3, "flash": 530, "energy": 3e-4}
+
+
+def beats(other, one):
+    """As good in loss and in every cost."""
+    return other.loss <= one.loss and all(
+        other.costs[metric] <= value for metric, value in one.costs.items()
+    )
+
+
+def random_options(draw, count, energy=True):
+    dense = option(None, 0.0, 10e-3, 1000, 200, 1e-3 if energy else None)
+    return (
+        dense,
+        *(
+            option(
+                f"unstructured@{2 + i}",
+                float(draw.integers(1, 6)),
+                float(draw.integers(1, 12)) * 1e-3,
+                int(draw.integers(1, 12)) * 100,
+                int(draw.integers(1, 4)) * 100,
+                float(draw.integers(1, 12)) * 1e-4 if energy else None,
+            )
+            for i in range(count)
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_undominated_keeps_exactly_what_nothing_beats(seed):
+    options = random_options(numpy_generator(seed, "undominated"), 8)
+    kept = undominated(options)
+    for one in options:
+        if one in kept:
+            assert not any(beats(other, one) for other in kept if other is not one)
+        else:
+            assert any(beats(other, one) for other in kept)
+
+
+def test_undominated_keeps_one_of_equals():
+    options = [option("unstructured@2", 1.0, 1.0, 5), option("unstructured@3", 1.0, 1.0, 5)]
+    assert undominated(options) == options[:1]
+
+
+def test_scaled_option_keeps_the_ratio_of_latency_and_the_difference_of_flash():
+    alone_dense = row("sig", 4e-3, 900, 150)
+    alone = row("sig", 1e-3, 300, 190)
+    inside = row("conv", 6e-3, 1000, 400, 2e-6)
+    found = scaled_option(alone, alone_dense, inside, "block2x4@4", 8, 0.25)
+    assert found.latency_s == pytest.approx(1.5e-3)
+    assert found.energy_j == pytest.approx(0.5e-6)
+    assert found.flash_bytes == 400
+    assert found.ram_bytes == 440  # 40 bytes of scratch more
+    assert (found.structure, found.bits, found.loss) == ("block2x4@4", 8, 0.25)
+
+
+def test_scaled_option_of_the_dense_layer_is_the_layer_in_the_network():
+    alone, inside = row("sig", 4e-3, 900, 150), row("conv", 6e-3, 1000, 400, 2e-6)
+    found = scaled_option(alone, alone, inside, None, 8, 0.0)
+    assert (found.latency_s, found.flash_bytes, found.ram_bytes, found.energy_j) == (
+        6e-3, 1000, 400, 2e-6,
+    )  # fmt: skip
+
+
+def test_scaled_option_without_energy_or_time():
+    found = scaled_option(row("s", 0.0), row("s", 0.0), row("c", 0.0), None, 8, 0.0)
+    assert (found.latency_s, found.energy_j) == (0.0, None)
+    assert "energy" not in found.costs
+
+
+def brute_force(menu, limits):
+    """Least loss of all combinations within the limits; None if there is none."""
+    best = None
+    for picks in itertools.product(*(menu.options[name] for name in NAMES)):
+        totals = {
+            metric: FIXED[metric] + sum(pick.costs[metric] for pick in picks)
+            for metric in limits
+            if metric != "ram"
+        }
+        if any(totals[m] > limits[m] * (1 + 1e-9) for m in totals):
+            continue
+        if "ram" in limits and any(p.ram_bytes > limits["ram"] for p in picks):
+            continue
+        loss = sum(pick.loss for pick in picks)
+        best = loss if best is None else min(best, loss)
+    return best
+
+
+LIMITS = [
+    {"latency": 20e-3},
+    {"flash": 1500.0},
+    {"latency": 15e-3, "flash": 2000.0},
+    {"latency": 20e-3, "flash": 1800.0, "energy": 1.6e-3},
+    {"latency": 18e-3, "ram": 200.0},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=lambda limits: "-".join(limits))
+@pytest.mark.parametrize("seed", range(6))
+def test_choose_equals_brute_force(limits, seed):
+    draw = numpy_generator(seed, "choose")
+    menu = Menu({name: random_options(draw, 4) for name in NAMES}, {})
+    best = brute_force(menu, limits)
+    if best is None:
+        with pytest.raises(InfeasibleError):
+            choose(GRAPH, menu, DENSE, limits)
+        return
+    plan = choose(GRAPH, menu, DENSE, limits)
+    assert plan.loss == pytest.approx(best)
+    assert plan.bound == pytest.approx(best) and plan.gap <= 1e-6
+    chosen = [layer.chosen for layer in plan.layers]
+    for metric in limits:
+        if metric == "ram":
+            assert max(c.ram_bytes for c in chosen) <= limits["ram"]
+            continue
+        total = FIXED[metric] + sum(c.costs[metric] for c in chosen)
+        assert total <= limits[metric] * (1 + 1e-9)
+        assert plan.predicted[metric] == pytest.approx(total)
+
+
+def test_ram_is_looked_at_before_dominance():
+    # the option that wins by loss and time needs too much; the beaten one must still be there
+    large = option("unstructured@2", 1.0, 5e-3, 500, 900)
+    small = option("unstructured@3", 2.0, 5e-3, 500, 100)
+    dense = option(None, 0.0, 10e-3, 1000, 200)
+    menu = Menu({name: (dense, large, small) for name in NAMES}, {})
+    plan = choose(GRAPH, menu, DENSE, {"latency": 18e-3 + 1e-9, "ram": 200.0})
+    assert [layer.chosen for layer in plan.layers] == [small] * 3
+
+
+def test_ram_out_of_reach_of_every_option_is_left_to_the_result():
+    menu = Menu({name: random_options(numpy_generator(0, "ram"), 3) for name in NAMES}, {})
+    plan = choose(GRAPH, menu, DENSE, {"latency": 1.0, "ram": 1.0})
+    assert plan.loss == 0
+
+
+def test_a_loose_limit_leaves_everything_dense_and_says_so():
+    fast = option("unstructured@2", 1.0, 5e-3, 500)
+    slow = option("unstructured@2", 1.0, 11e-3, 500)
+    dense = option(None, 0.0, 10e-3, 1000)
+    menu = Menu(
+        dict(zip(NAMES, ((dense, fast), (dense, slow), (dense,)), strict=True)),
+        {NAMES[2]: "block2x4: too narrow"},
+    )
+    plan = choose(GRAPH, menu, DENSE, {"latency": 1.0})
+    assert plan.structures == {}
+    assert [layer.note for layer in plan.layers] == [
+        "the budget is met with less loss elsewhere",
+        "nothing tried is faster than dense here",
+        "block2x4: too narrow",
+    ]
+    assert [layer.considered for layer in plan.layers] == [2, 2, 1]
+
+
+def test_plan_names_structures_by_weight_and_bits_by_op():
+    dense = option(None, 0.0, 10e-3, 1000)
+    sparse = option("unstructured@2", 1.0, 5e-3, 500)
+    narrow = option(None, 0.5, 9e-3, 500, bits=4)
+    menu = Menu(dict(zip(NAMES, ((dense, sparse), (dense, narrow), (dense,)), strict=True)), {})
+    plan = choose(GRAPH, menu, DENSE, {"flash": 2600.0})
+    assert {name: s.text for name, s in plan.structures.items()} == {"0.weight": "unstructured@2"}
+    assert plan.weight_bits == {NAMES[0]: 8, NAMES[1]: 4, NAMES[2]: 8}
+    assert [layer.note for layer in plan.layers][:2] == ["", ""]  # both were changed
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ({"flash": 600.0}, "flash binds: limit 600 B, reachable minimum 830 B"),
+        ({"latency": 5e-3}, "latency binds: limit 5 ms, reachable minimum 9 ms"),
+        ({"latency": 12e-3, "flash": 1300.0}, "with the other limits held"),
+    ],
+)
+def test_infeasible_names_the_limit_and_what_can_be_reached(limits, text):
+    dense = option(None, 0.0, 10e-3, 1000)
+    quick = option("unstructured@2", 1.0, 2e-3, 1000)
+    light = option("unstructured@3", 1.0, 10e-3, 100)
+    menu = Menu(dict.fromkeys(NAMES, (dense, quick, light)), {})
+    with pytest.raises(InfeasibleError, match=text):
+        choose(GRAPH, menu, DENSE, limits)
+
+
+def test_costs_of_other_ops_count():
+    menu = Menu(dict.fromkeys(NAMES, (option(None, 0.0, 10e-3, 1000),)), {})
+    assert choose(GRAPH, menu, DENSE, {"latency": 33e-3 + 1e-9}).loss == 0
+    with pytest.raises(InfeasibleError):
+        choose(GRAPH, menu, DENSE, {"latency": 32e-3})
+    larger = replace(DENSE, rows=(*DENSE.rows, row("more", 1e-3)))
+    with pytest.raises(InfeasibleError):
+        choose(GRAPH, menu, larger, {"latency": 33e-3 + 1e-9})
+    assert np.isclose(sum(r.latency_s for r in DENSE.rows), 33e-3)
