@@ -1,5 +1,7 @@
 """Small networks, costs and configurations that the tests of this room share."""
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -40,7 +42,7 @@ def graph_of(module, *shape, seed=0):
 def mlp(*widths):
     """Linear layers with ReLU between: ops "0", "2", ..."""
     layers = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return graph_of(nn.Sequential(*layers[:-1]), widths[0])
 

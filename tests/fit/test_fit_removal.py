@@ -1,0 +1,165 @@
+"""Which layers may lose channels, and that losing them is what zeroing them would be."""
+
+import numpy as np
+import pytest
+import torch
+from fit_cases import graph_of, option
+from torch import nn
+
+from cofit.fit.planning import LayerPlan, Plan
+from cofit.fit.removal import chosen_removals, free_layers, is_removal, remove_channels
+from cofit.ir import macs, run_float, trace
+from cofit.models import load_model
+from cofit.structures import parse
+
+
+class Mobile(nn.Module):
+    """Point, depthwise, point, with a flattened end: all but the last layer may lose channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.point = nn.Conv2d(8, 12, 1)
+        self.hidden = nn.Linear(12 * 16, 20)
+        self.head = nn.Linear(20, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.deep(torch.relu(self.stem(x))))
+        x = torch.max_pool2d(torch.relu(self.point(x)), 2)
+        return self.head(torch.relu(self.hidden(x.flatten(1))))
+
+
+MOBILE = graph_of(Mobile(), 3, 8, 8)
+
+
+def zoo(name, *shape):
+    return trace(load_model(name).module.eval(), torch.zeros(1, *shape), name="zoo")
+
+
+def plan(graph, **structures):
+    """A plan by op name."""
+    layers = tuple(
+        LayerPlan(op.output, w.name, w.shape, option(structures.get(op.output), 1.0, 1.0),
+                  option(None, 0.0, 1.0), 2, "")
+        for op, w in graph.weighted()
+    )  # fmt: skip
+    return Plan(layers, {}, 0.0, 0.0, 0.0)
+
+
+def removals(**structures):
+    return {f"{name}.weight": parse(text) for name, text in structures.items()}
+
+
+def run(graph, x):
+    with torch.no_grad():
+        return run_float(graph, {graph.inputs[0]: x}, torch.float64)[graph.outputs[0]]
+
+
+def zeroed(graph, weights):
+    """The same graph with the least channels of some weights (and their biases) at zero."""
+    changed = {}
+    for name, text in weights.items():
+        weight = graph.tensors[name]
+        projected = parse(text).project(torch.from_numpy(weight.data)).numpy()
+        kept = np.abs(projected).reshape(len(projected), -1).sum(axis=1) > 0
+        bias = graph.tensors[name.replace("weight", "bias")]
+        changed[name] = type(weight)(name, weight.shape, data=projected)
+        changed[bias.name] = type(bias)(bias.name, bias.shape, data=bias.data * kept)
+    # a depthwise bias would still speak for a silent channel
+    for op, weight in graph.weighted():
+        source = graph.producer.get(op.inputs[0])
+        if getattr(op.attributes, "groups", 1) > 1 and source.inputs[1] in changed:
+            kept = np.abs(changed[source.inputs[1]].data).reshape(weight.shape[0], -1).sum(1) > 0
+            bias = graph.tensors[op.inputs[2]]
+            changed[bias.name] = type(bias)(bias.name, bias.shape, data=bias.data * kept)
+    return graph.with_tensors(changed)
+
+
+def test_free_layers_of_a_mobile_network():
+    assert free_layers(MOBILE) == {"stem", "point", "hidden"}
+
+
+def test_free_layers_of_resnet20_are_the_first_of_each_block():
+    graph = zoo("resnet20", 3, 32, 32)
+    expected = {f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in range(3)}
+    assert free_layers(graph) == expected
+
+
+def test_free_layers_of_the_digits_network():
+    graph = zoo("digits_resnet", 1, 8, 8)
+    assert free_layers(graph) == {f"layer{stage}.0.conv1" for stage in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("structures", "widths"),
+    [
+        ({"stem": "channel@2"}, {"stem": 4, "deep": 4, "point": 12}),
+        ({"point": "channel@3"}, {"stem": 8, "point": 4, "hidden": 20}),
+        ({"hidden": "channel@4"}, {"hidden": 5, "head": 4}),
+        (
+            {"stem": "channel@4", "point": "channel@2", "hidden": "channel@2"},
+            {"stem": 2, "deep": 2, "point": 6, "hidden": 10, "head": 4},
+        ),
+    ],
+)
+def test_removal_equals_zeroing(structures, widths):
+    narrowed, removed = remove_channels(MOBILE, removals(**structures))
+    for name, width in widths.items():
+        assert narrowed.tensors[f"{name}.weight"].shape[0] == width
+    assert removed == {
+        f"{name}.weight": MOBILE.tensors[f"{name}.weight"].shape[0] - widths[name]
+        for name in structures
+    }
+    x = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    # a later layer's norms are taken of what earlier removals left of it, so zero in this order
+    silent = MOBILE
+    for name, text in structures.items():
+        silent = without_inputs(silent, f"{name}.weight", text)
+    assert torch.allclose(run(narrowed, x), run(silent, x), atol=1e-10)
+    assert sum(macs(narrowed, op) for op in narrowed.ops) < sum(
+        macs(MOBILE, op) for op in MOBILE.ops
+    )
+
+
+def without_inputs(graph, name, text):
+    """`zeroed`, and the next layers forget the silent channels too, as removal makes them."""
+    graph = zeroed(graph, {name: text})
+    kept = np.abs(graph.tensors[name].data).reshape(graph.tensors[name].shape[0], -1).sum(1) > 0
+    reader = {"stem.weight": "point.weight", "point.weight": "hidden.weight"}.get(name)
+    if reader is None:
+        return graph
+    weight = graph.tensors[reader]
+    columns = np.repeat(kept, weight.shape[1] // len(kept))
+    shape = (1, -1, *[1] * (len(weight.shape) - 2))
+    data = weight.data * columns.reshape(shape)
+    return graph.with_tensors({reader: type(weight)(reader, weight.shape, data=data)})
+
+
+def test_the_channels_of_least_norm_go():
+    narrowed, _ = remove_channels(MOBILE, removals(point="channel@2"))
+    weight = MOBILE.tensors["point.weight"].data
+    norms = np.square(weight.astype(np.float64)).reshape(12, -1).sum(axis=1)
+    kept = np.sort(np.argsort(-norms, kind="stable")[:6])
+    assert np.array_equal(narrowed.tensors["point.weight"].data, weight[kept])
+    assert np.array_equal(
+        narrowed.tensors["point.bias"].data, MOBILE.tensors["point.bias"].data[kept]
+    )
+
+
+def test_no_removal_changes_nothing():
+    narrowed, removed = remove_channels(MOBILE, {})
+    assert narrowed is MOBILE and removed == {}
+
+
+def test_removals_are_told_from_sparse_structures():
+    chosen = plan(MOBILE, stem="channel@4", point="block2x4@2", hidden="channel@2")
+    assert {name: s.text for name, s in chosen_removals(chosen).items()} == {
+        "stem.weight": "channel@4",
+        "hidden.weight": "channel@2",
+    }
+
+
+def test_is_removal():
+    assert is_removal(parse("channel@2"))
+    assert not is_removal(parse("block2x4@2"))
