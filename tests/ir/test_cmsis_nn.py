@@ -180,6 +180,11 @@ def test_08_accumulators_are_proven_from_the_real_weights() -> None:
     run(one_conv(weight=weight, bias=most))
     with pytest.raises(UnsupportedOpError, match="'stem'"):
         run(one_conv(weight=weight, bias=most + 1))
+    # what the zero point is added to must leave room for it
+    still = np.zeros((1, 3, 1, 1), np.int8)
+    run(one_conv(weight=still, scale_w=1 - 2.0**-31, bias=(1 << 31) - 200))
+    with pytest.raises(UnsupportedOpError, match="'stem'"):
+        run(one_conv(weight=still, scale_w=1 - 2.0**-31, bias=(1 << 31) - 100))
     # the same weights with zeros have room for a larger bias
     weight[:, 500:] = 0
     run(one_conv(weight=weight, bias=most + 128 * 127 * 500))

@@ -22,6 +22,7 @@ from cofit.ir.types import Graph, Op, Quantisation
 
 ADD_LEFT_SHIFT = 20
 _INT8 = (-128, 127)
+_ZERO_POINT = 128  # most that is added to a scaled accumulator before it is clamped
 _FUNCTIONS: dict[at.Function, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "relu": lambda x: np.maximum(x, 0.0),
     "relu6": lambda x: np.clip(x, 0.0, 6.0),
@@ -86,6 +87,7 @@ def conv_requant(graph: Graph, op: Op) -> tuple[NDArray[np.int32], NDArray[np.in
     )
     bound += np.abs(bias.data.astype(np.int64))
     _prove(op, int((bound << np.maximum(shifts, 0)).max()))
+    _prove(op, math.ceil((bound * reals).max()) + _ZERO_POINT)
     return multipliers, shifts
 
 
@@ -167,6 +169,7 @@ def _scaling(op: Op, real: float, bound: int) -> Pair:
     except UnsupportedOpError as error:
         raise UnsupportedOpError(f"{_named(op)}: {error}") from error
     _prove(op, bound << max(shift, 0))
+    _prove(op, math.ceil(bound * real) + _ZERO_POINT)
     return multiplier, shift
 
 
