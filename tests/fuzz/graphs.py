@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cofit.ir import Graph, Op, QuantSpec, Ranges, Rounding, Tensor, calibrate, quantise
 from cofit.ir import attributes as at
 from cofit.ir.shapes import output_shape
-from cofit.structures import parse
+from cofit.structures import Pattern, parse
 
 MOST_ELEMENTS = 3000
 KERNELS = ((1, 1), (3, 3), (3, 3), (1, 3), (3, 1), (2, 2), (5, 5), (1, 7), (4, 2))
@@ -150,8 +150,11 @@ class Growing:
 
     def _structured(self, weight: np.ndarray) -> tuple[np.ndarray, str]:
         rate = self.pick(*RATES)
-        structures = [parse(rated(form, rate)) for form in FORMS]
-        structure = self.pick(*(s for s in structures if s.applies(weight.shape) is None))
+        fits = [
+            s for form in FORMS if (s := parse(rated(form, rate))).applies(weight.shape) is None
+        ]
+        patterns = [s for s in fits if isinstance(s, Pattern)]
+        structure = self.pick(*(patterns if patterns and self.chance(50) else fits))
         projected = structure.project(torch.tensor(weight, dtype=torch.float32))
         return projected.numpy(), structure.text
 
@@ -280,7 +283,7 @@ def float_graphs(draw, most: int) -> Graph:  # type: ignore[no-untyped-def]
     else:
         shape = (1, *(draw(st.sampled_from((1, 3, 8, 19, 33))) for _ in range(rank - 1)))
     growing = Growing(draw, shape)
-    for _ in range(draw(st.integers(1, most))):
+    for _ in range(draw(st.integers(2, most))):
         names = [n for n in growing.activations() if math.prod(growing.shape(n)) <= MOST_ELEMENTS]
         growing.grow(names[0] if growing.chance(60) else draw(st.sampled_from(names)))
     return growing.finish()
