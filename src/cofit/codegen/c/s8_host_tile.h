@@ -26,11 +26,11 @@ COFIT_INLINE void s8_host_open(s8_host_lanes *acc, const int32_t *bias, const in
 COFIT_INLINE void s8_host_close(const s8_host_lanes *acc, const s8_host_layer *layer, int32_t k, int8_t *y,
                            const int vectors, const int pixels)
 {
-    s8_host_sums tile;
+    s8_host_sums sums;
     COFIT_UNROLL(8)
     for (int32_t p = 0; p < pixels; p++)
         COFIT_UNROLL(8)
         for (int32_t v = 0; v < vectors; v++)
-            s8_spill(acc->lane[p][v], tile.sums[p] + v * S8_LANES);
-    s8_host_finish(layer, k, vectors * S8_LANES, pixels, &tile, y);
+            s8_spill(acc->lane[p][v], sums.of[p] + v * S8_LANES);
+    s8_host_finish(layer, k, vectors, pixels, &sums, y);
 }

@@ -31,6 +31,7 @@ from cofit.ir import Graph, Op, Rounding
 from cofit.ir.integer import affine, conv_requant
 
 LANES, TILE_ROWS, TILE_PIXELS = 8, 16, 6
+CACHE_LINE_BYTES = 64
 SLACK = 16  # elements before and behind a plane that a kernel may read and multiply by zero
 
 
@@ -101,7 +102,10 @@ def host_layer(
     }
     extra = {"channel": rows.order, "start": rows.start, "index": rows.index}
     parts.update({name: values for name, values in extra.items() if values is not None})
-    constants = tuple(constant(name, values) for name, values in parts.items())
+    constants = tuple(
+        replace(constant(name, values), align_bytes=CACHE_LINE_BYTES)
+        for name, values in parts.items()
+    )
     sizes = (
         f".rows = {each}, .pitch = {outputs}, .rounding = {rounding_name(graph, op, shift)}, "
         f"{bounds_fields(graph, op)}"
