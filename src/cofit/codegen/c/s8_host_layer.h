@@ -1,7 +1,7 @@
 #include "s8_host_scale.h"
 
-/* A layer in vectors of rows: all arrays are padded to whole vectors. The order of `weights` and
-   the meaning of `start` and `index` are the kernel's own. */
+/* A layer in vectors of rows: all arrays are padded to whole vectors. `index`: where in a window
+   the entries of the lists are; `start`: the first entry of each list. */
 typedef struct {
     const int8_t *weights;
     const int32_t *start;
@@ -18,12 +18,7 @@ typedef struct {
     s8_host_rounding rounding;
 } s8_host_layer;
 
-enum { S8_VECTORS = 2, S8_PIXELS = 6, S8_TILE_ROWS = S8_VECTORS * S8_LANES };
-
-/* Sums of a tile: of each pixel its rows. */
-typedef struct {
-    int32_t of[S8_PIXELS][S8_TILE_ROWS] __attribute__((aligned(64)));
-} s8_host_sums;
+enum { S8_VECTORS = 2, S8_TILE_ROWS = S8_VECTORS * S8_LANES };
 
 COFIT_INLINE void s8_host_store(const s8_host_layer *layer, int32_t row, int32_t rows,
                                 const int8_t *bytes, int8_t *to)
@@ -34,24 +29,24 @@ COFIT_INLINE void s8_host_store(const s8_host_layer *layer, int32_t row, int32_t
 
 #if defined(__AVX2__)
 COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, int32_t rows,
-                                      int32_t pixels, const s8_host_sums *sums, int8_t *y,
+                                      int32_t pixels, const int32_t *sums, int8_t *y,
                                       const int vectors, const s8_host_rounding rounding)
 {
+    const s8_range range = s8_range_of(layer->zero_point, layer->low, layer->high);
+    const int32_t pitch = layer->pitch;
+    const int whole = !layer->channel && rows == vectors * S8_LANES;
     s8_factor f[S8_VECTORS];
-    __m256i scaled[S8_VECTORS];
     for (int32_t v = 0; v < vectors; v++)
         f[v] = s8_factor_of(s8_load(layer->multiplier + row + v * S8_LANES),
                             s8_load(layer->shift + row + v * S8_LANES));
-    const s8_range range = s8_range_of(layer->zero_point, layer->low, layer->high);
-    const int32_t pitch = layer->pitch;
-    const int whole = !layer->channel;
-    for (int32_t p = 0; p < pixels; p++, y += pitch) {
+    for (int32_t p = 0; p < pixels; p++, y += pitch, sums += vectors * S8_LANES) {
+        __m256i scaled[S8_VECTORS];
         for (int32_t v = 0; v < vectors; v++)
-            scaled[v] = s8_scaled(s8_load(sums->of[p] + v * S8_LANES), &f[v], rounding);
+            scaled[v] = s8_scaled(s8_load(sums + v * S8_LANES), &f[v], rounding);
         const __m128i bytes = s8_narrow(scaled[0], scaled[vectors - 1], &range);
-        if (whole && rows == S8_TILE_ROWS) {
+        if (whole && vectors == 2) {
             _mm_storeu_si128((__m128i *)(void *)(y + row), bytes);
-        } else if (whole && rows == S8_LANES) {
+        } else if (whole) {
             _mm_storel_epi64((__m128i *)(void *)(y + row), bytes);
         } else {
             int8_t kept[S8_TILE_ROWS];
@@ -62,9 +57,10 @@ COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, i
 }
 #endif
 
-/* Rows [row, row + 8 * vectors) of a tile to outputs; y is the first output of its first pixel. */
+/* Sums of rows [row, row + 8 * vectors), pixel by pixel, to outputs; y is the first output of the
+   first pixel. */
 COFIT_SHARED void s8_host_finish(const s8_host_layer *layer, int32_t row, int32_t vectors,
-                                 int32_t pixels, const s8_host_sums *sums, int8_t *y)
+                                 int32_t pixels, const int32_t *sums, int8_t *y)
 {
     const int32_t left = layer->rows - row, most = vectors * S8_LANES;
     const int32_t rows = left < most ? left : most;
@@ -79,12 +75,13 @@ COFIT_SHARED void s8_host_finish(const s8_host_layer *layer, int32_t row, int32_
         s8_host_finish_fast(layer, row, rows, pixels, sums, y, 1, S8_ONCE);
     else
 #endif
-        for (int32_t p = 0; p < pixels; p++, y += layer->pitch) {
+        for (int32_t p = 0; p < pixels; p++, y += layer->pitch, sums += most) {
             int8_t bytes[S8_TILE_ROWS];
             for (int32_t k = 0; k < rows; k++) {
-                const int32_t scaled = s8_requantise(
-                    sums->of[p][k], layer->multiplier[row + k], layer->shift[row + k]);
-                bytes[k] = (int8_t)cofit_clamp(scaled + layer->zero_point, layer->low, layer->high);
+                const int32_t scaled = s8_requantise(sums[k], layer->multiplier[row + k],
+                                                     layer->shift[row + k]);
+                bytes[k] = (int8_t)cofit_clamp(scaled + layer->zero_point, layer->low,
+                                               layer->high);
             }
             s8_host_store(layer, row, rows, bytes, y);
         }
