@@ -24,6 +24,7 @@ COFIT_INLINE void s8_host_add(const s8_sum *p, const int8_t *x, const int8_t *y,
                                       _mm256_set1_epi32(p->y_shift));
     const s8_factor f = s8_factor_of(_mm256_set1_epi32(p->multiplier),
                                      _mm256_set1_epi32(p->shift));
+    const s8_range range = s8_range_of(p->zero_point, p->low, p->high);
     for (; i + 16 <= count; i += 16) {
         __m256i sums[2];
         COFIT_UNROLL(2)
@@ -37,7 +38,7 @@ COFIT_INLINE void s8_host_add(const s8_sum *p, const int8_t *x, const int8_t *y,
                                 &f, rounding);
         }
         _mm_storeu_si128((__m128i *)(void *)(out + i),
-                         s8_narrow(sums[0], sums[1], p->zero_point, p->low, p->high));
+                         s8_narrow(sums[0], sums[1], &range));
     }
 #else
     (void)half_x, (void)half_y, (void)rounding;

@@ -25,6 +25,12 @@ COFIT_INLINE s8_lanes s8_load_pairs(const int8_t *w)
     return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)w));
 }
 
+/* 16 int16 as eight pairs. */
+COFIT_INLINE s8_lanes s8_load_wide_pairs(const int16_t *w)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)w);
+}
+
 /* The pair x[0], x[1] in every lane. */
 COFIT_INLINE s8_lanes s8_spread(const int16_t *x)
 {
@@ -64,6 +70,14 @@ COFIT_INLINE void s8_spill(s8_lanes lanes, int32_t *to)
 }
 
 COFIT_INLINE s8_lanes s8_load_pairs(const int8_t *w)
+{
+    s8_lanes pairs;
+    for (int32_t i = 0; i < S8_LANES; i++)
+        pairs.lane[i] = (int32_t)cofit_pack(w[2 * i], w[2 * i + 1]);
+    return pairs;
+}
+
+COFIT_INLINE s8_lanes s8_load_wide_pairs(const int16_t *w)
 {
     s8_lanes pairs;
     for (int32_t i = 0; i < S8_LANES; i++)

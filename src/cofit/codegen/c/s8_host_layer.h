@@ -1,7 +1,7 @@
 #include "s8_host_scale.h"
 
-/* A layer in vectors of rows: all arrays are padded to whole vectors. The order of `weights` and
-   the meaning of `start` and `index` are the kernel's own. */
+/* A layer in vectors of rows: all arrays are padded to whole vectors. `index`: where in a window
+   the entries of the lists are; `start`: the first entry of each list. */
 typedef struct {
     const int8_t *weights;
     const int32_t *start;
@@ -18,81 +18,71 @@ typedef struct {
     s8_host_rounding rounding;
 } s8_host_layer;
 
-enum { S8_VECTORS = 2, S8_PIXELS = 6, S8_TILE_ROWS = S8_VECTORS * S8_LANES };
+enum { S8_VECTORS = 2, S8_TILE_ROWS = S8_VECTORS * S8_LANES };
 
-/* Rows of a tile by pixel; a tile of one vector leaves the second half of each pixel undefined. */
-typedef struct {
-    int32_t sums[S8_PIXELS][S8_TILE_ROWS] __attribute__((aligned(64)));
-} s8_host_sums;
-
-COFIT_INLINE void s8_scale_any(const s8_host_layer *layer, int32_t row, int32_t rows,
-                               int32_t pixels, s8_host_sums *tile)
+COFIT_INLINE void s8_host_store(const s8_host_layer *layer, int32_t row, int32_t rows,
+                                const int8_t *bytes, int8_t *to)
 {
-    for (int32_t p = 0; p < pixels; p++)
-        for (int32_t k = 0; k < rows; k++)
-            tile->sums[p][k] = s8_requantise(tile->sums[p][k], layer->multiplier[row + k],
-                                             layer->shift[row + k]);
+    for (int32_t k = row; k < row + rows; k++)
+        to[layer->channel ? layer->channel[k] : k] = bytes[k - row];
 }
 
 #if defined(__AVX2__)
-COFIT_INLINE void s8_scale_tile(const s8_host_layer *layer, int32_t row, int32_t rows,
-                                int32_t pixels, s8_host_sums *tile, const s8_host_rounding rounding)
+COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, int32_t rows,
+                                      int32_t pixels, const int32_t *sums, int8_t *y,
+                                      const int vectors, const s8_host_rounding rounding)
 {
-    for (int32_t k = 0; k < rows; k += S8_LANES) {
-        const s8_factor f = s8_factor_of(s8_load(layer->multiplier + row + k),
-                                         s8_load(layer->shift + row + k));
-        for (int32_t p = 0; p < pixels; p++)
-            s8_spill(s8_scaled(s8_load(tile->sums[p] + k), &f, rounding), tile->sums[p] + k);
-    }
-}
-#endif
-
-COFIT_INLINE void s8_store_bytes(const s8_host_layer *layer, int32_t row, int32_t rows,
-                                 const int8_t *bytes, int8_t *to)
-{
-    if (layer->channel)
-        for (int32_t k = 0; k < rows; k++)
-            to[layer->channel[row + k]] = bytes[k];
-    else
-        for (int32_t k = 0; k < rows; k++)
-            to[row + k] = bytes[k];
-}
-
-/* Sums of rows [row, row + rows) to outputs; y is the first output of the first pixel. */
-COFIT_SHARED void s8_host_finish(const s8_host_layer *layer, int32_t row, int32_t rows, int32_t pixels,
-                            s8_host_sums *tile, int8_t *y)
-{
-    const int32_t left = layer->rows - row;
-    const int32_t own = left < rows ? left : rows;
-#if defined(__AVX2__)
-    if (layer->rounding == S8_TWICE)
-        s8_scale_tile(layer, row, rows, pixels, tile, S8_TWICE);
-    else if (layer->rounding == S8_ONCE)
-        s8_scale_tile(layer, row, rows, pixels, tile, S8_ONCE);
-    else
-        s8_scale_any(layer, row, own, pixels, tile);
-    for (int32_t p = 0; p < pixels; p++, y += layer->pitch) {
-        const int32_t *const sums = tile->sums[p];
-        const __m128i bytes = s8_narrow(s8_load(sums), s8_load(sums + S8_LANES),
-                                        layer->zero_point, layer->low, layer->high);
-        if (own == S8_TILE_ROWS && !layer->channel) {
+    const s8_range range = s8_range_of(layer->zero_point, layer->low, layer->high);
+    const int32_t pitch = layer->pitch;
+    const int whole = !layer->channel && rows == vectors * S8_LANES;
+    s8_factor f[S8_VECTORS];
+    for (int32_t v = 0; v < vectors; v++)
+        f[v] = s8_factor_of(s8_load(layer->multiplier + row + v * S8_LANES),
+                            s8_load(layer->shift + row + v * S8_LANES));
+    for (int32_t p = 0; p < pixels; p++, y += pitch, sums += vectors * S8_LANES) {
+        __m256i scaled[S8_VECTORS];
+        for (int32_t v = 0; v < vectors; v++)
+            scaled[v] = s8_scaled(s8_load(sums + v * S8_LANES), &f[v], rounding);
+        const __m128i bytes = s8_narrow(scaled[0], scaled[vectors - 1], &range);
+        if (whole && vectors == 2) {
             _mm_storeu_si128((__m128i *)(void *)(y + row), bytes);
-        } else if (own == S8_LANES && !layer->channel) {
+        } else if (whole) {
             _mm_storel_epi64((__m128i *)(void *)(y + row), bytes);
         } else {
             int8_t kept[S8_TILE_ROWS];
             _mm_storeu_si128((__m128i *)(void *)kept, bytes);
-            s8_store_bytes(layer, row, own, kept, y);
+            s8_host_store(layer, row, rows, kept, y);
         }
     }
-#else
-    s8_scale_any(layer, row, own, pixels, tile);
-    for (int32_t p = 0; p < pixels; p++, y += layer->pitch) {
-        int8_t bytes[S8_TILE_ROWS];
-        for (int32_t k = 0; k < own; k++)
-            bytes[k] = (int8_t)cofit_clamp(tile->sums[p][k] + layer->zero_point, layer->low,
-                                           layer->high);
-        s8_store_bytes(layer, row, own, bytes, y);
-    }
+}
 #endif
+
+/* Sums of rows [row, row + 8 * vectors), pixel by pixel, to outputs; y is the first output of the
+   first pixel. */
+COFIT_SHARED void s8_host_finish(const s8_host_layer *layer, int32_t row, int32_t vectors,
+                                 int32_t pixels, const int32_t *sums, int8_t *y)
+{
+    const int32_t left = layer->rows - row, most = vectors * S8_LANES;
+    const int32_t rows = left < most ? left : most;
+#if defined(__AVX2__)
+    if (layer->rounding == S8_TWICE && vectors == 2)
+        s8_host_finish_fast(layer, row, rows, pixels, sums, y, 2, S8_TWICE);
+    else if (layer->rounding == S8_TWICE)
+        s8_host_finish_fast(layer, row, rows, pixels, sums, y, 1, S8_TWICE);
+    else if (layer->rounding == S8_ONCE && vectors == 2)
+        s8_host_finish_fast(layer, row, rows, pixels, sums, y, 2, S8_ONCE);
+    else if (layer->rounding == S8_ONCE)
+        s8_host_finish_fast(layer, row, rows, pixels, sums, y, 1, S8_ONCE);
+    else
+#endif
+        for (int32_t p = 0; p < pixels; p++, y += layer->pitch, sums += most) {
+            int8_t bytes[S8_TILE_ROWS];
+            for (int32_t k = 0; k < rows; k++) {
+                const int32_t scaled = s8_requantise(sums[k], layer->multiplier[row + k],
+                                                     layer->shift[row + k]);
+                bytes[k] = (int8_t)cofit_clamp(scaled + layer->zero_point, layer->low,
+                                               layer->high);
+            }
+            s8_host_store(layer, row, rows, bytes, y);
+        }
 }

@@ -9,6 +9,7 @@ COFIT_INLINE void s8_host_mul(const s8_product *p, const int8_t *x, const int8_t
 #if defined(__AVX2__)
     const s8_factor f = s8_factor_of(_mm256_set1_epi32(p->multiplier),
                                      _mm256_set1_epi32(p->shift));
+    const s8_range range = s8_range_of(p->zero_point, p->low, p->high);
     for (; i + 16 <= count; i += 16) {
         __m256i products[2];
         COFIT_UNROLL(2)
@@ -20,7 +21,7 @@ COFIT_INLINE void s8_host_mul(const s8_product *p, const int8_t *x, const int8_t
             products[v] = s8_scaled(_mm256_mullo_epi32(left, right), &f, rounding);
         }
         _mm_storeu_si128((__m128i *)(void *)(out + i),
-                         s8_narrow(products[0], products[1], p->zero_point, p->low, p->high));
+                         s8_narrow(products[0], products[1], &range));
     }
 #else
     (void)rounding;

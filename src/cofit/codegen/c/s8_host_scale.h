@@ -11,6 +11,15 @@ typedef struct {
     __m256i half;      /* 2^(right - 1) */
 } s8_factor;
 
+/* Products of even lanes as int64. As an intrinsic, compilers take it apart, move the sign extension
+   out of the loop and then no longer know that 32 bits are enough. */
+COFIT_INLINE __m256i s8_mul_even(__m256i a, __m256i b)
+{
+    __m256i product;
+    __asm__("vpmuldq %2, %1, %0" : "=x"(product) : "x"(a), "x"(b));
+    return product;
+}
+
 COFIT_INLINE s8_factor s8_factor_of(__m256i multiplier, __m256i shift)
 {
     s8_factor f;
@@ -27,8 +36,8 @@ COFIT_INLINE s8_factor s8_factor_of(__m256i multiplier, __m256i shift)
 COFIT_INLINE __m256i s8_scaled(__m256i acc, const s8_factor *f, const s8_host_rounding rounding)
 {
     const __m256i twice = _mm256_add_epi32(acc, acc);
-    __m256i even = _mm256_mul_epi32(twice, f->even);
-    __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(twice, 32), f->odd);
+    __m256i even = s8_mul_even(twice, f->even);
+    __m256i odd = s8_mul_even(_mm256_srli_epi64(twice, 32), f->odd);
     if (rounding == S8_TWICE) {
         const __m256i nudge = _mm256_set1_epi64x((int64_t)1 << 31);
         even = _mm256_add_epi64(even, nudge);
@@ -48,16 +57,27 @@ COFIT_INLINE __m256i s8_host_eight(const int8_t *from, int32_t offset)
     return _mm256_add_epi32(_mm256_cvtepi8_epi32(bytes), _mm256_set1_epi32(offset));
 }
 
-/* 16 sums to int8, zero point added, within [low, high]. */
-COFIT_INLINE __m128i s8_narrow(__m256i first, __m256i second, int32_t zero_point, int32_t low,
-                               int32_t high)
+/* What follows the scaling: zero point to add, least and greatest output. */
+typedef struct {
+    __m256i zero_point;
+    __m128i low, high;
+} s8_range;
+
+COFIT_INLINE s8_range s8_range_of(int32_t zero_point, int32_t low, int32_t high)
+{
+    const s8_range range = {_mm256_set1_epi16((int16_t)zero_point), _mm_set1_epi8((int8_t)low),
+                            _mm_set1_epi8((int8_t)high)};
+    return range;
+}
+
+/* 16 scaled sums to int8. */
+COFIT_INLINE __m128i s8_narrow(__m256i first, __m256i second, const s8_range *range)
 {
     const __m256i crossed = _mm256_packs_epi32(first, second);
     const __m256i words = _mm256_adds_epi16(_mm256_permute4x64_epi64(crossed, 0xd8),
-                                            _mm256_set1_epi16((int16_t)zero_point));
+                                            range->zero_point);
     const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words),
                                           _mm256_extracti128_si256(words, 1));
-    return _mm_min_epi8(_mm_max_epi8(bytes, _mm_set1_epi8((int8_t)low)),
-                        _mm_set1_epi8((int8_t)high));
+    return _mm_min_epi8(_mm_max_epi8(bytes, range->low), range->high);
 }
 #endif

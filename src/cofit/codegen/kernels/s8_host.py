@@ -16,11 +16,8 @@ from cofit.codegen.kernels.s8_host_layer import (
     HostRows,
     host_layer,
     host_support,
-    merged,
     no_vectors,
     plane_of,
-    run_length,
-    runs_text,
 )
 from cofit.codegen.kernels.s8_layer import Int8, constant, reject_weighted, weight_values
 from cofit.codegen.kernels.s8_sparse import idle_outputs, reason_of, structured_encoding
@@ -102,22 +99,18 @@ class S8HostBlock:
         count, index, pairs = _entries(encoding, plane.window)
         rows = HostRows(
             _pack_lists(count, pairs, vectors * LANES),
-            None,
-            np.concatenate([[0], np.cumsum(count)]).astype(np.int32),
-            index.astype(np.int32),
+            index,
+            start=np.concatenate([[0], np.cumsum(count)]).astype(np.int32),
         )
         declaration, constants = host_layer(graph, op, rows, multiple=out)
         access = "S8_APART" if encoding.parameters["in"] == 1 else "S8_ADJACENT"
-        call = (
-            f"s8_host_block(layers, {out}, {access}, &walk, plane, y0, y1, out, {vectors}, "
-            f"{plane.tiles[0]});"
-        )
+        call = f"s8_host_block(layers, {out}, &walk, plane, y0, y1, sums, out, {vectors});"
         return KernelCode(
-            "\n".join((declaration, plane.walk, plane.loop(call))),
+            "\n".join((declaration, plane.walk(access), plane.loop(call))),
             constants,
-            host_support(graph, "s8_host_plane.h", "s8_host_block.h"),
+            host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
             plane.scratch_bytes,
-            variant=f"{graph.tensors[op.inputs[1]].structure} x {plane.tiles[0]} pixels",
+            variant=str(graph.tensors[op.inputs[1]].structure),
         )
 
 
@@ -126,29 +119,29 @@ def _dense(
 ) -> KernelCode:
     """Code of dense rows (K, C, R, S), of the output channels `order` if given."""
     plane = plane_of(graph, op)
-    w, pixels = plane.window, plane.tiles[0]
-    length = run_length(w)
-    runs = weight.transpose(0, 2, 3, 1).reshape(len(weight), w.entries // length, length)
+    w, length, places = plane.window, plane.run, plane.places()
+    runs = weight.transpose(0, 2, 3, 1).reshape(len(weight), len(places), length)
     even = np.pad(runs, ((0, 0), (0, 0), (0, length % 2)))
-    taps = even.shape[1] * even.shape[2]
-    grouped = even.reshape(w.groups, len(weight) // w.groups, taps)
-    rows = HostRows(np.concatenate([_pack_dense(part) for part in grouped]), order)
+    entries = len(places) * even.shape[2] // 2
+    grouped = even.reshape(w.groups, len(weight) // w.groups, 2 * entries)
+    index = places[:, None] + np.arange(0, length, 2)
+    packed = np.concatenate([_pack_dense(part) for part in grouped])
+    rows = HostRows(packed, index.ravel(), order)
     declaration, constants = host_layer(graph, op, rows, w.groups)
-    arguments = f"{taps}, &runs, &walk"
-    if w.groups == 1:
-        call = f"s8_host_dense(layers, {arguments}, plane, y0, y1, out, {pixels});"
-    else:
+    call = f"s8_host_dense(layers, {entries}, &walk, plane, y0, y1, sums, out);"
+    if w.groups > 1:
         call = (
             f"for (int32_t g = 0; g < {w.groups}; g++)\n"
-            f"    s8_host_dense(layers + g, {arguments}, plane + g * {w.channels // w.groups}, "
-            f"y0, y1,\n                  out + g * {w.outputs // w.groups}, {pixels});"
+            f"    s8_host_dense(layers + g, {entries}, &walk, plane + g * "
+            f"{w.channels // w.groups}, y0, y1, sums,\n"
+            f"                  out + g * {w.outputs // w.groups});"
         )
     return KernelCode(
-        "\n".join((declaration, runs_text(w, (length + 1) // 2), plane.walk, plane.loop(call))),
+        "\n".join((declaration, plane.walk("S8_ADJACENT"), plane.loop(call))),
         constants,
-        host_support(graph, "s8_host_plane.h", "s8_host_dense.h"),
+        host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
         plane.scratch_bytes,
-        variant=f"{'runs' if merged(w) else 'taps'} x {pixels} pixels",
+        variant="dense",
     )
 
 

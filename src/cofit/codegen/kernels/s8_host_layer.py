@@ -6,7 +6,6 @@ time. Whatever vectors compute, the values are those of `cofit.ir.integer`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +30,8 @@ from cofit.ir import Graph, Op, Rounding
 from cofit.ir.integer import affine, conv_requant
 
 LANES, TILE_ROWS, TILE_PIXELS = 8, 16, 6
+CACHE_LINE_BYTES = 64
+MAX_FOLDED = 128  # pixels of a row whose sums stay in the L1 cache
 SLACK = 16  # elements before and behind a plane that a kernel may read and multiply by zero
 
 
@@ -59,14 +60,14 @@ class HostRows:
     Attributes:
         weights: the packed values.
         order: output channel of each row; None for 0, 1, 2, ...
-        start: first entry of each list; None without lists.
-        index: places of the entries in a window; None without lists.
+        start: first entry of each list; None for a single one.
+        index: places of the entries in a window.
     """
 
     weights: Int8
+    index: NDArray[np.int64]
     order: NDArray[np.uint16] | None = None
     start: NDArray[np.int32] | None = None
-    index: NDArray[np.int32] | None = None
 
 
 def host_layer(
@@ -99,9 +100,16 @@ def host_layer(
         "multiplier": padded(multiplier, 0),
         "shift": padded(shift, -1),
     }
-    extra = {"channel": rows.order, "start": rows.start, "index": rows.index}
-    parts.update({name: values for name, values in extra.items() if values is not None})
-    constants = tuple(constant(name, values) for name, values in parts.items())
+    if rows.order is not None:
+        parts["channel"] = rows.order
+    if rows.start is not None:
+        parts["start"] = rows.start
+    parts["index"] = rows.index.astype(np.int32)
+    constants = tuple(
+        replace(constant(name, values), align_bytes=CACHE_LINE_BYTES)
+        for name, values in parts.items()
+    )
+    step = {name: 0 if name == "index" else a.size // groups for name, a in parts.items()}
     sizes = (
         f".rows = {each}, .pitch = {outputs}, .rounding = {rounding_name(graph, op, shift)}, "
         f"{bounds_fields(graph, op)}"
@@ -109,7 +117,7 @@ def host_layer(
 
     def fields(group: int) -> str:
         pointers = (
-            f".{array.name} = {array_name(array)} + {group * array.values.size // groups}"
+            f".{array.name} = {array_name(array)}{_plus(group * step[array.name])}"
             for array in constants
         )
         return "    {" + ",\n     ".join((*pointers, sizes)) + "}"
@@ -138,33 +146,34 @@ class Plane:
         return max(1, min(w.out_height, fit))
 
     @property
-    def scratch_bytes(self) -> int:
-        """2 bytes per element of a band, and the slack."""
+    def elements(self) -> int:
+        """int16 of a band, slack included, such that what follows is aligned to 64 bytes."""
         w = self.window
         height = (self.rows - 1) * w.stride[0] + w.reach[0]
-        return 2 * (height * w.row + 2 * SLACK)
+        return -(-(height * w.row + 2 * SLACK) // 32) * 32
 
     @property
-    def tiles(self) -> tuple[int, int]:
-        """(pixels, larger): so many tiles of so many pixels in a row, the others one smaller."""
-        first, *_ = split(self.window.out_width, TILE_PIXELS)
-        return first
+    def scratch_bytes(self) -> int:
+        """A band, and the sums of a tile's rows at all pixels of an output row."""
+        return 2 * self.elements + 4 * TILE_ROWS * self.window.out_width
 
-    @property
-    def walk(self) -> str:
+    def walk(self, access: str) -> str:
         """C declaration of the `s8_walk` named `walk`."""
         w = self.window
+        pixels, larger = split(w.out_width, TILE_PIXELS)[0]
         return (
             f"static const s8_walk walk = {{.row = {w.stride[0] * w.row}, .pixel = {w.pixel}, "
-            f".columns = {w.out_width}, .larger = {self.tiles[1]}}};"
+            f".columns = {w.out_width},\n    .larger = {larger}, .pixels = {pixels}, "
+            f".access = {access}}};"
         )
 
     def loop(self, body: str) -> str:
-        """C over all bands; `body` finds outputs [y0, y1) of `plane`."""
+        """C over all bands; `body` computes outputs [y0, y1) from `plane`, with `sums` at hand."""
         w = self.window
         lines = [
             window_text(w, self.offset, w.channels),
             f"int16_t *const plane = (int16_t *)(void *)scratch + {SLACK};",
+            f"int32_t *const sums = (int32_t *)(void *)(scratch + {2 * self.elements});",
             f"for (int32_t y0 = 0; y0 < {w.out_height}; y0 += {self.rows}) {{",
             f"    const int32_t end = y0 + {self.rows};",
             f"    const int32_t y1 = end < {w.out_height} ? end : {w.out_height};",
@@ -174,6 +183,25 @@ class Plane:
         ]
         return "\n".join(lines)
 
+    def places(self) -> NDArray[np.int64]:
+        """(taps, runs of neighbours in a window): the place of every run's first element."""
+        w = self.window
+        down = np.arange(w.kernel[0]) * w.dilation[0] * w.row
+        across = np.arange(1 if self.merged else w.kernel[1]) * w.dilation[1] * w.channels
+        return (down[:, None] + across).ravel()
+
+    @property
+    def merged(self) -> bool:
+        """Whether the elements of a window's row are neighbours."""
+        w = self.window
+        return w.groups == 1 and (w.dilation[1] == 1 or w.kernel[1] == 1)
+
+    @property
+    def run(self) -> int:
+        """Neighbouring elements at each of `places`."""
+        w = self.window
+        return w.channels // w.groups * (w.kernel[1] if self.merged else 1)
+
 
 def plane_of(graph: Graph, op: Op) -> Plane:
     """Plane of a conv2d or linear op."""
@@ -181,40 +209,20 @@ def plane_of(graph: Graph, op: Op) -> Plane:
 
 
 def _folded(w: Window) -> Window:
-    """A single row too long for a band as several equal ones, where nothing tells rows apart."""
-    pixels = w.width
-    longest = BAND_BYTES_HOST // (2 * w.channels)
-    if w.height > 1 or w.flat() is not w or pixels <= longest:
+    """A long row of pixels as several equal shorter ones, where nothing tells rows apart."""
+    plain = w.kernel == (1, 1) and w.stride == (1, 1) and not any(w.padding)
+    longest = min(BAND_BYTES_HOST // (2 * w.channels), MAX_FOLDED)
+    if not plain or w.height > 1 or w.width <= longest:
         return w
-    if w.kernel != (1, 1) or w.stride != (1, 1) or any(w.padding):
-        return w
-    width = max((d for d in range(1, longest + 1) if pixels % d == 0), default=1)
-    if width < TILE_PIXELS:
-        return w
-    rows = pixels // width
+    width = max((d for d in range(TILE_PIXELS, longest + 1) if w.width % d == 0), default=w.width)
+    rows = w.width // width
     return replace(w, height=rows, width=width, out_height=rows, out_width=width)
+
+
+def _plus(value: int) -> str:
+    return f" + {value}" if value else ""
 
 
 def host_support(graph: Graph, *names: str) -> tuple[str, ...]:
     """Support files of a family that requantises: the graph's rounding before all others."""
     return (requantise_support(graph), *names)
-
-
-def runs_text(w: Window, pairs: int) -> str:
-    """C declaration of the `s8_run_list` of a dense window, named `runs`."""
-    across = 1 if merged(w) else w.kernel[1]
-    down_step = w.dilation[0] * w.row
-    return (
-        f"static const s8_run_list runs = {{.down = {w.kernel[0]}, .down_step = {down_step}, "
-        f".across = {across}, .across_step = {w.dilation[1] * w.channels}, .pairs = {pairs}}};"
-    )
-
-
-def merged(w: Window) -> bool:
-    """Whether the elements of a window's row are neighbours."""
-    return w.groups == 1 and (w.dilation[1] == 1 or w.kernel[1] == 1)
-
-
-def run_length(w: Window) -> int:
-    """Neighbouring elements in a run of a window."""
-    return w.channels * w.kernel[1] if merged(w) else math.prod((w.channels // w.groups,))

@@ -1,0 +1,108 @@
+#include "s8_host_layer.h"
+
+/* Convolution by lists of entries: two elements of a window and the weights of all rows for them.
+   What is const here, and the fields of s8_walk, are constants after inlining. */
+
+/* How an entry finds its elements: one index for neighbours, or two indices. */
+typedef enum { S8_ADJACENT = 1, S8_APART = 2 } s8_access;
+
+/* How tiles of pixels walk over a plane of int16. */
+typedef struct {
+    int32_t row;     /* elements from the windows of one output row to those of the next */
+    int32_t pixel;   /* elements from one window to the next */
+    int32_t columns; /* outputs of a row: `larger` tiles of `pixels`, the others one smaller */
+    int32_t larger;
+    int32_t pixels;
+    s8_access access;
+} s8_walk;
+
+enum { S8_PIXELS = 6 };
+
+/* Sums of `vectors` * 8 rows at `pixels` windows of x, by entries [start, end). */
+COFIT_INLINE void s8_list_tile(const s8_host_layer *layer, int32_t row, const int8_t *w,
+                               int32_t start, int32_t end, const s8_walk *walk, const int16_t *x,
+                               int32_t *sums, const int vectors, const int pixels)
+{
+    s8_lanes acc[S8_PIXELS][S8_VECTORS];
+    COFIT_UNROLL(8)
+    for (int32_t v = 0; v < vectors; v++) {
+        const s8_lanes bias = s8_load(layer->bias + row + v * S8_LANES);
+        COFIT_UNROLL(8)
+        for (int32_t p = 0; p < pixels; p++)
+            acc[p][v] = bias;
+    }
+    COFIT_UNROLL(1)
+    for (int32_t i = start; i < end; i++) {
+        const int32_t *const index = layer->index + i * (int32_t)walk->access;
+        const int16_t *const first = x + index[0];
+        const int16_t *const second = x + index[walk->access - 1];
+        s8_lanes pairs[S8_VECTORS];
+        COFIT_UNROLL(8)
+        for (int32_t v = 0; v < vectors; v++, w += 2 * S8_LANES)
+            pairs[v] = s8_load_pairs(w);
+        COFIT_UNROLL(8)
+        for (int32_t p = 0; p < pixels; p++) {
+            const s8_lanes pair = walk->access == S8_ADJACENT
+                ? s8_spread(first + p * walk->pixel)
+                : s8_spread_apart(first + p * walk->pixel, second + p * walk->pixel);
+            COFIT_UNROLL(8)
+            for (int32_t v = 0; v < vectors; v++)
+                acc[p][v] = s8_add_pairs(acc[p][v], pairs[v], pair);
+        }
+    }
+    COFIT_UNROLL(8)
+    for (int32_t p = 0; p < pixels; p++)
+        COFIT_UNROLL(8)
+        for (int32_t v = 0; v < vectors; v++, sums += S8_LANES)
+            s8_spill(acc[p][v], sums);
+}
+
+/* Rows [row, row + 8 * vectors) at outputs [y0, y1) of a plane that begins at y0; `sums` holds
+   those of an output row. */
+COFIT_INLINE void s8_list_rows(const s8_host_layer *layer, int32_t row, const int8_t *w,
+                               int32_t start, int32_t end, const s8_walk *walk,
+                               const int16_t *plane, int32_t y0, int32_t y1, int32_t *sums,
+                               int8_t *out, const int vectors)
+{
+    const int32_t height = vectors * S8_LANES, middle = walk->larger * walk->pixels;
+    for (int32_t y = y0; y < y1; y++, plane += walk->row) {
+        int32_t i = 0;
+        for (; i < middle; i += walk->pixels)
+            s8_list_tile(layer, row, w, start, end, walk, plane + i * walk->pixel,
+                         sums + i * height, vectors, walk->pixels);
+        for (; i < walk->columns; i += walk->pixels - 1)
+            s8_list_tile(layer, row, w, start, end, walk, plane + i * walk->pixel,
+                         sums + i * height, vectors, walk->pixels - 1);
+        s8_host_finish(layer, row, vectors, walk->columns, sums,
+                       out + y * walk->columns * layer->pitch);
+    }
+}
+
+/* One list of `entries` for all rows, which come in sixteens, and eight where no more are left.
+   Weights: by sixteen or eight rows, entry by entry. */
+COFIT_INLINE void s8_host_dense(const s8_host_layer *layer, int32_t entries, const s8_walk *walk,
+                                const int16_t *plane, int32_t y0, int32_t y1, int32_t *sums,
+                                int8_t *out)
+{
+    int32_t row = 0;
+    for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
+        s8_list_rows(layer, row, layer->weights + 2 * row * entries, 0, entries, walk, plane, y0,
+                     y1, sums, out, 2);
+    if (row < layer->rows)
+        s8_list_rows(layer, row, layer->weights + 2 * row * entries, 0, entries, walk, plane, y0,
+                     y1, sums, out, 1);
+}
+
+/* A list for each group of `height` rows. Weights: by group, in it by 8 * `vectors` rows, entry by
+   entry. */
+COFIT_INLINE void s8_host_block(const s8_host_layer *layer, int32_t height, const s8_walk *walk,
+                                const int16_t *plane, int32_t y0, int32_t y1, int32_t *sums,
+                                int8_t *out, const int vectors)
+{
+    for (int32_t row = 0; row < layer->rows; row += vectors * S8_LANES) {
+        const int32_t *const list = layer->start + row / height;
+        const int32_t before = list[0] * height + row % height * (list[1] - list[0]);
+        s8_list_rows(layer, row, layer->weights + 2 * before, list[0], list[1], walk, plane, y0,
+                     y1, sums, out, vectors);
+    }
+}
