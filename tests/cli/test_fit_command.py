@@ -20,10 +20,11 @@ from cofit.data import load
 from cofit.fit import Summary
 
 SMALL = {
-    "target": "cortex-m4", "budget": "flash<=4.3KB, latency<=0.9x, accuracy_drop<=90%", "structures": "block1x4",
-    "rates": "2", "pretrain_epochs": 2, "epochs": 2, "rounds": 1, "samples": 32, "threads": 1,
+    "target": "cortex-m4", "budget": "flash<=4.3KB, latency<=0.9x, accuracy_drop<=90%",
+    "structures": "block1x4", "rates": "4",
+    "pretrain_epochs": 2, "epochs": 2, "rounds": 1, "samples": 32, "threads": 1,
 }  # fmt: skip
-LISTS = {"structures": ("block1x4",), "rates": (2.0,)}
+LISTS = {"structures": ("block1x4",), "rates": (4.0,)}
 
 
 def words(out: str, **changed: object) -> list[str]:
@@ -45,9 +46,9 @@ def test_files_output_and_status(cofit: Run) -> None:
     summary = Summary.read(Path("a/summary.json"))
     assert summary.met and ran.status == 0
     assert summary.fitted.flash_bytes <= 4300 < summary.dense.flash_bytes
-    assert "block1x4@2" in {row.structure for row in summary.plan}
+    assert "block1x4@4" in {row.structure for row in summary.plan}
     assert {p.name for p in Path("a").iterdir()} == {
-        "summary.json", "report.html", "config.toml", "deploy", "state",
+        "summary.json", "report.html", "config.toml", "deploy", "export", "state",
     }  # fmt: skip
     assert summary.verdict in Path("a/report.html").read_text()
 

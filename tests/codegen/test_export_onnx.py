@@ -215,7 +215,7 @@ def test_resnet8_decides_as_the_integer_reference(
     reference = dequantise_output(
         integer, run_integer(integer, {name: quantise_input(integer, x)})[out]
     )
-    assert (found.argmax(1) == reference.argmax(1)).mean() >= 0.99
+    assert (found.argmax(1) == reference.argmax(1)).mean() >= 0.98
     correct = (found.argmax(1) == data.test.targets[:300].numpy()).sum()
     assert 255 <= correct <= 270  # the float network has 263
     step = integer.tensors[out].quantisation.scale[0]

@@ -81,7 +81,10 @@ def test_every_structure_is_exact(machine: Machine) -> None:
         for step in emit(graph, machine).steps:
             weight = graph.weight(step.op) if step.op else None
             if weight is not None:
-                assert step.kernel in ("s8-sparse", "s8-host-block", "s8-host-kept"), (step.name, step.rejected)
+                assert step.kernel in ("s8-sparse", "s8-host-block", "s8-host-kept"), (
+                    step.name,
+                    step.rejected,
+                )
     assert not mismatches(graphs, machine)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from cofit.codegen.cortex_m import CortexMRunner, Emulator, Linked, default_board, link
 from cofit.codegen.emit import Source, emit
 from cofit.codegen.host import HostRunner, build_host
-from cofit.codegen.layout import to_logical, to_memory
+from cofit.codegen.layout import to_memory
 from cofit.codegen.machine import Machine, machine
 from cofit.codegen.runner import Array, Runner
 from cofit.codegen.verify import verify
 from cofit.core import CofitError
-from cofit.ir import Graph, quantise_input, run_integer
+from cofit.ir import Graph, dequantise_output, quantise_input, run_integer
 
 GUARD_BYTES = 64
 HOST = replace(machine("host"), io="native")
@@ -103,14 +103,14 @@ def faults(runner: Runner, source: Source, x: np.ndarray) -> list[str]:
     elif native:
         given = to_memory(x)
     found = []
-    first = runner.run(given)
-    again = runner.run(given[::-1])[::-1]
-    if first.tobytes() != np.ascontiguousarray(again).tobytes():
+    first = np.asarray(runner.run(given))
+    again = np.ascontiguousarray(runner.run(given[::-1])[::-1])
+    if first.tobytes() != again.tobytes():
         found.append(f"{source.name}: a batch in another order gives other outputs")
-    if graph.is_integer and native:
+    if graph.is_integer:
         output = graph.outputs[0]
         wanted = run_integer(graph, {graph.inputs[0]: stored})[output]
-        got = to_logical(np.asarray(first), graph.tensors[output].shape)
-        if not np.array_equal(got, wanted):
-            found.append(f"{source.name}: {int((got != wanted).sum())} outputs differ")
+        expected = to_memory(wanted) if native else dequantise_output(graph, wanted)
+        if first.dtype != expected.dtype or not np.array_equal(first, expected):
+            found.append(f"{source.name}: {int((first != expected).sum())} outputs differ")
     return found

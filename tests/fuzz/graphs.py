@@ -287,7 +287,7 @@ def float_graphs(draw, most: int) -> Graph:  # type: ignore[no-untyped-def]
 
 
 @st.composite
-def cases(draw, most: int = 6) -> Case:  # type: ignore[no-untyped-def]
+def cases(draw, most: int) -> Case:  # type: ignore[no-untyped-def]
     """A float graph with an integer graph; ranges are sometimes wrong, so that values saturate."""
     graph = draw(float_graphs(most))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))

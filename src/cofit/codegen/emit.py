@@ -113,6 +113,8 @@ def emit(graph: Graph, machine: Machine) -> Source:
         UnsupportedOpError: no kernel takes an op; the text names it and every family's reason.
         ModelError: the graph has several inputs or outputs, or constants that are not finite.
     """
+    if taken := {INPUT, OUTPUT} & set(graph.tensors):
+        raise ModelError(f"a tensor of graph {graph.name!r} is called {taken.pop()!r}; rename it")
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise ModelError(
             f"graph {graph.name!r} has {len(graph.inputs)} inputs and {len(graph.outputs)} "

@@ -77,11 +77,11 @@ class Program:
         """Time of one inference, per step and in all."""
         return self.runner.measure(repeats)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write the program as a folder that builds with `make` (see `codegen.save`)."""
         from cofit.codegen.save import save_program
 
-        save_program(self, folder)
+        save_program(self, Path(folder))
 
 
 def compile(

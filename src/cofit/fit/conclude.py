@@ -24,6 +24,7 @@ from cofit.core import (
 from cofit.core.budget import METRICS
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
+from cofit.fit.peers import time_peers
 from cofit.fit.planning import LayerPlan, Plan
 from cofit.fit.precision import count_correct, reference_scores
 from cofit.fit.progress import Progress
@@ -35,6 +36,7 @@ from cofit.fit.summary import (
     LimitRow,
     Memory,
     MemoryBlock,
+    Peer,
     PlanRow,
     Search,
     Side,
@@ -76,6 +78,7 @@ class Finding:
     given: Graph
     dense: Graph
     validation_dense: float
+    validation_seen: bool
     outcomes: Sequence[Outcome]
     best: Outcome
 
@@ -93,7 +96,7 @@ def conclude(
     best = finding.best
     progress("conclude", 0, 4)
     programs = [
-        device.program(finding.dense),
+        device.reference_program(finding.dense),
         device.program(load_graph(state.folder, f"{best.label}-lowered")),
     ]
     costs = device.compare(programs)
@@ -132,8 +135,9 @@ def conclude(
             gap=best.plan.gap,
             validation_dense=finding.validation_dense,
             validation_fitted=best.accuracy,
+            validation_seen=finding.validation_seen,
         ),
-        peers=(),
+        peers=_peers(finding, subject, programs, device) if config.peers else (),
         data=DataRow(
             name=subject.data.name,
             train=len(subject.data.train),
@@ -164,6 +168,15 @@ def _write(
     export_pt2(model, subject.example, pt2)
     config.save(stored)
     summary.save(found)
+
+
+def _peers(
+    finding: Finding, subject: Subject, programs: Sequence[Program], device: Device
+) -> tuple[Peer, ...]:
+    """Other runtimes run on this machine, so they are compared with programs for it only."""
+    if device.emulated:
+        return ()
+    return time_peers(finding.given, subject, programs[0], programs[1])
 
 
 def _verify(program: Program, subject: Subject, emulated: bool) -> Verification:

@@ -86,8 +86,14 @@ class Device:
         return [self.table.row(signature) for signature in signatures]
 
     def cost(self, graph: Graph) -> Cost:
-        """Cost of a whole program."""
-        return self.target.cost(graph)
+        """Cost of a whole program, also of one that is too large for the device."""
+        return self._roomy().cost(graph)
+
+    def memory(self) -> dict[str, float]:
+        """What the device has, by budget word; absent where it is not limited."""
+        limits = self.target.limits
+        found = {"flash": limits.flash_bytes, "ram": limits.ram_bytes}
+        return {metric: float(value) for metric, value in found.items() if value is not None}
 
     def check(self, graph: Graph) -> None:
         """Check that there is a kernel for every op.
@@ -99,8 +105,19 @@ class Device:
         emit(graph, machine(core))
 
     def program(self, graph: Graph) -> Program:
-        """The compiled, verified program."""
+        """The compiled, verified program.
+
+        Raises:
+            TargetError: it does not fit the device.
+        """
         return self.target.program(graph)
+
+    def reference_program(self, graph: Graph) -> Program:
+        """As `program`, for a network that need not fit: the dense one, to compare with."""
+        return self._roomy().program(graph)
+
+    def _roomy(self) -> HostTarget | CortexM:
+        return self.target if isinstance(self.target, HostTarget) else self.target.without_limits()
 
     def compare(self, programs: Sequence[Program]) -> list[Cost]:
         """Costs of programs taken together, so that their ratios hold on a noisy machine."""

@@ -9,13 +9,15 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cofit.codegen.export import onnx_model
 from cofit.ir import Graph
 from cofit.ir.module import GraphModule
 
-Call = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Array = NDArray[np.float32]
+Call = Callable[[Array], Array]
 """Outputs (1, ...) of one input (1, ...)."""
 
 
@@ -61,12 +63,12 @@ def _runtime(
     return Runtime(name, f"{package} {metadata.version(package)}, 1 thread, {settings}", call)
 
 
-def _torch(torch: Any, graph: Graph) -> Call:
+def _torch(_: Any, graph: Graph) -> Call:
     module = GraphModule(graph).eval()
 
-    def call(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def call(x: Array) -> Array:
         with torch.inference_mode():
-            y: NDArray[np.float32] = module(torch.from_numpy(x)).numpy()
+            y: Array = module(torch.from_numpy(x)).numpy()
         return y
 
     return call
@@ -82,8 +84,8 @@ def _onnxruntime(ort: Any, graph: Graph) -> Call:
     )
     name = graph.inputs[0]
 
-    def call(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        y: NDArray[np.float32] = session.run(None, {name: x})[0]
+    def call(x: Array) -> Array:
+        y: Array = session.run(None, {name: x})[0]
         return y
 
     return call
@@ -106,9 +108,9 @@ def _openvino(ov: Any, graph: Graph) -> Call:
     )
     request = compiled.create_infer_request()
 
-    def call(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = request.infer([x], share_inputs=True, share_outputs=True)
-        y: NDArray[np.float32] = found[0]
+    def call(x: Array) -> Array:
+        found = request.infer([x], share_inputs=True)
+        y: Array = found[0]
         return y
 
     return call

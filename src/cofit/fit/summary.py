@@ -107,7 +107,11 @@ class Verification(_Row):
 
 
 class Search(_Row):
-    """How well the plan was chosen: proven bound of the loss, rounds, validation accuracies."""
+    """How well the plan was chosen: proven bound of the loss, rounds, validation accuracies.
+
+    `validation_seen`: the given network is as good on validation as on training images, so it was
+    probably trained on both; the loss on validation is then overstated.
+    """
 
     rounds: int
     loss: float
@@ -115,13 +119,20 @@ class Search(_Row):
     gap: float
     validation_dense: float
     validation_fitted: float
+    validation_seen: bool = False
 
 
 class Peer(_Row):
-    """Another runtime on the dense network, timed in one run with ours."""
+    """A runtime on the dense network, timed in turn with both of our programs in one run.
+
+    `latency_s` is None where the runtime is absent; `note` says its version and settings, or why.
+    `dense_s` and `fitted_s` are what our programs took in that run.
+    """
 
     name: str
-    latency_s: float
+    latency_s: float | None
+    dense_s: float
+    fitted_s: float
     note: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cofit.codegen import Program, Source, emit, machine
 from cofit.codegen import compile as compile_program
@@ -13,6 +13,7 @@ from cofit.ir import Graph
 from cofit.targets.contract import Limits
 from cofit.targets.rows import cost_rows
 
+ROOMY_BYTES = 1 << 27  # the linker script has room for no more
 _NOTE = "latency: cycle model on exact instruction counts"
 _ENERGY = "energy: typical current of the data sheet"
 
@@ -32,6 +33,10 @@ class CortexM:
     def name(self) -> str:
         """For example "cortex-m4:stm32f446"."""
         return f"{self.board.core}:{self.board.name}"
+
+    def without_limits(self) -> CortexM:
+        """The same board with memory for anything: what does not fit can still be priced."""
+        return CortexM(replace(self.board, flash_bytes=ROOMY_BYTES, ram_bytes=ROOMY_BYTES))
 
     def facts(self) -> dict[str, str]:
         """What reports say about this hardware."""

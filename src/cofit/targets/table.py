@@ -34,7 +34,6 @@ SPREAD_LIMIT = 0.2
 ROUNDS = 3  # series of measurements until the spread is below the limit
 SAMPLES = 3  # medians that make a series
 SAMPLE_S = 0.03
-_UNLIMITED = 1 << 27  # the bytes that the linker script has room for
 _CHUNK = 32  # programs in one shared object
 
 
@@ -72,8 +71,8 @@ class CostTable:
     def _emulated(self, signatures: Sequence[OpSignature]) -> list[CostRow]:
         assert isinstance(self.target, CortexM)
         # an op may be costed although alone it would not fit: others may shrink
-        board = replace(self.target.board, flash_bytes=_UNLIMITED, ram_bytes=_UNLIMITED)
-        target = CortexM(board)
+        target = self.target.without_limits()
+        board = target.board
 
         def cost(signature: OpSignature) -> CostRow:
             source = emit(one_op_graph(signature, "op"), machine(board.core))

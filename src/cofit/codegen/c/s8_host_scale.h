@@ -41,6 +41,13 @@ COFIT_INLINE __m256i s8_scaled(__m256i acc, const s8_factor *f, const s8_host_ro
     return _mm256_srav_epi32(sum, f->right);
 }
 
+/* Eight int8 without zero point. */
+COFIT_INLINE __m256i s8_host_eight(const int8_t *from, int32_t offset)
+{
+    const __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)from);
+    return _mm256_add_epi32(_mm256_cvtepi8_epi32(bytes), _mm256_set1_epi32(offset));
+}
+
 /* 16 sums to int8, zero point added, within [low, high]. */
 COFIT_INLINE __m128i s8_narrow(__m256i first, __m256i second, int32_t zero_point, int32_t low,
                                int32_t high)

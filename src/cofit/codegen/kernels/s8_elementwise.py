@@ -38,31 +38,43 @@ class S8Binary:
         return None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """One call for each run of the output in which the second operand moves evenly."""
-        x, y = (graph.tensors[name] for name in op.inputs)
-        constants, names = [], ["in0", "in1"]
-        for index, tensor in enumerate((x, y)):
-            if tensor.data is not None:
-                names[index] = f"constant{index}"
-                padded = tensor.data.astype(np.int8).reshape(broadcast_shape(tensor, x))
-                constants.append(Constant(names[index], to_memory(padded)))
-        axes = joined_axes(memory_shape(x.shape), memory_shape(broadcast_shape(y, x)))
-        run, _, step = axes.pop()
-        assert step in (0, 1)
-        lines = [_binary_parameters(graph, op)]
-        left, right = [""], [""]
-        for level, (size, pitch_x, pitch_y) in enumerate(axes):
-            lines.append(f"for (int32_t i{level} = 0; i{level} < {size}; i{level}++)")
-            left.append(f" + i{level} * {pitch_x}")
-            right.append(f" + i{level} * {pitch_y}" if pitch_y else "")
-        at_x, at_y = "".join(left), "".join(right)
-        lines.append(
-            f"{'    ' if axes else ''}s8_{op.kind}(&parameters, {names[0]}{at_x}, "
-            f"{names[1]}{at_y}, {step}, {run}, out{at_x});"
-        )
-        full = tuple(i for i, t in enumerate((x, y)) if t.data is None and t.size == x.size)
-        support = (requantise_support(graph), f"s8_{op.kind}.h")
-        return KernelCode("\n".join(lines), tuple(constants), support, 0, full, op.kind)
+        """One call per run."""
+        return binary_code(graph, op, f"s8_{op.kind}")
+
+
+def binary_code(graph: Graph, op: Op, function: str, arguments: str = "") -> KernelCode:
+    """One call for each run of the output in which the second operand moves evenly.
+
+    Args:
+        graph: an integer graph.
+        op: an add or mul.
+        function: the support function, also the name of its file.
+        arguments: its last arguments, each after a comma.
+    """
+    x, y = (graph.tensors[name] for name in op.inputs)
+    constants, names = [], ["in0", "in1"]
+    for index, tensor in enumerate((x, y)):
+        if tensor.data is not None:
+            names[index] = f"constant{index}"
+            padded = tensor.data.astype(np.int8).reshape(broadcast_shape(tensor, x))
+            constants.append(Constant(names[index], to_memory(padded)))
+    axes = joined_axes(memory_shape(x.shape), memory_shape(broadcast_shape(y, x)))
+    run, _, step = axes.pop()
+    assert step in (0, 1)
+    lines = [_binary_parameters(graph, op)]
+    left, right = [""], [""]
+    for level, (size, pitch_x, pitch_y) in enumerate(axes):
+        lines.append(f"for (int32_t i{level} = 0; i{level} < {size}; i{level}++)")
+        left.append(f" + i{level} * {pitch_x}")
+        right.append(f" + i{level} * {pitch_y}" if pitch_y else "")
+    at_x, at_y = "".join(left), "".join(right)
+    lines.append(
+        f"{'    ' if axes else ''}{function}(&parameters, {names[0]}{at_x}, "
+        f"{names[1]}{at_y}, {step}, {run}, out{at_x}{arguments});"
+    )
+    full = tuple(i for i, t in enumerate((x, y)) if t.data is None and t.size == x.size)
+    support = (requantise_support(graph), f"{function}.h")
+    return KernelCode("\n".join(lines), tuple(constants), support, 0, full, op.kind)
 
 
 def _binary_parameters(graph: Graph, op: Op) -> str:

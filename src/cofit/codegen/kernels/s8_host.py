@@ -162,9 +162,7 @@ def _pack_dense(weight: Int8) -> Int8:
     return np.concatenate(packed)
 
 
-def _entries(
-    encoding: Encoding, w: Window
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Int8]:
+def _entries(encoding: Encoding, w: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], Int8]:
     """(entries per group, places in a window, pairs (entries, out, 2)) of ocb blocks.
 
     Blocks of one input are paired in order, an odd last one with itself at weight zero: two places

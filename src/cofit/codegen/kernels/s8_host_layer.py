@@ -40,16 +40,14 @@ def no_vectors(machine: Machine) -> str | None:
 
 
 def rounding_name(graph: Graph, op: Op, shifts: NDArray[np.int32]) -> str:
-    """The `s8_host_rounding` of accumulators of an op: a fast one where its conditions are proven."""
+    """The `s8_host_rounding` of accumulators of an op: a fast one where proven exact."""
     assert graph.spec is not None
     if not fits_30_bits(graph, op) or int(shifts.max(initial=-1)) >= 0:
         return "S8_ANY"
     return "S8_ONCE" if graph.spec.rounding is Rounding.SINGLE else "S8_TWICE"
 
 
-def vector_shifts(
-    multiplier: NDArray[np.int32], shift: NDArray[np.int32]
-) -> NDArray[np.int32]:
+def vector_shifts(multiplier: NDArray[np.int32], shift: NDArray[np.int32]) -> NDArray[np.int32]:
     """Shifts in which those of multiplier zero, which means nothing there, are -1."""
     return np.where(multiplier == 0, np.int32(-1), shift).astype(np.int32)
 

@@ -29,25 +29,30 @@ class S8Pool:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
-        _, channels, height, width = graph.tensors[op.inputs[0]].shape
-        if isinstance(op.attributes, attributes.GlobalMean):
-            text = scaling_text(graph, op, "mean", op.inputs[0], mean_requant(graph, op))
-            return KernelCode(
-                f"{text}\ns8_globalmean(&mean, in0, {height * width}, {channels}, out);",
-                support=(requantise_support(graph), "s8_globalmean.h"),
-                variant="mean",
-            )
-        assert isinstance(op.attributes, attributes.MaxPool2d | attributes.AvgPool2d)
-        pool = op.attributes
-        out = graph.tensors[op.output].shape
-        w = Window(
-            channels, height, width, channels, out[2], out[3], pool.kernel, pool.stride,
-            padding=pool.padding,
-        )  # fmt: skip
-        text = window_text(w, 0, channels)
-        if isinstance(pool, attributes.MaxPool2d):
-            body = f"{text}\ns8_maxpool(&window, in0, out);"
-            return KernelCode(body, support=("s8_maxpool.h",), variant="max")
-        fill = kept_quantisation(graph, op)[1]
-        body = f"{text}\ns8_avgpool(&window, in0, out, {int(pool.count_padding)}, {fill});"
-        return KernelCode(body, support=("s8_avgpool.h",), variant="average")
+        return pool_code(graph, op, "s8")
+
+
+def pool_code(graph: Graph, op: Op, prefix: str) -> KernelCode:
+    """One call of the support function PREFIX_maxpool, _avgpool or _globalmean, from its file."""
+    _, channels, height, width = graph.tensors[op.inputs[0]].shape
+    if isinstance(op.attributes, attributes.GlobalMean):
+        text = scaling_text(graph, op, "mean", op.inputs[0], mean_requant(graph, op))
+        return KernelCode(
+            f"{text}\n{prefix}_globalmean(&mean, in0, {height * width}, {channels}, out);",
+            support=(requantise_support(graph), f"{prefix}_globalmean.h"),
+            variant="mean",
+        )
+    assert isinstance(op.attributes, attributes.MaxPool2d | attributes.AvgPool2d)
+    pool = op.attributes
+    out = graph.tensors[op.output].shape
+    w = Window(
+        channels, height, width, channels, out[2], out[3], pool.kernel, pool.stride,
+        padding=pool.padding,
+    )  # fmt: skip
+    text = window_text(w, 0, channels)
+    if isinstance(pool, attributes.MaxPool2d):
+        body = f"{text}\n{prefix}_maxpool(&window, in0, out);"
+        return KernelCode(body, support=(f"{prefix}_maxpool.h",), variant="max")
+    fill = kept_quantisation(graph, op)[1]
+    body = f"{text}\n{prefix}_avgpool(&window, in0, out, {int(pool.count_padding)}, {fill});"
+    return KernelCode(body, support=(f"{prefix}_avgpool.h",), variant="average")

@@ -1,0 +1,2 @@
+/* Channels whose sums are held at once. */
+enum { S8_SLICE = 64 };
