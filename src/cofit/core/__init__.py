@@ -25,6 +25,7 @@ from cofit.core.errors import (
 from cofit.core.files import (
     atomic_write,
     cache_dir,
+    clear_unfinished,
     read_json,
     read_tensors,
     write_json,
@@ -56,6 +57,7 @@ __all__ = [
     "VerificationError",
     "atomic_write",
     "cache_dir",
+    "clear_unfinished",
     "derive_seed",
     "format_quantity",
     "numpy_generator",

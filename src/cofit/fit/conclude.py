@@ -13,7 +13,14 @@ import numpy as np
 import torch
 
 from cofit.codegen import Program, export_onnx, export_pt2
-from cofit.core import Basis, Budget, Cost, VerificationError, format_quantity
+from cofit.core import (
+    Basis,
+    Budget,
+    Cost,
+    VerificationError,
+    clear_unfinished,
+    format_quantity,
+)
 from cofit.core.budget import METRICS
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
@@ -151,11 +158,16 @@ def conclude(
 def _write(
     config: FitConfig, program: Program, model: GraphModule, subject: Subject, summary: Summary
 ) -> None:
-    program.save(config.out / "deploy")
-    export_onnx(program.graph, config.out / "export" / "model.onnx")
-    export_pt2(model, subject.example, config.out / "export" / "model.pt2")
-    config.save(config.out / "config.toml")
-    summary.save(config.out / "summary.json")
+    out = config.out
+    deploy, stored, found = out / "deploy", out / "config.toml", out / "summary.json"
+    onnx, pt2 = out / "export" / "model.onnx", out / "export" / "model.pt2"
+    for path in (deploy, stored, found, onnx, pt2):
+        clear_unfinished(path)
+    program.save(deploy)
+    export_onnx(program.graph, onnx)
+    export_pt2(model, subject.example, pt2)
+    config.save(stored)
+    summary.save(found)
 
 
 def _peers(

@@ -156,7 +156,8 @@ class Builder:
         return {function_name(user) for user in self.node.users}
 
     def _register(self, constant: Constant, default: str) -> str:
-        data = constant.value.to(torch.float64).numpy()
+        # in one memory order, whatever the module's: kernels on another would round differently
+        data = constant.value.to(torch.float64).contiguous().numpy()
         name = constant.name or default
         held = self.tensors.get(name)
         if held is not None:

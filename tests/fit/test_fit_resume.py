@@ -1,0 +1,108 @@
+"""A fit comes out the same in every process, and however often it is killed on the way."""
+
+import filecmp
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cofit.core import numpy_generator
+
+SCRIPT = Path(__file__).with_name("fit_process.py")
+
+
+def start(folder, *arguments, hash_seed="0"):
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, str(SCRIPT), str(folder), *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def finish(folder, *arguments, hash_seed="0"):
+    process = start(folder, *arguments, hash_seed=hash_seed)
+    process.communicate()
+    return process.returncode
+
+
+def outcome(folder):
+    """Everything a fit said, but for how long it took and where it lies."""
+    document = json.loads((folder / "summary.json").read_text())
+    del document["seconds"]
+    document["config"] = document["config"].replace(str(folder), "OUT")
+    return document
+
+
+def assert_same(folder, other):
+    assert outcome(folder) == outcome(other)
+    for part in ("deploy", "export"):
+        names = sorted(p.name for p in (other / part).iterdir())
+        assert sorted(p.name for p in (folder / part).iterdir()) == names
+        if part == "deploy":
+            _, differ, failed = filecmp.cmpfiles(folder / part, other / part, names, shallow=False)
+            assert not differ and not failed
+    hidden = [p for p in folder.rglob("*") if p.name.startswith(".") or p.suffix == ".ckpt"]
+    assert hidden == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(fitted, tmp_path_factory):
+    """A fit in a fresh process (the table of costs is warm), and how long it took."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "out"
+    begun = time.monotonic()
+    assert finish(folder, hash_seed="1") == 0
+    return folder, time.monotonic() - begun
+
+
+def test_fresh_processes_with_other_hash_seeds_agree(fitted, undisturbed, tmp_path):
+    folder, _ = undisturbed
+    assert_same(folder, fitted.folder)
+    assert finish(tmp_path / "out", hash_seed="12345") == 0
+    assert_same(tmp_path / "out", folder)
+
+
+def kill_after(folder, seconds):
+    """Start or go on, and kill after this long; returns what the process told before."""
+    process = start(folder)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    told, _ = process.communicate()
+    return told.splitlines()
+
+
+def test_killed_three_times_on_the_way(undisturbed, tmp_path):
+    expected, whole_s = undisturbed
+    moments = numpy_generator(time.time_ns(), "kill").uniform(0.2, 0.8, 3) * whole_s
+    reached = [kill_after(tmp_path / "out", seconds) for seconds in moments]
+    assert finish(tmp_path / "out") == 0, (moments, reached)
+    assert_same(tmp_path / "out", expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", range(20))
+def test_killed_at_any_moment(undisturbed, tmp_path, run):
+    expected, whole_s = undisturbed
+    moment = float(numpy_generator(time.time_ns(), "kill").uniform(0.0, 1.0)) * whole_s
+    reached = kill_after(tmp_path / "out", moment)
+    assert finish(tmp_path / "out") == 0, (moment, reached[-1:])
+    assert_same(tmp_path / "out", expected)
+
+
+@pytest.mark.parametrize("moment", ["writing", "renaming", "summary"])
+def test_killed_while_results_are_written(undisturbed, tmp_path, moment):
+    expected, _ = undisturbed
+    out = tmp_path / "out"
+    shutil.copytree(expected, out)  # all stages are there: only the end is done again
+    (out / "summary.json").unlink()
+    if moment != "renaming":
+        shutil.rmtree(out / "deploy")
+    assert finish(out, moment) == -signal.SIGKILL
+    assert not (out / "summary.json").exists()
+    deploy = out / "deploy"
+    assert deploy.exists() is (moment == "summary")
+    assert finish(out) == 0
+    assert_same(out, expected)
