@@ -14,6 +14,11 @@ COFIT_INLINE s8_lanes s8_load(const int32_t *from)
     return _mm256_loadu_si256((const __m256i *)(const void *)from);
 }
 
+COFIT_INLINE s8_lanes s8_zero_lanes(void)
+{
+    return _mm256_setzero_si256();
+}
+
 COFIT_INLINE void s8_spill(s8_lanes lanes, int32_t *to)
 {
     _mm256_storeu_si256((__m256i *)(void *)to, lanes);
@@ -62,6 +67,12 @@ COFIT_INLINE s8_lanes s8_load(const int32_t *from)
     s8_lanes lanes;
     __builtin_memcpy(lanes.lane, from, sizeof(lanes.lane));
     return lanes;
+}
+
+COFIT_INLINE s8_lanes s8_zero_lanes(void)
+{
+    const s8_lanes zero = {{0, 0, 0, 0, 0, 0, 0, 0}};
+    return zero;
 }
 
 COFIT_INLINE void s8_spill(s8_lanes lanes, int32_t *to)
