@@ -14,6 +14,11 @@ COFIT_INLINE s8_lanes s8_load(const int32_t *from)
     return _mm256_loadu_si256((const __m256i *)(const void *)from);
 }
 
+COFIT_INLINE s8_lanes s8_zero_lanes(void)
+{
+    return _mm256_setzero_si256();
+}
+
 COFIT_INLINE void s8_spill(s8_lanes lanes, int32_t *to)
 {
     _mm256_storeu_si256((__m256i *)(void *)to, lanes);
@@ -43,6 +48,22 @@ COFIT_INLINE s8_lanes s8_spread_apart(const int16_t *x, const int16_t *y)
     return _mm256_blend_epi16(s8_spread(x), s8_spread(y - 1), 0xaa);
 }
 
+/* Pairs x[i], y[i] of 16 neighbours: lanes 0..3 and 8..11, then 4..7 and 12..15. */
+COFIT_INLINE void s8_interleave(const int16_t *x, const int16_t *y, s8_lanes pairs[2])
+{
+    const __m256i a = s8_load_wide_pairs(x), b = s8_load_wide_pairs(y);
+    pairs[0] = _mm256_unpacklo_epi16(a, b);
+    pairs[1] = _mm256_unpackhi_epi16(a, b);
+}
+
+/* Between that order of 16 lanes and the plain one: its own inverse. */
+COFIT_INLINE void s8_regroup(s8_lanes lanes[2])
+{
+    const __m256i outer = _mm256_permute2x128_si256(lanes[0], lanes[1], 0x20);
+    lanes[1] = _mm256_permute2x128_si256(lanes[0], lanes[1], 0x31);
+    lanes[0] = outer;
+}
+
 /* acc + w.low * x.low + w.high * x.high, wrapping. */
 COFIT_INLINE s8_lanes s8_add_pairs(s8_lanes acc, s8_lanes w, s8_lanes x)
 {
@@ -62,6 +83,12 @@ COFIT_INLINE s8_lanes s8_load(const int32_t *from)
     s8_lanes lanes;
     __builtin_memcpy(lanes.lane, from, sizeof(lanes.lane));
     return lanes;
+}
+
+COFIT_INLINE s8_lanes s8_zero_lanes(void)
+{
+    const s8_lanes zero = {{0, 0, 0, 0, 0, 0, 0, 0}};
+    return zero;
 }
 
 COFIT_INLINE void s8_spill(s8_lanes lanes, int32_t *to)
@@ -96,6 +123,21 @@ COFIT_INLINE s8_lanes s8_spread_apart(const int16_t *x, const int16_t *y)
 COFIT_INLINE s8_lanes s8_spread(const int16_t *x)
 {
     return s8_spread_apart(x, x + 1);
+}
+
+COFIT_INLINE void s8_interleave(const int16_t *x, const int16_t *y, s8_lanes pairs[2])
+{
+    for (int32_t i = 0; i < 2 * S8_LANES; i++)
+        pairs[i >> 2 & 1].lane[(i >> 3) * 4 + (i & 3)] = (int32_t)cofit_pack(x[i], y[i]);
+}
+
+COFIT_INLINE void s8_regroup(s8_lanes lanes[2])
+{
+    for (int32_t i = 0; i < 4; i++) {
+        const int32_t lane = lanes[0].lane[4 + i];
+        lanes[0].lane[4 + i] = lanes[1].lane[i];
+        lanes[1].lane[i] = lane;
+    }
 }
 
 COFIT_INLINE s8_lanes s8_add_pairs(s8_lanes acc, s8_lanes w, s8_lanes x)

@@ -34,7 +34,7 @@ COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, i
 {
     const s8_range range = s8_range_of(layer->zero_point, layer->low, layer->high);
     const int32_t pitch = layer->pitch;
-    const int whole = !layer->channel && rows == vectors * S8_LANES;
+    const int32_t whole = layer->channel ? 0 : rows;
     s8_factor f[S8_VECTORS];
     for (int32_t v = 0; v < vectors; v++)
         f[v] = s8_factor_of(s8_load(layer->multiplier + row + v * S8_LANES),
@@ -44,9 +44,9 @@ COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, i
         for (int32_t v = 0; v < vectors; v++)
             scaled[v] = s8_scaled(s8_load(sums + v * S8_LANES), &f[v], rounding);
         const __m128i bytes = s8_narrow(scaled[0], scaled[vectors - 1], &range);
-        if (whole && vectors == 2) {
+        if (whole == S8_TILE_ROWS) {
             _mm_storeu_si128((__m128i *)(void *)(y + row), bytes);
-        } else if (whole) {
+        } else if (whole == S8_LANES) {
             _mm_storel_epi64((__m128i *)(void *)(y + row), bytes);
         } else {
             int8_t kept[S8_TILE_ROWS];

@@ -3,8 +3,9 @@
 /* Convolution by lists of entries: two elements of a window and the weights of all rows for them.
    What is const here, and the fields of s8_walk, are constants after inlining. */
 
-/* How an entry finds its elements: one index for neighbours, or two indices. */
-typedef enum { S8_ADJACENT = 1, S8_APART = 2 } s8_access;
+/* How an entry finds its elements: one index for neighbours; two indices; two indices from each
+   row's own channel on. */
+typedef enum { S8_ADJACENT, S8_APART, S8_CHANNELS } s8_access;
 
 /* How tiles of pixels walk over a plane of int16. */
 typedef struct {
@@ -23,38 +24,47 @@ COFIT_INLINE void s8_list_tile(const s8_host_layer *layer, int32_t row, const in
                                int32_t start, int32_t end, const s8_walk *walk, const int16_t *x,
                                int32_t *sums, const int vectors, const int pixels)
 {
-    s8_lanes acc[S8_PIXELS][S8_VECTORS];
+    s8_lanes acc[S8_PIXELS][S8_VECTORS], bias[S8_VECTORS];
     COFIT_UNROLL(8)
-    for (int32_t v = 0; v < vectors; v++) {
-        const s8_lanes bias = s8_load(layer->bias + row + v * S8_LANES);
+    for (int32_t v = 0; v < vectors; v++)
+        bias[v] = s8_load(layer->bias + row + v * S8_LANES);
+    if (walk->access == S8_CHANNELS)
+        s8_regroup(bias);
+    COFIT_UNROLL(8)
+    for (int32_t p = 0; p < pixels; p++)
         COFIT_UNROLL(8)
-        for (int32_t p = 0; p < pixels; p++)
-            acc[p][v] = bias;
-    }
+        for (int32_t v = 0; v < vectors; v++)
+            acc[p][v] = bias[v];
     COFIT_UNROLL(1)
     for (int32_t i = start; i < end; i++) {
-        const int32_t *const index = layer->index + i * (int32_t)walk->access;
-        const int16_t *const first = x + index[0];
-        const int16_t *const second = x + index[walk->access - 1];
+        const int one = walk->access == S8_ADJACENT;
+        const int16_t *const first = x + layer->index[one ? i : 2 * i];
+        const int16_t *const second = x + layer->index[one ? i : 2 * i + 1];
         s8_lanes pairs[S8_VECTORS];
         COFIT_UNROLL(8)
         for (int32_t v = 0; v < vectors; v++, w += 2 * S8_LANES)
             pairs[v] = s8_load_pairs(w);
         COFIT_UNROLL(8)
         for (int32_t p = 0; p < pixels; p++) {
-            const s8_lanes pair = walk->access == S8_ADJACENT
-                ? s8_spread(first + p * walk->pixel)
-                : s8_spread_apart(first + p * walk->pixel, second + p * walk->pixel);
+            const int16_t *const a = first + p * walk->pixel, *const b = second + p * walk->pixel;
+            s8_lanes pair[S8_VECTORS];
+            if (walk->access == S8_CHANNELS)
+                s8_interleave(a, b, pair);
+            else
+                pair[0] = pair[1] = one ? s8_spread(a) : s8_spread_apart(a, b);
             COFIT_UNROLL(8)
             for (int32_t v = 0; v < vectors; v++)
-                acc[p][v] = s8_add_pairs(acc[p][v], pairs[v], pair);
+                acc[p][v] = s8_add_pairs(acc[p][v], pairs[v], pair[v]);
         }
     }
     COFIT_UNROLL(8)
-    for (int32_t p = 0; p < pixels; p++)
+    for (int32_t p = 0; p < pixels; p++, sums += vectors * S8_LANES) {
+        if (walk->access == S8_CHANNELS)
+            s8_regroup(acc[p]);
         COFIT_UNROLL(8)
-        for (int32_t v = 0; v < vectors; v++, sums += S8_LANES)
-            s8_spill(acc[p][v], sums);
+        for (int32_t v = 0; v < vectors; v++)
+            s8_spill(acc[p][v], sums + v * S8_LANES);
+    }
 }
 
 /* Rows [row, row + 8 * vectors) at outputs [y0, y1) of a plane that begins at y0; `sums` holds
@@ -105,4 +115,15 @@ COFIT_INLINE void s8_host_block(const s8_host_layer *layer, int32_t height, cons
         s8_list_rows(layer, row, layer->weights + 2 * before, list[0], list[1], walk, plane, y0,
                      y1, sums, out, vectors);
     }
+}
+
+/* One filter for each channel, 16 at a time. Weights: by sixteen, entry by entry, in the
+   order of s8_interleave. */
+COFIT_INLINE void s8_host_depthwise(const s8_host_layer *layer, int32_t entries,
+                                    const s8_walk *walk, const int16_t *plane, int32_t y0,
+                                    int32_t y1, int32_t *sums, int8_t *out)
+{
+    for (int32_t row = 0; row < layer->rows; row += S8_TILE_ROWS)
+        s8_list_rows(layer, row, layer->weights + 2 * row * entries, 0, entries, walk,
+                     plane + row, y0, y1, sums, out, 2);
 }

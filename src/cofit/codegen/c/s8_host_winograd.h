@@ -1,20 +1,24 @@
 #include "s8_host_layer.h"
+#include "s8_host_plane.h"
 
 /* 3x3 convolution of stride 1 by 2x2 outputs: 16 products of transformed 4x4 windows and weights
    for what takes 36 (Winograd 1980; Lavin and Gray 2016). Weights are transformed by twice the
    usual matrix, so that all are integers and the result is four times the convolution; sums may
    wrap, since they are right modulo 2^32 and four times the convolution fits.
 
-   `transformed`: weights, by 8 * vectors rows, place and pair; `tiles`: windows, by place, tile and
-   channel, `channels` (padded to 16) apart; `products`: of a group of tiles, by place, tile and
-   row. Fields and const arguments are constants after inlining. */
+   Transformed weights lie by 8 * vectors rows, place and pair; windows by place, tile and channel;
+   products of a group of tiles by place, tile and row. Fields of s8_winograd and const arguments
+   are constants after inlining. */
 typedef struct {
     int32_t channels; /* of the plane */
     int32_t padded;   /* channels of a tile: a multiple of 16 */
     int32_t pairs;    /* of channels, the last may be half empty */
     int32_t line;     /* elements of a row of the plane */
     int32_t across;   /* tiles in a row */
-    int32_t down;     /* most rows of tiles at a time */
+    int32_t down;     /* rows of tiles at a time */
+    int32_t tiles;    /* at a time: `larger` groups of `group`, the others one smaller */
+    int32_t larger;
+    int32_t group;
     int32_t height, width; /* outputs */
 } s8_winograd;
 
@@ -125,15 +129,15 @@ COFIT_INLINE void s8_winograd_outputs(const int32_t *restrict products, int32_t 
     }
 }
 
-/* `count` tiles from the tile `first` on, of which `tiles` are transformed. */
+/* Sums of `count` tiles from the tile `first` on. */
 COFIT_INLINE void s8_winograd_group(const s8_winograd *shape, const s8_host_layer *layer,
                                     int32_t row, const int16_t *w, const int16_t *x,
-                                    int32_t tiles, int32_t first, int32_t *sums,
-                                    const int vectors, const int count)
+                                    int32_t first, int32_t *sums, const int vectors,
+                                    const int count)
 {
     int32_t products[S8_PLACES * S8_GROUP * S8_TILE_ROWS];
     const int32_t height = vectors * S8_LANES, line = 2 * shape->across * height;
-    s8_winograd_products(shape, w, x + first * shape->padded, tiles * shape->padded, products,
+    s8_winograd_products(shape, w, x + first * shape->padded, shape->tiles * shape->padded, products,
                          vectors, count);
     for (int32_t p = 0; p < count; p++) {
         const int32_t y = (first + p) / shape->across, column = (first + p) % shape->across;
@@ -142,5 +146,49 @@ COFIT_INLINE void s8_winograd_group(const s8_winograd *shape, const s8_host_laye
     }
 }
 
-/* Rows [row, row + 8 * vectors) at `tiles` transformed tiles, the first at output row y0. */
-COFIT_SHARED void s8_winograd_none(void);
+/* Rows [row, row + 8 * vectors) at the transformed tiles, which begin at output row y0. */
+COFIT_INLINE void s8_winograd_rows(const s8_winograd *shape, const s8_host_layer *layer,
+                                   int32_t row, const int16_t *w, const int16_t *x, int32_t y0,
+                                   int32_t *sums, int8_t *out, const int vectors)
+{
+    const int32_t line = 2 * shape->across * vectors * S8_LANES;
+    const int32_t middle = shape->larger * shape->group;
+    int32_t first = 0;
+    for (; first < middle; first += shape->group)
+        s8_winograd_group(shape, layer, row, w, x, first, sums, vectors, shape->group);
+    for (; first < shape->tiles; first += shape->group - 1)
+        s8_winograd_group(shape, layer, row, w, x, first, sums, vectors, shape->group - 1);
+    for (int32_t y = y0; y < y0 + 2 * shape->down && y < shape->height; y++, sums += line)
+        s8_host_finish(layer, row, vectors, shape->width, sums,
+                       out + y * shape->width * layer->pitch);
+}
+
+/* The whole layer; `right` columns of padding, so that tiles of two cover a row. */
+COFIT_INLINE void s8_host_winograd(const s8_winograd *shape, const s8_host_layer *layer,
+                                   const s8_window *window, int32_t right, const int8_t *in,
+                                   int16_t *plane, int16_t *weights, int16_t *tiles,
+                                   int32_t *sums, int8_t *out)
+{
+    const int32_t size = S8_PLACES * 2 * shape->pairs; /* transformed weights of a row */
+    int32_t row = 0;
+    for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
+        s8_winograd_weights(layer->weights + row * 18 * shape->pairs, shape->pairs,
+                            weights + row * size, 2);
+    if (row < layer->rows)
+        s8_winograd_weights(layer->weights + row * 18 * shape->pairs, shape->pairs,
+                            weights + row * size, 1);
+    const int32_t last = (shape->height + 1) / 2 - shape->down;
+    for (int32_t at = 0; at < last + shape->down; at += shape->down) {
+        const int32_t y0 = 2 * (at < last ? at : last);
+        s8_plane(window, in, y0, y0 + 2 * shape->down, right, plane);
+        for (int32_t tile = 0; tile < shape->tiles; tile++)
+            s8_winograd_window(shape,
+                               plane + 2 * (tile / shape->across) * shape->line
+                                   + 2 * (tile % shape->across) * shape->channels,
+                               shape->tiles * shape->padded, tiles + tile * shape->padded);
+        for (row = 0; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
+            s8_winograd_rows(shape, layer, row, weights + row * size, tiles, y0, sums, out, 2);
+        if (row < layer->rows)
+            s8_winograd_rows(shape, layer, row, weights + row * size, tiles, y0, sums, out, 1);
+    }
+}

@@ -17,12 +17,14 @@ from cofit.codegen.kernels.s8_dense import S8Dense
 from cofit.codegen.kernels.s8_depthwise import S8Depthwise
 from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat
 from cofit.codegen.kernels.s8_host import S8HostBlock, S8HostDense, S8HostKept
+from cofit.codegen.kernels.s8_host_depthwise import S8HostDepthwise
 from cofit.codegen.kernels.s8_host_elementwise import (
     S8HostActivation,
     S8HostBinary,
     S8HostConcat,
     S8HostPool,
 )
+from cofit.codegen.kernels.s8_host_winograd import S8HostWinograd
 from cofit.codegen.kernels.s8_pool import S8Pool
 from cofit.codegen.kernels.s8_softmax import S8Softmax
 from cofit.codegen.kernels.s8_sparse import S8Sparse
@@ -33,7 +35,8 @@ F32: tuple[Kernel, ...] = (
     F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
-    S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostDense(), S8Dense(),
+    S8HostDepthwise(), S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostWinograd(),
+    S8HostDense(), S8Dense(),
     S8HostBinary(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8Softmax(), Move(), S8HostConcat(), S8Concat(),
 )  # fmt: skip

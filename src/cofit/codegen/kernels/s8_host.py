@@ -125,8 +125,7 @@ def _dense(
     entries = len(places) * even.shape[2] // 2
     grouped = even.reshape(w.groups, len(weight) // w.groups, 2 * entries)
     index = places[:, None] + np.arange(0, length, 2)
-    packed = np.concatenate([_pack_dense(part) for part in grouped])
-    rows = HostRows(packed, index.ravel(), order)
+    rows = dense_rows(grouped, index.ravel(), order)
     declaration, constants = host_layer(graph, op, rows, w.groups)
     call = f"s8_host_dense(layers, {entries}, &walk, plane, y0, y1, sums, out);"
     if w.groups > 1:
@@ -145,14 +144,17 @@ def _dense(
     )
 
 
-def _pack_dense(weight: Int8) -> Int8:
-    """(K, n) to (n / 2, rows, 2) for each 16 rows and the last 8, zeros beyond the edge."""
-    padded = np.pad(weight, ((0, -len(weight) % LANES), (0, 0)))
+def dense_rows(
+    weight: Int8, index: NDArray[np.int64] | None = None, order: NDArray[np.uint16] | None = None
+) -> HostRows:
+    """Rows of weights (groups, K, n), n even: (n / 2, rows, 2) for each 16 rows and the last 8."""
     packed = [np.zeros(0, np.int8)]
-    for k in range(0, len(padded), TILE_ROWS):
-        part = padded[k : k + TILE_ROWS]
-        packed.append(part.reshape(len(part), -1, 2).transpose(1, 0, 2).ravel())
-    return np.concatenate(packed)
+    for group in weight:
+        padded = np.pad(group, ((0, -len(group) % LANES), (0, 0)))
+        for k in range(0, len(padded), TILE_ROWS):
+            part = padded[k : k + TILE_ROWS]
+            packed.append(part.reshape(len(part), -1, 2).transpose(1, 0, 2).ravel())
+    return HostRows(np.concatenate(packed), index, order)
 
 
 def _entries(encoding: Encoding, w: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], Int8]:

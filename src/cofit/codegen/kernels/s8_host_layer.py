@@ -61,11 +61,11 @@ class HostRows:
         weights: the packed values.
         order: output channel of each row; None for 0, 1, 2, ...
         start: first entry of each list; None for a single one.
-        index: places of the entries in a window.
+        index: places of the entries in a window; None where the kernel has no lists.
     """
 
     weights: Int8
-    index: NDArray[np.int64]
+    index: NDArray[np.int64] | None = None
     order: NDArray[np.uint16] | None = None
     start: NDArray[np.int32] | None = None
 
@@ -104,7 +104,8 @@ def host_layer(
         parts["channel"] = rows.order
     if rows.start is not None:
         parts["start"] = rows.start
-    parts["index"] = rows.index.astype(np.int32)
+    if rows.index is not None:
+        parts["index"] = rows.index.astype(np.int32)
     constants = tuple(
         replace(constant(name, values), align_bytes=CACHE_LINE_BYTES)
         for name, values in parts.items()

@@ -48,10 +48,7 @@ def _fits_30_bits(graph: Graph) -> bool:
 def fits_30_bits(graph: Graph, op: Op) -> bool:
     """Whether the accumulators of one op stay below 2^30, shifted left as its scaling asks."""
     if op.kind in ("conv2d", "linear"):
-        bias = graph.tensors[op.inputs[2]].data
-        assert bias is not None
-        sums = np.abs(weight_values(graph, op).astype(np.int64)).sum(axis=(1, 2, 3))
-        bound = 255 * sums + np.abs(bias.astype(np.int64))
+        bound = accumulator_bound(graph, op)
         _, shift = conv_requant(graph, op)
     elif op.kind == "globalmean":
         bound = np.array([255 * math.prod(graph.tensors[op.inputs[0]].shape[2:])])
@@ -68,6 +65,15 @@ def fits_30_bits(graph: Graph, op: Op) -> bool:
     else:
         return True
     return bool((bound << np.maximum(shift, 0)).max(initial=0) < 1 << 30)
+
+
+def accumulator_bound(graph: Graph, op: Op) -> NDArray[np.int64]:
+    """(K,) that the accumulators of a conv2d or linear op never exceed, whatever the input."""
+    bias = graph.tensors[op.inputs[2]].data
+    assert bias is not None
+    sums = np.abs(weight_values(graph, op).astype(np.int64)).sum(axis=(1, 2, 3))
+    bound: NDArray[np.int64] = 255 * sums + np.abs(bias.astype(np.int64))
+    return bound
 
 
 def constant(name: str, values: Array) -> Constant:

@@ -1,0 +1,173 @@
+"""int8 3x3 convolutions of stride 1 on a CPU with vectors, with 16 products where others need 36.
+
+Winograd's minimal filtering with 2x2 outputs, in integers: weights transformed by twice the usual
+matrix give four times the convolution, exactly. They are transformed at run time, so that the
+program holds no more than the int8 weights. Source: Lavin and Gray, Fast Algorithms for
+Convolutional Neural Networks, 2016, section 4.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernels.s8_host import dense_rows
+from cofit.codegen.kernels.s8_host_layer import (
+    LANES,
+    SLACK,
+    TILE_PIXELS,
+    TILE_ROWS,
+    host_layer,
+    host_support,
+    no_vectors,
+)
+from cofit.codegen.kernels.s8_layer import (
+    accumulator_bound,
+    reject_weighted,
+    weight_values,
+    window_text,
+)
+from cofit.codegen.kernels.tile import split
+from cofit.codegen.kernels.window import Window, window
+from cofit.codegen.machine import Machine
+from cofit.ir import Graph, Op
+from cofit.ir.integer import affine
+
+PLACES = 16
+MIN_CHANNELS = 16  # inputs and outputs; below, transforms cost more than they save
+MIN_TILES = 8  # over which the transform of the weights is shared
+WEIGHTS_BYTES = 512 * 1024  # of transformed weights: what a core's L2 holds
+TILES_BYTES = 32 * 1024  # of transformed windows: what its L1 holds
+
+
+class S8HostWinograd:
+    """conv2d 3x3, stride 1, neither dilated nor grouped, without structure."""
+
+    name = "s8-host-winograd"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Machines without vectors, other windows, sums beyond 2^29, small and large layers."""
+        reason = no_vectors(machine) or reject_weighted(graph, op)
+        if reason is not None:
+            return reason
+        w = window(graph, op)
+        if (w.kernel, w.stride, w.dilation, w.groups) != ((3, 3), (1, 1), (1, 1), 1):
+            return "it is not a plain 3x3 convolution of stride 1"
+        if min(w.channels, w.outputs) < MIN_CHANNELS:
+            return f"it has fewer than {MIN_CHANNELS} channels"
+        tiling = Tiling(w)
+        if tiling.across * tiling.rows < MIN_TILES:
+            return f"it has fewer than {4 * MIN_TILES} outputs per channel"
+        if tiling.weights_bytes > WEIGHTS_BYTES:
+            return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
+        if 4 * int(accumulator_bound(graph, op).max()) >= 1 << 31:
+            return "four times its accumulators may exceed int32"
+        return None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One call."""
+        w = window(graph, op)
+        t = Tiling(w)
+        taps = weight_values(graph, op).transpose(0, 2, 3, 1)
+        even = np.pad(taps, ((0, 0), (0, 0), (0, 0), (0, w.channels % 2)))
+        rows = dense_rows(even.reshape(1, w.outputs, -1))
+        declaration, constants = host_layer(graph, op, rows)
+        pixels, larger = split(t.tiles, TILE_PIXELS)[0]
+        fields = {
+            "channels": w.channels, "padded": t.padded, "pairs": t.pairs, "line": t.line,
+            "across": t.across, "down": t.down, "tiles": t.tiles, "larger": larger,
+            "group": pixels, "height": w.out_height, "width": w.out_width,
+        }  # fmt: skip
+        items = ", ".join(f".{name} = {value}" for name, value in fields.items())
+        plane, weights, tiles, sums = t.offsets
+        body = "\n".join([
+            declaration,
+            window_text(w, -affine(graph, op.inputs[0])[1], w.channels),
+            f"static const s8_winograd shape = {{{items}}};",
+            f"int16_t *const plane = (int16_t *)(void *)(scratch + {plane});",
+            f"int16_t *const transformed = (int16_t *)(void *)(scratch + {weights});",
+            f"int16_t *const tiles = (int16_t *)(void *)(scratch + {tiles});",
+            f"int32_t *const sums = (int32_t *)(void *)(scratch + {sums});",
+            f"s8_host_winograd(&shape, layers, &window, {t.right}, in0, plane, transformed, "
+            "tiles, sums, out);",
+        ])  # fmt: skip
+        support = host_support(graph, "s8_host_winograd.h")
+        return KernelCode(body, constants, support, t.scratch_bytes, variant="2x2 outputs")
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a convolution is cut into tiles of 2x2 outputs, and what lies in scratch."""
+
+    window: Window
+
+    @property
+    def across(self) -> int:
+        """Tiles in a row."""
+        return (self.window.out_width + 1) // 2
+
+    @property
+    def rows(self) -> int:
+        """Rows of tiles."""
+        return (self.window.out_height + 1) // 2
+
+    @property
+    def down(self) -> int:
+        """Rows of tiles at a time: equal parts, of which the last may overlap its neighbour."""
+        most = max(1, TILES_BYTES // (2 * PLACES * self.padded * self.across))
+        parts = -(-self.rows // most)
+        return -(-self.rows // parts)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles at a time."""
+        return self.across * self.down
+
+    @property
+    def padded(self) -> int:
+        """Channels of a tile, whole vectors of int16."""
+        return -(-self.window.channels // 16) * 16
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of channels."""
+        return (self.window.channels + 1) // 2
+
+    @property
+    def right(self) -> int:
+        """Columns of padding on the right: one more where the outputs are odd."""
+        return self.window.padding[3] + self.window.out_width % 2
+
+    @property
+    def line(self) -> int:
+        """Elements of a row of the plane."""
+        w = self.window
+        return (w.padding[2] + w.width + self.right) * w.channels
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of all transformed weights."""
+        return 4 * PLACES * self.pairs * -(-self.window.outputs // LANES) * LANES
+
+    @property
+    def _parts(self) -> tuple[int, ...]:
+        """Bytes of the plane, the transformed weights, the tiles and the sums."""
+        return (
+            2 * ((2 * self.down + 2) * self.line + SLACK),
+            self.weights_bytes,
+            2 * PLACES * self.tiles * self.padded,
+            4 * 4 * self.tiles * TILE_ROWS,
+        )
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where in scratch they lie, each aligned to 64 bytes."""
+        ends = np.cumsum([-(-part // 64) * 64 for part in self._parts])
+        return (0, *ends[:-1].tolist())
+
+    @property
+    def scratch_bytes(self) -> int:
+        """All of them."""
+        return int(sum(-(-part // 64) * 64 for part in self._parts))
