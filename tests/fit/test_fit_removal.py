@@ -6,8 +6,8 @@ import torch
 from fit_cases import graph_of, option
 from torch import nn
 
-from cofit.fit.planning import LayerPlan, Plan
-from cofit.fit.removal import chosen_removals, free_layers, is_removal, remove_channels
+from cofit.fit.planning import LayerPlan, Menu, Plan
+from cofit.fit.removal import chosen_removals, free_layers, remove_channels, strongest_removals
 from cofit.ir import macs, run_float, trace
 from cofit.models import load_model
 from cofit.structures import parse
@@ -154,12 +154,28 @@ def test_no_removal_changes_nothing():
 
 def test_removals_are_told_from_sparse_structures():
     chosen = plan(MOBILE, stem="channel@4", point="block2x4@2", hidden="channel@2")
-    assert {name: s.text for name, s in chosen_removals(chosen).items()} == {
+    assert {name: o.structure for name, o in chosen_removals(chosen).items()} == {
         "stem.weight": "channel@4",
         "hidden.weight": "channel@2",
     }
 
 
-def test_is_removal():
-    assert is_removal(parse("channel@2"))
-    assert not is_removal(parse("block2x4@2"))
+def test_the_strongest_removal_of_every_layer_that_has_one():
+    def options(*texts):
+        return tuple(option(text, 1.0, 1.0) for text in (None, *texts))
+
+    menu = Menu(
+        {
+            "stem": options("channel@2", "block2x4@2", "channel@4", "block2x4@8"),
+            "deep": options(),
+            "point": options("block2x4@2"),
+            "hidden": options("channel@2"),
+            "head": options(),
+        },
+        {},
+    )
+    found = strongest_removals(MOBILE, menu)
+    assert {name: o.structure for name, o in found.items()} == {
+        "stem.weight": "channel@4",
+        "hidden.weight": "channel@2",
+    }

@@ -9,17 +9,23 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from cofit.core import Cost
+from cofit.core import Cost, InfeasibleError
 from cofit.fit.candidates import REMOVAL, make_menu, measure_slopes
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
 from cofit.fit.planning import Menu, Plan, choose
 from cofit.fit.precision import Lowering
 from cofit.fit.progress import Progress
-from cofit.fit.removal import chosen_removals, free_layers, remove_channels
+from cofit.fit.removal import (
+    chosen_removals,
+    free_layers,
+    remove_channels,
+    strongest_removals,
+)
 from cofit.fit.sensitivity import Probe
 from cofit.fit.state import State
 from cofit.ir import Graph
+from cofit.structures import parse
 
 _MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
 
@@ -58,19 +64,25 @@ class Planner:
         Raises:
             InfeasibleError: no plan is within the limits.
         """
-        first = choose(self.graph, self._first_menu(), self.cost, limits)
-        removals = chosen_removals(first)
-        if not removals:
-            return first
-        narrowed, _ = remove_channels(self.graph, removals)
+        menu = self._first_menu()
+        try:
+            first = choose(self.graph, menu, self.cost, limits)
+        except InfeasibleError:  # blind to what removals save: take all of them before giving up
+            removals = strongest_removals(self.graph, menu)
+            if not removals:
+                raise
+        else:
+            removals = chosen_removals(first)
+            if not removals:
+                return first
+        texts = {name: str(option.structure) for name, option in removals.items()}
+        narrowed, _ = remove_channels(self.graph, {n: parse(text) for n, text in texts.items()})
         self.progress("narrowed network", 0, 1)
         cost = self.device.cost(self.lowering.lower(narrowed))
         self.progress("narrowed network", 1, 1)
         families = [name for name in self._families() if name != REMOVAL]
-        menu = self._menu(narrowed, cost, families, ())
-        second = choose(narrowed, menu, cost, limits)
-        lost = sum(layer.chosen.loss for layer in first.layers if layer.weight in removals)
-        texts = {name: structure.text for name, structure in removals.items()}
+        second = choose(narrowed, self._menu(narrowed, cost, families, ()), cost, limits)
+        lost = sum(option.loss for option in removals.values())
         return replace(second, loss=second.loss + lost, bound=second.bound + lost, removals=texts)
 
     def _first_menu(self) -> Menu:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from cofit.fit.candidates import REMOVAL
-from cofit.fit.planning import Plan
+from cofit.fit.planning import Menu, Option, Plan
 from cofit.ir import ChannelGroup, Graph, channel_groups, remove
 from cofit.structures import Structure
 
@@ -22,9 +22,18 @@ def free_layers(graph: Graph) -> frozenset[str]:
     return frozenset(makers[names[0]] for names in groups if len(names) == 1)
 
 
-def chosen_removals(plan: Plan) -> dict[str, Structure]:
-    """Channel structures among a plan's choices, by weight name."""
-    return {name: s for name, s in plan.structures.items() if is_removal(s)}
+def chosen_removals(plan: Plan) -> dict[str, Option]:
+    """Channel removals among a plan's choices, by weight name."""
+    return {layer.weight: layer.chosen for layer in plan.layers if _removes(layer.chosen)}
+
+
+def strongest_removals(graph: Graph, menu: Menu) -> dict[str, Option]:
+    """For every layer that can lose channels, the removal that keeps fewest, by weight name."""
+    found = {
+        weight.name: [option for option in menu.options[op.output] if _removes(option)]
+        for op, weight in graph.weighted()
+    }
+    return {name: options[-1] for name, options in found.items() if options}
 
 
 def remove_channels(
@@ -46,9 +55,8 @@ def remove_channels(
     return graph, removed
 
 
-def is_removal(structure: Structure) -> bool:
-    """Whether a structure is carried out by removal instead of a sparse kernel."""
-    return structure.text.partition("@")[0] == REMOVAL
+def _removes(option: Option) -> bool:
+    return option.structure is not None and option.structure.partition("@")[0] == REMOVAL
 
 
 def _group_of(graph: Graph, weight: str) -> ChannelGroup:
