@@ -99,7 +99,7 @@ def test_a_damaged_or_foreign_folder_is_refused(program, tmp_path):
     write_json(tmp_path / "deploy" / "manifest.json", {**manifest, "version": 99})
     with pytest.raises(FileError, match="not a saved program"):
         load_program(tmp_path / "deploy")
-    with pytest.raises(FileError, match="cannot read"):
+    with pytest.raises(FileError, match="is not a saved program"):
         load_program(tmp_path / "nothing")
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_text("dear")

@@ -154,7 +154,10 @@ class Growing:
             s for form in FORMS if (s := parse(rated(form, rate))).applies(weight.shape) is None
         ]
         patterns = [s for s in fits if isinstance(s, Pattern)]
-        structure = self.pick(*(patterns if patterns and self.chance(50) else fits))
+        sorts = sorted({type(s).__name__ for s in fits})  # so that rare sorts come up too
+        sort = self.pick(*sorts)
+        alike = [s for s in fits if type(s).__name__ == sort]
+        structure = self.pick(*(patterns if patterns and self.chance(30) else alike))
         projected = structure.project(torch.tensor(weight, dtype=torch.float32))
         return projected.numpy(), structure.text
 
