@@ -45,7 +45,7 @@ TILES_BYTES = 32 * 1024  # of transformed windows: what its L1 holds
 class S8HostWinograd:
     """conv2d 3x3, stride 1, neither dilated nor grouped, without structure."""
 
-    name = "s8-host-winograd"
+    name = "s8-host-dense-winograd"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Machines without vectors, other windows, sums beyond 2^29, small and large layers."""

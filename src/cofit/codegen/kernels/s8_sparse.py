@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.encoded import too_dense
 from cofit.codegen.kernels.s8_dense import pack_dense
 from cofit.codegen.kernels.s8_layer import (
     SHUFFLE,
@@ -22,6 +23,7 @@ from cofit.codegen.kernels.s8_layer import (
     Rows,
     columns_of,
     constant,
+    is_host,
     layer_constants,
     pair_call,
     reject_weighted,
@@ -35,6 +37,7 @@ from cofit.ir.integer import affine, conv_requant, output_bounds, requantise
 from cofit.structures import Encoding, parse
 
 FORMATS = ("ocb", "csr", "fkw", "kept", "nm")
+VECTOR_DENSITY = 1 / 64  # above it, vectors compute all products faster than these loops the kept
 _WIDTHS = ("int8", "int4")
 
 
@@ -68,7 +71,12 @@ class S8Sparse:
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Groups, and structures without a format for this loop."""
         reason = reject_weighted(graph, op)
-        return reason or reason_of(structured_encoding(graph, op))
+        if reason is not None:
+            return reason
+        encoding = structured_encoding(graph, op)
+        if isinstance(encoding, Encoding) and is_host(machine):
+            return too_dense(encoding, VECTOR_DENSITY)
+        return reason_of(encoding)
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """The encoding's loop for pairs of pixels."""

@@ -1,0 +1,268 @@
+"""int8 kernels of a CPU with vectors: exact at every extreme, with vector instructions or without."""
+
+import ctypes
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from s8_graphs import HOST, POISON, Chain, weights
+
+from cofit.codegen.build import build
+from cofit.codegen.c_text import support_text
+from cofit.codegen.emit import Source, emit
+from cofit.codegen.host import HostRunner, build_host
+from cofit.codegen.layout import to_memory
+from cofit.codegen.machine import Machine
+from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Rounding, Tensor
+from cofit.ir import attributes as at
+from cofit.ir.integer import requantise, run_integer
+
+pytestmark = [
+    pytest.mark.device,
+    pytest.mark.skipif(HOST.vector_floats < 8, reason="this CPU has no vectors of eight int32"),
+]
+PLAIN = replace(HOST, flags=())
+"""The same kernels compiled for any CPU: what stands in for the vector instructions."""
+MACHINES = pytest.mark.parametrize("machine", [HOST, PLAIN], ids=("vectors", "plain"))
+ROUNDINGS = pytest.mark.parametrize("rounding", list(Rounding))
+
+
+def wrong_steps(source: Source, runner: HostRunner, x: np.ndarray) -> list[str]:
+    graph = source.graph
+    wanted = run_integer(graph, {graph.inputs[0]: x}, keep=True)
+    runner.load(to_memory(x), POISON)
+    found = []
+    for index, step in enumerate(source.steps):
+        runner.step(index)
+        bad = int((runner.read(step.writes) != wanted[step.writes]).sum())
+        if bad:
+            found.append(f"{step.name} {step.kernel} {step.op}: {bad} differ")
+    overrun = runner.overrun()
+    return [*found, overrun] if overrun else found
+
+
+def extremes(shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Random inputs, all least, all greatest, and both in turn."""
+    rng = np.random.default_rng(1)
+    turns = np.resize(np.array([-128, 127], np.int8), shape)
+    values = [rng.integers(-128, 128, shape, dtype=np.int8), turns]
+    return values + [np.full(shape, value, np.int8) for value in (-128, 127)]
+
+
+def assert_exact(graphs: list[Graph], machine: Machine = HOST) -> list[Source]:
+    sources = [emit(graph, machine) for graph in graphs]
+    library = build_host(sources, optimise="-O1")
+    for source in sources:
+        runner = HostRunner(source, library)
+        for x in extremes(source.graph.tensors[source.graph.inputs[0]].shape):
+            assert not wrong_steps(source, runner, x)
+    return sources
+
+
+SCALE = """
+void scale(const int32_t *acc, const int32_t *multiplier, const int32_t *shift, int32_t count,
+           int32_t *out)
+{
+    for (int32_t i = 0; i < count; i += 8) {
+        const s8_factor f = s8_factor_of(s8_load(multiplier + i), s8_load(shift + i));
+        s8_spill(s8_scaled(s8_load(acc + i), &f, ROUNDING), out + i);
+    }
+}
+"""
+
+
+@ROUNDINGS
+def test_requantise_of_vectors(rounding: Rounding) -> None:
+    """Every shift, ties of both roundings, bounds of accumulators and multipliers."""
+    name = "S8_TWICE" if rounding is Rounding.DOUBLE else "S8_ONCE"
+    text = "#include <stdint.h>\n" + support_text(["s8_host_scale.h"])
+    files = {"scale.c": text + SCALE.replace("ROUNDING", name)}
+    flags = ("-std=c99", "-O2", *HOST.flags, "-shared", "-fPIC")
+    library = ctypes.CDLL(str(build(files, flags, "scale.so")))
+    rng = np.random.default_rng(2)
+    near = np.concatenate([(1 << np.arange(31))[:, None] + np.arange(-2, 3)], 0).ravel()
+    edges = np.unique(np.clip(np.concatenate([near, -near, [0]]), 1 - (1 << 30), (1 << 30) - 1))
+    multipliers = np.array([0, 1 << 30, (1 << 30) + 1, 3 << 29, (1 << 31) - 1, 1518500250])
+    grid = np.meshgrid(edges, multipliers, np.arange(-31, 0), indexing="ij")
+    acc, multiplier, shift = (part.ravel() for part in grid)
+    count = 200_000
+    acc = np.append(acc, rng.integers(1 - (1 << 30), 1 << 30, count) >> rng.integers(0, 30, count))
+    multiplier = np.append(multiplier, rng.integers(1 << 30, 1 << 31, count))
+    shift = np.append(shift, rng.integers(-31, 0, count))
+    size = len(acc) // 8 * 8
+    values = [np.ascontiguousarray(v[:size], np.int32) for v in (acc, multiplier, shift)]
+    out = np.zeros(size, np.int32)
+    pointers = [ctypes.c_void_p(v.ctypes.data) for v in values]
+    library.scale(*pointers, ctypes.c_int32(size), ctypes.c_void_p(out.ctypes.data))
+    assert np.array_equal(out, requantise(*values, rounding))
+
+
+@MACHINES
+def test_ragged_channels_and_rows(machine: Machine) -> None:
+    rng = np.random.default_rng(3)
+    graphs = []
+    for rounding in Rounding:
+        for channels in (1, 3, 7, 10, 17):
+            chain = Chain(rng, (1, channels, 6, 7), rounding, f"ragged{len(graphs)}")
+            for outputs in (7, 1, 10, 17, 8, 25, 3, channels):
+                kernel = ((3, 3), (1, 1), (2, 3))[len(chain.ops) % 3]
+                shape = (outputs, chain.here[1], *kernel)
+                pads = (kernel[0] // 2, kernel[0] - 1, kernel[1] // 2, kernel[1] - 1)
+                chain.weighted(at.Conv2d(padding=pads), weights(rng, shape))
+            chain.weighted(
+                at.Conv2d(groups=channels, padding=(1, 1, 2, 0)), weights(rng, (channels, 1, 3, 3))
+            )
+            graphs.append(chain.graph())
+    families = {step.kernel for source in assert_exact(graphs, machine) for step in source.steps}
+    assert families >= {"s8-host-dense", "s8-host-depthwise"}
+
+
+def linear(rounding: Rounding, name: str, factors: np.ndarray, bias: np.ndarray) -> Graph:
+    """One input of scale 1 to outputs of scale 1 over weights of these scales."""
+    rng, outputs = np.random.default_rng(4), len(bias)
+    scales = tuple(factors.tolist())
+    tensors = {
+        "x": Tensor("x", (1, 6), DType.I8, Quantisation((1.0,), 3)),
+        "w": Tensor("w", (outputs, 6), DType.I8, Quantisation(scales), weights(rng, (outputs, 6))),
+        "b": Tensor("b", (outputs,), DType.I32, Quantisation(scales), bias.astype(np.int32)),
+        "y": Tensor("y", (1, outputs), DType.I8, Quantisation((1.0,), -7)),
+    }
+    op = Op("y", at.Linear(), ("x", "w", "b"))
+    return Graph.build(name, ("x",), ("y",), (op,), tensors, QuantSpec(rounding))
+
+
+@MACHINES
+@ROUNDINGS
+def test_accumulators_up_to_int32_and_all_shifts(rounding: Rounding, machine: Machine) -> None:
+    """Left shifts, shifts of zero and accumulators beyond 2^30 leave the fast path, exactly."""
+    most = 2**31 - 1 - 6 * 255 * 127
+    bounds = np.array([most, -most, 2**30, -(2**30), 2**30 - 1, 5, 0, -1, 1, 77, -77])
+    graphs = [
+        linear(rounding, "wide", np.full(11, 2.0**-24 * 1.37), bounds),
+        linear(rounding, "left", 1.3 * 2.0 ** np.arange(0, 11), np.arange(-5, 6)),
+        linear(rounding, "right", 1.3 * 2.0 ** -np.arange(2, 31), np.arange(29) * 2**24),
+        linear(rounding, "tiny", 2.0 ** -np.arange(20, 40), np.full(20, 2**29)),
+        linear(rounding, "ties", np.full(16, 0.25), np.arange(-8, 8)),
+    ]
+    sources = assert_exact(graphs, machine)
+    fast = {"wide": False, "left": False, "right": True, "tiny": True, "ties": True}
+    for source in sources:
+        assert ("S8_ANY" not in source.steps[0].code.body) == fast[source.name]
+
+
+@MACHINES
+@ROUNDINGS
+def test_winograd_is_exact(rounding: Rounding, machine: Machine) -> None:
+    """Odd planes, one-sided padding, odd channels, several bands, largest weights and inputs."""
+    rng = np.random.default_rng(5)
+    graphs = []
+    shapes = [(16, 16, 6, 6), (17, 20, 9, 7), (30, 33, 5, 12), (48, 16, 19, 38)]
+    for index, (c, k, h, w) in enumerate(shapes):
+        chain = Chain(rng, (1, c, h, w), rounding, f"winograd{index}")
+        pads = ((1, 1, 1, 1), (0, 1, 2, 0), (2, 0, 0, 1), (1, 1, 1, 1))[index]
+        chain.weighted(at.Conv2d(padding=pads, fused="relu"), weights(rng, (k, c, 3, 3)))
+        largest = np.where(rng.random((k, k, 3, 3)) < 0.5, -127, 127)
+        chain.weighted(
+            at.Conv2d(padding=pads), largest if index % 2 else np.full_like(largest, 127)
+        )
+        graphs.append(chain.graph())
+    for source in assert_exact(graphs, machine):
+        assert {step.kernel for step in source.steps} == {"s8-host-dense-winograd"}
+
+
+def test_winograd_needs_two_bits_of_room() -> None:
+    rng = np.random.default_rng(6)
+    chain = Chain(rng, (1, 16, 8, 8), name="room")
+    chain.weighted(at.Conv2d(padding=(1, 1, 1, 1)), weights(rng, (16, 16, 3, 3)))
+    graph = chain.graph()
+    assert emit(graph, HOST).steps[0].kernel == "s8-host-dense-winograd"
+    bias = np.full(16, 2**29, np.int32)
+    large = graph.with_tensors({"t0.b": replace(graph.tensors["t0.b"], data=bias)})
+    assert emit(large, HOST).steps[0].kernel == "s8-host-dense"
+    assert_exact([large])
+
+
+def test_bands_and_long_rows() -> None:
+    rng = np.random.default_rng(7)
+    bands = Chain(rng, (1, 64, 40, 44), name="bands")
+    bands.weighted(at.Conv2d((2, 1), (2, 1, 1, 0)), weights(rng, (9, 64, 3, 3)))
+    bands.weighted(at.Conv2d(padding=(1, 1, 1, 1), groups=9), weights(rng, (9, 1, 3, 3)))
+    long = Chain(rng, (1, 128, 28, 30), name="long")
+    long.weighted(at.Conv2d(), weights(rng, (20, 128, 1, 1)))
+    prime = Chain(rng, (1, 601, 120), name="prime")
+    prime.weighted(at.Linear(), weights(rng, (18, 120)))
+    sources = assert_exact([bands.graph(), long.graph(), prime.graph()])
+    steps = [step for source in sources for step in source.steps]
+    rows = [int(re.findall(r"y0 \+= (\d+)\)", step.code.body)[0]) for step in steps]
+    heights = [int(re.findall(r"y0 < (\d+);", step.code.body)[0]) for step in steps]
+    assert rows[0] < heights[0]  # a convolution in bands
+    assert heights[2:] == [7, 1]  # a row of 840 pixels as seven; 601 is prime and stays whole
+
+
+@MACHINES
+@ROUNDINGS
+def test_all_pairs_of_bytes(rounding: Rounding, machine: Machine) -> None:
+    """add and mul of every two int8, for factors of one half, small, and beyond the fast path."""
+    x = np.repeat(np.arange(-128, 128, dtype=np.int8), 256).reshape(1, 1, 256, 256)
+    y = np.ascontiguousarray(x.transpose(0, 1, 3, 2))
+    graphs, fast = [], []
+    cases = [(0.02, 0.02, 0.04), (0.02, 0.013, 0.02), (0.001, 0.02, 0.011), (0.7, 0.9, 0.3)]
+    for index, (sx, sy, so) in enumerate(cases):
+        for kind in (at.Add("relu6"), at.Add(), at.Mul()):
+            tensors = {
+                "x": Tensor("x", x.shape, DType.I8, Quantisation((sx,), 11)),
+                "c": Tensor("c", x.shape, DType.I8, Quantisation((sy,), -128), y),
+                "y": Tensor("y", x.shape, DType.I8, Quantisation((so,), -3)),
+            }
+            name = f"{kind.kind}{len(graphs)}"
+            op = Op("y", kind, ("x", "c"))
+            spec = QuantSpec(rounding)
+            graphs.append(Graph.build(name, ("x",), ("y",), (op,), tensors, spec))
+            fast.append(kind.kind == "add" or index < 3)
+    sources = [emit(graph, machine) for graph in graphs]
+    library = build_host(sources, optimise="-O1")
+    for source, is_fast in zip(sources, fast, strict=True):
+        assert (source.steps[0].kernel == "s8-host-binary") == is_fast
+        assert not wrong_steps(source, HostRunner(source, library), x)
+
+
+@MACHINES
+def test_tables_and_pools(machine: Machine) -> None:
+    rng = np.random.default_rng(8)
+    bytes_ = Chain(rng, (1, 3, 16, 21), name="bytes")
+    bytes_.add(at.Activation("hardswish"), keep=False)
+    bytes_.add(at.Concat(1), "x", keep=False)
+    bytes_.add(at.Activation("tanh"), keep=False)
+    pools = Chain(rng, (1, 67, 9, 8), name="pools")
+    pools.add(at.MaxPool2d((3, 2), (1, 1), (1, 0, 1, 0)))
+    pools.add(at.AvgPool2d((3, 3), (1, 1), (1, 1, 1, 1)))
+    pools.add(at.AvgPool2d((2, 4), (1, 1), (1, 0, 2, 1), True))
+    pools.add(at.GlobalMean(), keep=False)
+    sources = assert_exact([bytes_.graph(), pools.graph()], machine)
+    families = {step.kernel for source in sources for step in source.steps}
+    assert families == {"s8-host-activation", "s8-host-concat", "s8-host-pool"}
+
+
+def test_weights_take_one_byte_each() -> None:
+    """Widened and transformed weights exist at run time only."""
+    chain = Chain(np.random.default_rng(9), (1, 16, 16, 16), name="flash")
+    for stride in ((1, 1), (2, 2)):
+        chain.weighted(
+            at.Conv2d(stride, (1, 1, 1, 1)), weights(chain.rng, (32, chain.here[1], 3, 3))
+        )
+    winograd, dense = emit(chain.graph(), HOST).steps
+    assert winograd.constant_bytes == 32 * 16 * 9 + 32 * 12
+    assert dense.constant_bytes == 32 * 32 * 9 + 32 * 12 + 4 * 32 * 9 // 2
+
+
+def test_vnni_replaces_multiply_and_add() -> None:
+    """It cannot run everywhere, but must compile; VPDPWSSD is multiply, add pairs, accumulate."""
+    chain = Chain(np.random.default_rng(10), (1, 8, 8, 8), name="vnni")
+    chain.weighted(at.Conv2d(), weights(chain.rng, (16, 8, 3, 3)))
+    source = emit(chain.graph(), HOST)
+    files = {"vnni.c": source.source, "vnni.h": source.header}
+    flags = ("-std=c99", "-O2", "-march=icelake_server", "-S")
+    text = build(files, flags, "vnni.s").read_text()
+    assert "vpdpwssd" in text
+    assert "vpmaddwd" not in text
