@@ -1,4 +1,4 @@
-"""int8 kernels of a CPU with vectors: exact at every extreme, with vectors or without."""
+"""int8 kernels of a CPU with vectors: exact at every extreme, also without the instructions."""
 
 import ctypes
 import re

@@ -1,8 +1,8 @@
 #include "s8_host_slice.h"
 #include "s8_taps.h"
 
-/* As s8_avgpool, channels side by side. `area` is below 2^15: sums and counts are exact floats, and a quotient below an integer cannot
-   round up to it. */
+/* As s8_avgpool, channels side by side. The window has at most 2^15 taps: sums and counts are exact
+   floats, and a quotient below an integer cannot round up to it. */
 COFIT_SHARED void s8_host_avgpool(const s8_window *w, const int8_t *restrict in,
                                   int8_t *restrict out, int32_t whole, int32_t fill)
 {

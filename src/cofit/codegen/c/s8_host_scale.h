@@ -11,8 +11,8 @@ typedef struct {
     __m256i half;      /* 2^(right - 1) */
 } s8_factor;
 
-/* Products of even lanes as int64. As an intrinsic, compilers take it apart, move the sign extension
-   out of the loop and then no longer know that 32 bits are enough. */
+/* Products of even lanes as int64. Of the intrinsic, compilers move the sign extension out of the
+   loop and then no longer know that 32 bits are enough. */
 COFIT_INLINE __m256i s8_mul_even(__m256i a, __m256i b)
 {
     __m256i product;

@@ -137,8 +137,8 @@ COFIT_INLINE void s8_winograd_group(const s8_winograd *shape, const s8_host_laye
 {
     int32_t products[S8_PLACES * S8_GROUP * S8_TILE_ROWS];
     const int32_t height = vectors * S8_LANES, line = 2 * shape->across * height;
-    s8_winograd_products(shape, w, x + first * shape->padded, shape->tiles * shape->padded, products,
-                         vectors, count);
+    s8_winograd_products(shape, w, x + first * shape->padded, shape->tiles * shape->padded,
+                         products, vectors, count);
     for (int32_t p = 0; p < count; p++) {
         const int32_t y = (first + p) / shape->across, column = (first + p) % shape->across;
         s8_winograd_outputs(products + p * height, count * height, layer->bias + row, line,
