@@ -116,7 +116,7 @@ def test_every_kind_and_kernel_is_reached() -> None:
                 kernels.update(step.kernel for step in emit(graph, chosen).steps)
     assert set(kinds) == set(KINDS) and min(kinds.values()) >= EXAMPLES // 40
     assert {
-        "f32-block", "f32-pattern", "f32-planes", "f32-channel", "f32-depthwise", "f32-dense",
+        "f32-block", "f32-pattern", "f32-planes", "f32-depthwise", "f32-dense",
         "f32-binary", "f32-activation", "f32-pool", "f32-softmax", "move", "s8-depthwise",
         "s8-host-block", "s8-sparse", "s8-host-dense", "s8-dense", "s8-binary", "s8-activation",
         "s8-pool", "s8-softmax", "s8-concat",
