@@ -91,9 +91,9 @@ class Trainer:
                 stage_epochs=1,
                 growth=10 ** (3 / max(first - 1, 1)) if first > 1 else 10.0,
             )
-            recipe = Recipe(first, self.config.learning_rate)
+            recipe = self._fitting_recipe(first)
             graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
-        recipe = Recipe(rest, self.config.learning_rate)
+        recipe = self._fitting_recipe(rest)
         regimes: list[Regime] = [Masked(structures)] if structures else []
         graph = self._shaped(graph, teacher, regimes, recipe, f"{label}-retrain")
         changed = {
@@ -110,10 +110,18 @@ class Trainer:
             *([Masked(kept)] if kept else []),
         ]
         module = GraphModule(scores_only(graph))
-        recipe = Recipe(1, self.config.learning_rate * 0.05)
+        recipe = self._fitting_recipe(1, 0.05)
         stack = RegimeStack([*regimes, QAT(integer)])
         self._run(f"{label}-qat", module, recipe, stack)
         return _with_weights(graph, module)
+
+    def _fitting_recipe(self, epochs: int, share: float = 1.0) -> Recipe:
+        """Adam, whose steps do not grow with the gradient.
+
+        Folding normalisation into the weights leaves channels of very different norms, on which
+        plain gradient steps that are right for one channel wreck another.
+        """
+        return Recipe(epochs, self.config.learning_rate * share, optimiser="adam")
 
     def _shaped(
         self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
