@@ -8,7 +8,7 @@ import pytest
 from fit_cases import cost, mlp, option, row
 
 from cofit.core import InfeasibleError, numpy_generator
-from cofit.fit.planning import Menu, choose, scaled_option, undominated
+from cofit.fit.planning import Menu, Plan, choose, scaled_option, undominated
 
 GRAPH = mlp(4, 5, 6, 3)
 NAMES = tuple(op.output for op, _ in GRAPH.weighted())
@@ -180,6 +180,14 @@ def test_plan_names_structures_by_weight_and_bits_by_op():
     assert {name: s.text for name, s in plan.structures.items()} == {"0.weight": "unstructured@2"}
     assert plan.weight_bits == {NAMES[0]: 8, NAMES[1]: 4, NAMES[2]: 8}
     assert [layer.note for layer in plan.layers][:2] == ["", ""]  # both were changed
+
+
+def test_the_gap_is_of_the_whole_loss_when_removals_are_added():
+    second = Plan((), {}, loss=1.0, bound=0.5)
+    assert second.gap == 0.5
+    whole = replace(second, loss=second.loss + 3.0, bound=second.bound + 3.0)
+    assert whole.gap == pytest.approx(0.5 / 4.0)
+    assert replace(whole, bound=whole.loss + 1e-9).gap == 0.0
 
 
 @pytest.mark.parametrize(

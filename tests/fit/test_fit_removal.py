@@ -44,7 +44,7 @@ def plan(graph, **structures):
                   option(None, 0.0, 1.0), 2, "")
         for op, w in graph.weighted()
     )  # fmt: skip
-    return Plan(layers, {}, 0.0, 0.0, 0.0)
+    return Plan(layers, {}, 0.0, 0.0)
 
 
 def removals(**structures):

@@ -49,7 +49,12 @@ class Allocation:
     @property
     def gap(self) -> float:
         """(loss - bound) / |loss|: zero when proven optimal."""
-        return max(0.0, self.loss - self.bound) / max(abs(self.loss), 1e-12)
+        return relative_gap(self.loss, self.bound)
+
+
+def relative_gap(loss: float, bound: float) -> float:
+    """(loss - bound) / |loss|, not below zero; zero where both are."""
+    return max(0.0, loss - bound) / max(abs(loss), 1e-12)
 
 
 def allocate(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cofit.core import Cost, CostRow
-from cofit.core.allocate import Allocation, Choice, allocate
+from cofit.core.allocate import Choice, allocate, relative_gap
 from cofit.ir import Graph
 from cofit.structures import Structure, parse
 
@@ -67,7 +67,6 @@ class Plan:
         predicted: totals by budget word.
         loss: modelled damage of all choices, removals included.
         bound: proven lower bound of the loss of any plan with the same removals.
-        gap: (loss - bound) / loss.
         removals: channel structures that narrow the network first, by weight name.
     """
 
@@ -75,8 +74,12 @@ class Plan:
     predicted: Mapping[str, float]
     loss: float
     bound: float
-    gap: float
     removals: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float:
+        """(loss - bound) / |loss|: zero when proven optimal among plans with these removals."""
+        return relative_gap(self.loss, self.bound)
 
     @property
     def structures(self) -> dict[str, Structure]:
@@ -164,11 +167,7 @@ def choose(
         _layer(name, weight.name, weight.shape, kept[name][picks[name]], menu)
         for name, (_, weight) in zip(names, graph.weighted(), strict=True)
     )
-    return _plan(layers, allocation)
-
-
-def _plan(layers: tuple[LayerPlan, ...], allocation: Allocation) -> Plan:
-    return Plan(layers, dict(allocation.totals), allocation.loss, allocation.bound, allocation.gap)
+    return Plan(layers, dict(allocation.totals), allocation.loss, allocation.bound)
 
 
 def _layer(
