@@ -49,10 +49,12 @@ def save_program(program: Program, folder: Path) -> None:
                 folder.rename(Path(temporary) / "old")
             new.rename(folder)
     except OSError as error:
-        if isinstance(error, FileError):
+        # what a file in the temporary folder met is said of the folder that people know
+        cause = error.__cause__ if isinstance(error, FileError) else error
+        if not isinstance(cause, OSError):
             raise
         raise FileError(
-            f"cannot write {str(folder)!r}: {error.strerror or error}; "
+            f"cannot write {str(folder)!r}: {cause.strerror or cause}; "
             "choose a writable folder with free space"
         ) from error
 
