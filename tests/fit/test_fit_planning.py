@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from fit_cases import cost, mlp, option, row
 
-from cofit.core import InfeasibleError, numpy_generator
-from cofit.fit.planning import Menu, Plan, choose, scaled_option, undominated
+from cofit.core import InfeasibleError, SharedCode, numpy_generator
+from cofit.fit.planning import Menu, Plan, choose, scaled_option, shared_flash, undominated
 
 GRAPH = mlp(4, 5, 6, 3)
 NAMES = tuple(op.output for op, _ in GRAPH.weighted())
@@ -59,6 +59,63 @@ def test_undominated_keeps_exactly_what_nothing_beats(seed):
 def test_undominated_keeps_one_of_equals():
     options = [option("unstructured@2", 1.0, 1.0, 5), option("unstructured@3", 1.0, 1.0, 5)]
     assert undominated(options) == options[:1]
+
+
+def shares(one, *codes):
+    """The option with code (name, bytes alone, bytes for many) that it calls."""
+    return replace(one, shared=tuple(SharedCode(*code) for code in codes))
+
+
+def test_undominated_keeps_what_calls_other_code():
+    dear = shares(option("unstructured@2", 1.0, 1.0, 5), ("dear", 1, 1))
+    costly = shares(option("unstructured@3", 2.0, 2.0, 6), ("cheap", 1, 1))
+    calls_nothing = option("unstructured@4", 2.0, 2.0, 6)
+    assert undominated([dear, costly]) == [dear, costly]
+    assert undominated([dear, costly, calls_nothing]) == [dear, calls_nothing]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_shared_code_is_charged_once_and_dense_code_given_back(seed):
+    draw = numpy_generator(seed, "shared")
+    size = {"dense": 400, "narrow": int(draw.integers(0, 900)), "block": int(draw.integers(0, 900))}
+    options = {}
+    for index, name in enumerate(NAMES):
+        dense, *others = random_options(draw, 4)
+        found = [shares(dense, ("dense", 10, 999), ("always", 10, 10))]
+        for i, other in enumerate(others):
+            code = ("dense", "narrow", "block", "block")[i]
+            if index == 2 and code == "block":  # only layers 0 and 1 may call it
+                code = "dense"
+            found.append(shares(other, (code, size[code] // 2, size[code]), ("always", 10, 10)))
+        options[name] = tuple(found)
+    code = (SharedCode("dense", 400, 999), SharedCode("always", 10, 10))
+    rows = [
+        replace(r, shared=code if r.op in NAMES else code[1:] if r.op == "relu" else ())
+        for r in DENSE.rows
+    ]
+    whole = cost(*[replace(r, flash_bytes=1500) if r.op == "(runtime)" else r for r in rows])
+    totals = []
+    for picks in itertools.product(*(options[name] for name in NAMES)):
+        called = {c.function for pick in picks for c in pick.shared} - {"always"}
+        # 1530 of other ops and the runtime, of which 400 leave with the last dense layer
+        flash = 1130 + sum(p.flash_bytes for p in picks) + sum(size[name] for name in called)
+        totals.append((flash, sum(p.loss for p in picks)))
+    least = min(flash for flash, _ in totals)
+    with pytest.raises(InfeasibleError, match="flash binds"):
+        choose(GRAPH, Menu(options, {}), whole, {"flash": least - 1.0})
+    for limit in (least, least * 1.2, 4531):
+        plan = choose(GRAPH, Menu(options, {}), whole, {"flash": limit + 1e-3})
+        assert plan.loss == min(loss for flash, loss in totals if flash <= limit)
+        assert plan.predicted["flash"] <= limit + 1e-3
+    assert plan.loss == 0 and plan.predicted["flash"] == 4530  # the dense program, exactly
+
+
+def test_code_that_one_layer_can_call_is_fitted_to_it():
+    dense = option(None, 0.0, 10e-3, 1000)
+    light = option("unstructured@3", 1.0, 10e-3, 100)
+    alone = shares(light, ("single", 70, 500), ("many", 50, 300))
+    rows = [(dense, alone), (dense, shares(light, ("many", 60, 300))), (dense,)]
+    assert shared_flash(rows, DENSE, NAMES) == {"single": 70, "many": 300}
 
 
 def test_scaled_option_keeps_the_ratio_of_latency_and_the_difference_of_flash():

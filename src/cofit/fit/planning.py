@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cofit.core import Cost, CostRow
+from cofit.core import Cost, CostRow, SharedCode
 from cofit.core.allocate import Choice, allocate, relative_gap
 from cofit.ir import Graph
 from cofit.structures import Structure, parse
@@ -20,6 +21,7 @@ class Option:
         bits: bits of a stored weight.
         loss: modelled damage (see `sensitivity`).
         latency_s, flash_bytes, ram_bytes, energy_j: predicted cost inside the network.
+        shared: code that it calls and other layers may too; `flash_bytes` is without it.
     """
 
     structure: str | None
@@ -29,6 +31,12 @@ class Option:
     flash_bytes: int
     ram_bytes: int
     energy_j: float | None
+    shared: tuple[SharedCode, ...] = ()
+
+    @property
+    def calls(self) -> frozenset[str]:
+        """Names of the shared functions."""
+        return frozenset(code.function for code in self.shared)
 
     @property
     def costs(self) -> dict[str, float]:
@@ -118,15 +126,18 @@ def scaled_option(
         in_network.flash_bytes + option.flash_bytes - isolated_dense.flash_bytes,
         in_network.ram_bytes + max(0, option.ram_bytes - isolated_dense.ram_bytes),
         energy,
+        option.shared,
     )
 
 
 def undominated(options: Sequence[Option]) -> list[Option]:
-    """Options without those that another beats or equals in loss and in every cost."""
+    """Options without those that another beats or equals in loss, every cost and shared code."""
     kept: list[Option] = []
-    for option in sorted(options, key=lambda o: (o.loss, *o.costs.values())):
+    for option in sorted(options, key=lambda o: (o.loss, *o.costs.values(), len(o.shared))):
         beaten = any(
-            all(other.costs[m] <= value for m, value in option.costs.items()) for other in kept
+            all(other.costs[m] <= value for m, value in option.costs.items())
+            and other.calls <= option.calls
+            for other in kept
         )
         if not beaten:
             kept.append(option)
@@ -156,18 +167,57 @@ def choose(
     options, ram = menu.options, limits.get("ram")
     kept = {name: undominated(_within_ram(options[name], ram)) for name in names}
     totals = dense.totals()
+    shared = shared_flash([options[name] for name in names], dense, names)
+    charges = {"flash": shared}
     fixed = {
         metric: float(totals[metric] or 0) - sum(_row_cost(rows[name], metric) for name in names)
         for metric in additive
     }
-    items = [[Choice(option.loss, option.costs) for option in kept[name]] for name in names]
-    allocation = allocate(items, additive, fixed)
+    if "flash" in fixed:  # the dense program holds what its layers share: they may stop using it
+        called = frozenset[str]().union(*(options[name][0].calls for name in names))
+        fixed["flash"] -= sum(nbytes for name, nbytes in shared.items() if name in called)
+    items = [
+        [Choice(o.loss, o.costs, o.calls & shared.keys()) for o in kept[name]] for name in names
+    ]
+    allocation = allocate(items, additive, fixed, charges)
     picks = dict(zip(names, allocation.picks, strict=True))
     layers = tuple(
         _layer(name, weight.name, weight.shape, kept[name][picks[name]], menu)
         for name, (_, weight) in zip(names, graph.weighted(), strict=True)
     )
     return Plan(layers, dict(allocation.totals), allocation.loss, allocation.bound)
+
+
+def shared_flash(
+    options: Sequence[Sequence[Option]], dense: Cost, layers: Collection[str]
+) -> dict[str, float]:
+    """Flash of each function that layers share, charged once if any chosen option calls it.
+
+    What dense layers call has the size it has in the dense program. Of the rest, what only one
+    layer can call is fitted to it, and what several can call is priced as fitted to none: the
+    least plan may come out smaller, but not larger. What other ops call is always there, so it is
+    left out.
+
+    Args:
+        options: per layer, the dense one first.
+        dense: cost of the dense program.
+        layers: op names of the layers.
+    """
+    present = {code.function: code.flash_bytes for row in dense.rows for code in row.shared}
+    pinned = {code.function for row in dense.rows if row.op not in layers for code in row.shared}
+    of_dense = frozenset[str]().union(*(row[0].calls for row in options))
+    callers = Counter(name for row in options for name in {n for o in row for n in o.calls})
+    found: dict[str, float] = {}
+    for code in (code for row in options for option in row for code in option.shared):
+        name = code.function
+        if name in pinned:
+            continue
+        if name in of_dense:
+            nbytes = present.get(name, 0)
+        else:
+            nbytes = code.flash_bytes if callers[name] == 1 else code.general_bytes
+        found[name] = max(found.get(name, 0.0), float(nbytes))
+    return found
 
 
 def _layer(
