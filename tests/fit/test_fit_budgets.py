@@ -56,6 +56,19 @@ def test_the_stated_minimum_can_be_reached(refused, tmp_path):
         assert np.abs(weight.data).max() <= 2 ** (row.bits - 1) - 1
 
 
+def test_ram_out_of_reach_names_the_layer_and_a_minimum_that_can_be_reached(tmp_path):
+    with pytest.raises(InfeasibleError) as caught:
+        run_fit(tiny(tmp_path / "out", budget="ram<=1KB", **QUICK))
+    text = str(caught.value)
+    assert "ram binds: limit 1.00 KB" in text
+    assert "alive in the arena while 'layer1.0.conv2' runs" in text
+    minimum = reachable(caught.value)
+    summary = run_fit(
+        tiny(tmp_path / "out", budget=f"ram<={int(minimum * 1.01)}B", **QUICK)
+    ).summary
+    assert summary.met and 0.95 * minimum <= summary.fitted.ram_bytes < summary.dense.ram_bytes
+
+
 def test_a_loose_budget_changes_nothing_but_trains(tmp_path):
     summary = run_fit(tiny(tmp_path / "out", budget="flash<=1MB", **QUICK)).summary
     assert summary.met

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cofit.core import Cost, CostRow, SharedCode
+from cofit.core import Cost, CostRow, InfeasibleError, SharedCode, format_quantity
 from cofit.core.allocate import Choice, allocate, relative_gap
 from cofit.ir import Graph
 from cofit.structures import Structure, parse
+from cofit.targets.rows import RUNTIME
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def scaled_option(
 ) -> Option:
     """An option's cost inside the network, from costs measured on the layer alone.
 
-    Latency and energy keep the ratio to the dense layer; flash keeps the difference.
+    Latency and energy keep the ratio to the dense layer; flash and RAM keep the difference.
     """
     ratio = option.latency_s / isolated_dense.latency_s if isolated_dense.latency_s else 1.0
     energy = None if in_network.energy_j is None else in_network.energy_j * ratio
@@ -124,7 +126,7 @@ def scaled_option(
         loss,
         in_network.latency_s * ratio,
         in_network.flash_bytes + option.flash_bytes - isolated_dense.flash_bytes,
-        in_network.ram_bytes + max(0, option.ram_bytes - isolated_dense.ram_bytes),
+        in_network.ram_bytes + option.ram_bytes - isolated_dense.ram_bytes,
         energy,
         option.shared,
     )
@@ -156,7 +158,8 @@ def choose(
         graph: the dense graph.
         menu: options by op name.
         dense: cost of the dense program on the target.
-        limits: absolute upper bounds by budget word; ram filters options, the rest add up.
+        limits: absolute upper bounds by budget word; ram filters options (what is alive while
+            other ops run is the network's, no option makes it less), the rest add up.
 
     Raises:
         InfeasibleError: naming the limit that binds and the reachable minimum.
@@ -164,8 +167,12 @@ def choose(
     additive = {m: v for m, v in limits.items() if m in ("latency", "flash", "energy")}
     rows = {row.op: row for row in dense.rows}
     names = [op.output for op, _ in graph.weighted()]
-    options, ram = menu.options, limits.get("ram")
-    kept = {name: undominated(_within_ram(options[name], ram)) for name in names}
+    options = menu.options
+    arena = _arena_room(dense, options, limits.get("ram", math.inf))
+    kept = {
+        name: undominated([option for option in options[name] if option.ram_bytes <= arena])
+        for name in names
+    }
     totals = dense.totals()
     shared = shared_flash([options[name] for name in names], dense, names)
     charges = {"flash": shared}
@@ -238,11 +245,27 @@ def _layer(
     return LayerPlan(name, weight, shape, chosen, options[0], len(options), note)
 
 
-def _within_ram(options: Sequence[Option], limit: float | None) -> Sequence[Option]:
-    """Options that fit; all where none does, since removals elsewhere may still make room."""
-    if limit is None:
-        return options
-    return [option for option in options if option.ram_bytes <= limit] or options
+def _arena_room(dense: Cost, options: Mapping[str, Sequence[Option]], limit: float) -> float:
+    """Bytes of a RAM limit that may be alive while an op runs.
+
+    The rest (stack, data, gaps in the arena) is taken to stay as it is in the dense program.
+
+    Raises:
+        InfeasibleError: an op needs more in all its options; names it and its bytes.
+    """
+    alive = {row.op: row.ram_bytes for row in dense.rows if row.op != RUNTIME}
+    rest = dense.ram_bytes - max(alive.values(), default=0)
+    needs = alive | {name: min(o.ram_bytes for o in row) for name, row in options.items()}
+    op = max(needs, key=lambda name: needs[name])
+    if needs[op] + rest > limit:
+        raise InfeasibleError(
+            f"no plan meets the budget: ram binds: limit {format_quantity(limit, 'bytes')}, "
+            f"reachable minimum {format_quantity(needs[op] + rest, 'bytes')}, of which "
+            f"{format_quantity(needs[op], 'bytes')} are alive in the arena while {op!r} runs; "
+            "raise that limit, allow the structure 'channel' at higher rates, or take a network "
+            "with smaller activations there"
+        )
+    return limit - rest
 
 
 def _row_cost(row: CostRow, metric: str) -> float:
