@@ -12,7 +12,10 @@ from cofit.fit.progress import Progress
 from cofit.ir import Graph, Op
 from cofit.targets import CortexM, CostTable, HostTarget, signature_of, target
 
-HOST_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
+HOST_FLOAT_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
+HOST_INTEGER_FAMILIES = ("block8x2", "block16x2", "channel")
+"""Vectors multiply pairs of integers at once: blocks two inputs wide waste neither."""
+
 CORTEX_FAMILIES = ("block1x4", "block2x4", "block4x4", "channel")
 
 PRICE_CHUNK = 64
@@ -51,9 +54,11 @@ class Device:
         """Whether costs on the target include energy."""
         return isinstance(self.target, CortexM) and self.target.board.energy_j_per_cycle is not None
 
-    def families(self) -> tuple[str, ...]:
-        """Structure families that the target's kernels run fast."""
-        return CORTEX_FAMILIES if self.emulated else HOST_FAMILIES
+    def families(self, precision: Precision) -> tuple[str, ...]:
+        """Structure families that the target's kernels run fast in a precision."""
+        if self.emulated:
+            return CORTEX_FAMILIES
+        return HOST_FLOAT_FAMILIES if precision == "fp32" else HOST_INTEGER_FAMILIES
 
     def weight_bits(self, precision: Precision) -> tuple[int, ...]:
         """Bits of a stored weight, the usual first."""

@@ -126,7 +126,7 @@ class Planner:
         return slopes
 
     def _families(self) -> tuple[str, ...]:
-        return self.config.structures or self.device.families()
+        return self.config.structures or self.device.families(self.lowering.precision)
 
     def _bits(self) -> tuple[int, ...]:
         return self.device.weight_bits(self.lowering.precision)

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from cofit.codegen.c_text import number
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.float_sum import float_sum
 from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat, binary_code
 from cofit.codegen.kernels.s8_host_layer import no_vectors, rounding_name
 from cofit.codegen.kernels.s8_layer import Int8
@@ -43,6 +45,10 @@ class S8HostBinary:
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call per run."""
         arguments = f", {_rounding(graph, op)}"
+        floats = float_sum(graph, op) if op.kind == "add" else None
+        if floats is not None:
+            fields = ", ".join(map(number, (floats.a, floats.b, floats.c)))
+            return binary_code(graph, op, "s8_host_sum", f", &(const s8_float_sum){{{fields}}}")
         if op.kind == "add":
             requant = add_requant(graph, op)
             halves = (int(pair == HALF) for pair in (requant.first, requant.second))
