@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -62,8 +63,48 @@ def test_files_output_and_status(cofit: Run) -> None:
     assert what_was_fitted(Path("b")) == what_was_fitted(Path("a"))
 
 
+FULL = {
+    "at the first file": (20, "out/state/key.json"),
+    "after training": (2_000, "out/state/pretrained.safetensors"),
+    "with the program": (20_000, "out/deploy"),
+    "at the report": (30_000, "out/report.html"),
+}
+"""Bytes that a file may have, and what then cannot be written."""
+
+
+def test_disk_full_and_on_once_there_is_room(
+    cofit: Run,
+    room: Callable[[int | None], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert cofit(*words("undisturbed")).status == 0  # what the compiler made is cached now
+    for moment, (nbytes, named) in FULL.items():
+        room(nbytes)
+        ran = cofit(*words("out"))
+        room(None)
+        assert ran.status == 2 and ran.out == "", (moment, ran)
+        assert ran.err.startswith("error: cannot write ") and ran.err.count("\n") == 1, moment
+        assert f"{named}'" in ran.err and "free space" in ran.err, (moment, ran.err)
+        assert [p for p in Path("out").rglob("*") if p.name.startswith(".")] == []
+        for path in Path("out").rglob("*.json"):
+            json.loads(path.read_text())
+        assert not Path("out/report.html").exists()
+    with monkeypatch.context() as elsewhere:  # no room for what the compiler makes
+        elsewhere.setenv("COFIT_CACHE", str(tmp_path / "cache"))
+        room(2_000)
+        ran = cofit(*words("cold"))
+        room(None)
+    assert ran.status == 2 and ran.err.count("\n") == 1
+    assert list(Path("cold").rglob(".*")) == []
+    for folder in ("out", "cold"):
+        assert cofit(*words(folder)).status == 0
+        assert what_was_fitted(Path(folder)) == what_was_fitted(Path("undisturbed"))
+        assert Path(folder, "report.html").exists()
+
+
 def test_budget_that_is_missed(cofit: Run) -> None:
-    missed = {"budget": "flash<=3.6KB, accuracy_drop<=0%", "rates": "12", "epochs": 1}
+    missed = {"budget": "flash<=3.7KB, accuracy_drop<=0%", "rates": "12", "epochs": 1}
     ran = cofit(*words("a", **missed, pretrain_epochs=12), "--quiet")
     assert not json.loads(Path("a/summary.json").read_text())["met"]
     assert ran.status == 3
@@ -99,6 +140,7 @@ def test_goes_on_after_a_kill(cofit: Run) -> None:
         process.wait()
     before = {p.name: p.stat().st_mtime_ns for p in Path("killed/state").glob("*.json")}
     assert {"given.json", "dense-int8.json", "round0-plan.json"} <= set(before)
+    del before["key.json"]  # the time of all processes is kept in it
     assert cofit(*words("killed", pretrain_epochs=8), "--quiet").status == 0
     assert all(Path("killed/state", n).stat().st_mtime_ns == t for n, t in before.items())
     assert cofit(*words("whole", pretrain_epochs=8), "--quiet").status == 0

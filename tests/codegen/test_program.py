@@ -10,6 +10,7 @@ import torch
 from layers import Builder
 
 from cofit.codegen import compile, load_program, machine
+from cofit.codegen.cortex_m import board
 from cofit.core import Basis, FileError, ModelError, read_json, write_json
 from cofit.ir import attributes, run_float
 
@@ -91,6 +92,52 @@ def test_the_manifest_accounts_for_every_constant(program, tmp_path):
     assert sum(manifest["flash"]["constants"].values()) == manifest["flash"]["constant_bytes"]
     assert manifest["macs"] == 64 * 8 * 27 + 5 * 8
     assert manifest["arena_bytes"] == program.plan.arena_bytes
+
+
+def on_board(board_of_it, tmp_path):
+    """A Cortex-M program saved for a board and loaded again."""
+    saved = compile(graph(), board_of_it.core, board=board_of_it)
+    saved.save(tmp_path / "deploy")
+    return saved, load_program(tmp_path / "deploy")
+
+
+@pytest.mark.parametrize("name", ["nrf52840", "stm32f446"])
+def test_a_program_comes_back_on_its_own_board(name, tmp_path):
+    saved, loaded = on_board(board(name), tmp_path)
+    assert loaded.runner.board == saved.runner.board == board(name)
+    assert loaded.measure() == saved.measure()
+    assert loaded.runner.linked.image.flash_bytes == saved.runner.linked.image.flash_bytes
+
+
+def test_a_board_of_nobodys_list_comes_back(tmp_path):
+    mine = dataclasses.replace(board("stm32f446"), name="mine", clock_hz=1e6, ram_bytes=64_000)
+    _, loaded = on_board(mine, tmp_path)
+    assert loaded.runner.board == mine
+
+
+def test_a_program_saved_before_boards_were_runs_on_the_default_one(tmp_path):
+    on_board(board("nrf52840"), tmp_path)
+    path = tmp_path / "deploy" / "manifest.json"
+    manifest = read_json(path)
+    assert manifest.pop("board")["name"] == "nrf52840"
+    write_json(path, manifest)
+    assert load_program(tmp_path / "deploy").runner.board == board("stm32f446")
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        ({"flash_bytes": "lots"}, r"damaged \(board: flash_bytes\)"),
+        ({"core": "cortex-m7"}, "'nrf52840' has a cortex-m7, the machine is cortex-m4"),
+    ],
+)
+def test_a_damaged_board_is_refused(damage, text, tmp_path):
+    on_board(board("nrf52840"), tmp_path)
+    path = tmp_path / "deploy" / "manifest.json"
+    manifest = read_json(path)
+    write_json(path, {**manifest, "board": {**manifest["board"], **damage}})
+    with pytest.raises(FileError, match=text):
+        load_program(tmp_path / "deploy")
 
 
 def test_a_damaged_or_foreign_folder_is_refused(program, tmp_path):

@@ -42,6 +42,87 @@ def test_equals_brute_force(seed: int) -> None:
     assert all(found.totals[m] <= limits[m] * (1 + 1e-9) for m in limits)
 
 
+THINGS = ("one", "two", "three")
+
+
+def _sharing_items(seed: int) -> tuple[list[list[Choice]], dict[str, dict[str, float]]]:
+    """Items whose options use things, most of them more than one item's."""
+    draw = numpy_generator(seed, "sharing")
+    items = [
+        [
+            Choice(c.loss, c.costs, frozenset(t for t in THINGS if draw.random() < 0.35))
+            for c in item
+        ]
+        for item in _random_items(seed, 4, 4)
+    ]
+    charges = {
+        "latency": {"two": float(draw.random() * 4e-4)},
+        "flash": {thing: float(draw.integers(0, 8000)) for thing in THINGS},
+    }
+    return items, charges
+
+
+def _picks(items: list[list[Choice]], charges: dict[str, dict[str, float]]):  # type: ignore[no-untyped-def]
+    """Every pick: its options and its totals, by enumeration."""
+    for chosen in itertools.product(*items):
+        used = set().union(*(c.uses for c in chosen))
+        yield (
+            chosen,
+            {
+                m: sum(c.costs[m] for c in chosen)
+                + sum(v for t, v in charges.get(m, {}).items() if t in used)
+                for m in ("latency", "flash")
+            },
+        )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_choices_share_is_charged_once(seed: int) -> None:
+    items, charges = _sharing_items(seed)
+    limits = {"latency": 1.4e-3, "flash": 19_000.0}
+    fixed = {"latency": 1e-4, "flash": 500.0}
+    possible = [
+        sum(c.loss for c in chosen)
+        for chosen, totals in _picks(items, charges)
+        if all(fixed[m] + totals[m] <= limits[m] for m in limits)
+    ]
+    if not possible:
+        with pytest.raises(InfeasibleError):
+            allocate(items, limits, fixed, charges)
+        return
+    found = allocate(items, limits, fixed, charges)
+    assert found.loss == pytest.approx(min(possible), rel=1e-9)
+    assert found.bound <= found.loss and found.gap < 1e-6
+    chosen = tuple(item[pick] for item, pick in zip(items, found.picks, strict=True))
+    totals = next(totals for one, totals in _picks(items, charges) if one == chosen)
+    for metric in limits:
+        assert found.totals[metric] == pytest.approx(fixed[metric] + totals[metric])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_least_counts_what_choices_share(seed: int) -> None:
+    items, charges = _sharing_items(seed)
+    for metric in ("latency", "flash"):
+        fewest = min(totals[metric] for _, totals in _picks(items, charges))
+        assert least(items, metric, {metric: 7.0}, charges) == pytest.approx(7.0 + fewest)
+    reach = least(items, "flash", None, charges)
+    with pytest.raises(InfeasibleError, match="flash binds"):
+        allocate(items, {"flash": reach - 1}, None, charges)
+    assert allocate(items, {"flash": reach + 1e-3}, None, charges).totals["flash"] <= reach + 1e-3
+
+
+def test_a_charge_can_outweigh_what_its_options_save() -> None:
+    item = [
+        Choice(0.0, {"flash": 100.0}, frozenset({"plain"})),
+        Choice(1.0, {"flash": 60.0}, frozenset({"narrow"})),
+    ]
+    charges = {"flash": {"plain": 50.0, "narrow": 120.0}}
+    assert least([item], "flash", None, charges) == 150  # alone the narrow code does not pay
+    assert least([item] * 3, "flash", None, charges) == 300  # 3 x 60 + 120, against 350
+    with pytest.raises(InfeasibleError, match="reachable minimum 300"):
+        allocate([item] * 3, {"flash": 299.0}, None, charges)
+
+
 def test_infeasible_names_the_binding_limit_and_its_minimum() -> None:
     items = _random_items(3, 4, 3)
     reach = least(items, "latency")

@@ -42,20 +42,31 @@ def test_a_budget_out_of_reach_says_what_binds_and_leaves_nothing(refused):
 
 
 def test_the_stated_minimum_can_be_reached(refused, tmp_path):
-    # code that layers share is part of no layer's price, so a plan for it comes out too large at
-    # first and the rounds correct it; it is what stands between the minimum and 1.4 times it here
-    limit = int(reachable(refused[0]) * 1.4)
+    minimum = reachable(refused[0])
+    limit = int(minimum * 1.03)  # alignment of code, and what compilers merge, is in no price
     config = tiny(tmp_path / "out", budget=f"flash<={limit}B", **{**QUICK, "rounds": 3})
     summary = run_fit(config).summary
-    assert len(summary.tried) > 1
-    assert summary.met and summary.fitted.flash_bytes <= limit
-    assert summary.fitted.flash_bytes < 0.8 * summary.dense.flash_bytes
-    assert any(row.bits == 4 for row in summary.plan)  # the smallest weights there are
+    assert summary.met and 0.95 * minimum <= summary.fitted.flash_bytes <= limit
+    assert summary.fitted.flash_bytes < 0.3 * summary.dense.flash_bytes
+    assert any(row.bits == 4 for row in summary.plan)
     graph = load_graph(tmp_path / "out" / "deploy")
     for row in summary.plan:
         weight = graph.tensors[graph.producer[row.op].inputs[1]]
         assert weight.quantisation.bits == row.bits
         assert np.abs(weight.data).max() <= 2 ** (row.bits - 1) - 1
+
+
+def test_ram_out_of_reach_names_the_layer_and_a_minimum_that_can_be_reached(tmp_path):
+    with pytest.raises(InfeasibleError) as caught:
+        run_fit(tiny(tmp_path / "out", budget="ram<=1KB", **QUICK))
+    text = str(caught.value)
+    assert "ram binds: limit 1.00 KB" in text
+    assert "alive in the arena while 'layer1.0.conv2' runs" in text
+    minimum = reachable(caught.value)
+    summary = run_fit(
+        tiny(tmp_path / "out", budget=f"ram<={int(minimum * 1.01)}B", **QUICK)
+    ).summary
+    assert summary.met and 0.95 * minimum <= summary.fitted.ram_bytes < summary.dense.ram_bytes
 
 
 def test_a_loose_budget_changes_nothing_but_trains(tmp_path):

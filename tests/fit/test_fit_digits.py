@@ -308,6 +308,7 @@ def test_search_states_a_proven_bound(fitted):
     search = fitted.result.summary.search
     assert 0 < search.bound <= search.loss
     assert 0 <= search.gap <= 1e-6
+    assert search.gap == (search.loss - search.bound) / search.loss  # removals in both
 
 
 def test_sizes_of_the_splits(fitted):

@@ -1,13 +1,24 @@
 """Which layers may lose channels, and that losing them is what zeroing them would be."""
 
+import contextlib
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from fit_cases import graph_of, option
+from fit_cases import cost, graph_of, mlp, option
+from fit_cases import row as costs
 from torch import nn
 
-from cofit.fit.planning import LayerPlan, Menu, Plan
-from cofit.fit.removal import chosen_removals, free_layers, remove_channels, strongest_removals
+from cofit.core import InfeasibleError, numpy_generator
+from cofit.fit.planning import LayerPlan, Menu, Plan, choose
+from cofit.fit.removal import (
+    chosen_removals,
+    credited,
+    free_layers,
+    remove_channels,
+    strongest_removals,
+)
 from cofit.ir import macs, run_float, trace
 from cofit.models import load_model
 from cofit.structures import parse
@@ -44,7 +55,7 @@ def plan(graph, **structures):
                   option(None, 0.0, 1.0), 2, "")
         for op, w in graph.weighted()
     )  # fmt: skip
-    return Plan(layers, {}, 0.0, 0.0, 0.0)
+    return Plan(layers, {}, 0.0, 0.0)
 
 
 def removals(**structures):
@@ -158,6 +169,101 @@ def test_removals_are_told_from_sparse_structures():
         "stem.weight": "channel@4",
         "hidden.weight": "channel@2",
     }
+
+
+RATES = (2, 4)
+
+
+def proportional(draw):
+    """A menu for a chain of linear layers whose cost is its kept weights, times an option's share.
+
+    Returns the menu, the dense cost, and the true latency of a pick by op name: removed inputs
+    and removed outputs count together, which the menu, of layers alone, cannot know.
+    """
+    widths = {"0": (8, 16), "2": (16, 12), "4": (12, 4)}
+    menu = {}
+    for name, (inputs, outputs) in widths.items():
+        whole = inputs * outputs * 1e-3
+        row = [option(None, 0.0, whole, inputs * outputs)]
+        for text, share in (("block2x4@2", 0.6), ("block2x4@4", 0.35)):
+            row.append(option(text, float(draw.uniform(0.5, 4)), share * whole, inputs * outputs))
+        if name != "4":
+            for rate in RATES:
+                loss = float(draw.uniform(0.5, 4)) * rate
+                row.append(option(f"channel@{rate}", loss, whole / rate, inputs * outputs))
+        menu[name] = tuple(row)
+    dense = cost(*(costs(name, row[0].latency_s, 0, 0) for name, row in menu.items()))
+
+    def true(picks):
+        total, kept = 0.0, 1.0
+        for name in widths:
+            removes = (picks[name].structure or "").startswith("channel")
+            total += picks[name].latency_s * kept
+            kept = 1 / int(picks[name].structure[-1]) if removes else 1.0
+        return total
+
+    return Menu(menu, {}), dense, true
+
+
+CHAIN = mlp(8, 16, 12, 4)
+
+
+@pytest.mark.parametrize("limit", [0.2, 0.35, 0.5, 0.75])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_credit_saves_removals_and_promises_nothing_untrue(seed, limit):
+    menu, dense, true = proportional(numpy_generator(seed, "credit"))
+    limits = {"latency": limit * dense.latency_s}
+    plan = choose(CHAIN, credited(CHAIN, menu), dense, limits)
+    picks = {layer.op: layer.chosen for layer in plan.layers}
+    plain = {
+        name: next(o for o in menu.options[name] if o.structure == pick.structure)
+        for name, pick in picks.items()
+    }
+    assert true(plain) <= limits["latency"] * (1 + 1e-9)  # where cost is in proportion
+    assert true(plain) <= plan.predicted["latency"] * (1 + 1e-9)
+    best = min(  # of all plans that truly are within the limit, by enumeration
+        sum(o.loss for o in row)
+        for row in itertools.product(*menu.options.values())
+        if true(dict(zip(menu.options, row, strict=True))) <= limits["latency"] * (1 + 1e-9)
+    )
+    assert plan.loss >= best - 1e-9
+    with contextlib.suppress(InfeasibleError):
+        blind = choose(CHAIN, menu, dense, limits)
+        assert plan.loss <= blind.loss + 1e-9
+
+
+def test_a_credit_spares_the_removal_that_is_not_needed():
+    # halving the outputs of the first layer halves the second too, so the second may stay
+    dense = [option(None, 0.0, t, 1000) for t in (2.0, 4.0, 1.0)]
+    first = option("channel@2", 1.0, 1.0, 1000)
+    second = option("channel@2", 1.0, 2.0, 1000)
+    rows = zip("024", ((dense[0], first), (dense[1], second), (dense[2],)), strict=True)
+    menu = Menu(dict(rows), {})
+    whole = cost(*(costs(name, o.latency_s, 0, 0) for name, o in zip("024", dense, strict=True)))
+    limits = {"latency": 4.99}
+    assert chosen_removals(choose(CHAIN, menu, whole, limits)).keys() == {"0.weight", "2.weight"}
+    # truly 1 + 2 + 1 with the first alone; what is sure is half of the second's cheapest, 2 of 4
+    limits = {"latency": 5.0}
+    assert chosen_removals(choose(CHAIN, credited(CHAIN, menu), whole, limits)).keys() == {
+        "0.weight"
+    }
+
+
+def test_credit_counts_depthwise_followers_and_flattened_readers():
+    dense = option(None, 0.0, 10.0, 1000, energy_j=1.0)
+    cheap = option("block2x4@4", 1.0, 4.0, 1000, energy_j=0.2)
+    removal = option("channel@2", 1.0, 5.0, 600, energy_j=0.5)
+    options = dict.fromkeys(("deep", "head"), (dense, cheap))
+    options |= dict.fromkeys(("stem", "point", "hidden"), (dense, cheap, removal))
+    found = credited(MOBILE, Menu(options, {})).options
+    assert found["deep"] == options["deep"] and found["stem"][:2] == options["stem"][:2]
+    # stem: half of the depthwise layer's cheapest and half of the next one's
+    stem = found["stem"][2]
+    assert (stem.latency_s, stem.flash_bytes) == (5.0 - 2.0 - 2.0, 600 - 300 - 500 + 0)
+    assert stem.energy_j == pytest.approx(0.5 - 0.1 - 0.1)
+    # point: each channel is sixteen inputs of the linear layer, still half of them
+    assert found["point"][2].latency_s == 5.0 - 2.0
+    assert found["hidden"][2].latency_s == 5.0 - 2.0
 
 
 def test_the_strongest_removal_of_every_layer_that_has_one():

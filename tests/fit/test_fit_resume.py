@@ -65,6 +65,12 @@ def test_fresh_processes_with_other_hash_seeds_agree(fitted, undisturbed, tmp_pa
     assert_same(tmp_path / "out", folder)
 
 
+def time_kept(folder):
+    """Seconds that a killed fit would go on from."""
+    stamp = folder / "state" / "key.json"
+    return json.loads(stamp.read_text())["seconds"] if stamp.exists() else 0.0
+
+
 def kill_after(folder, seconds):
     """Start or go on, and kill after this long; returns what the process told before."""
     process = start(folder)
@@ -77,9 +83,14 @@ def kill_after(folder, seconds):
 def test_killed_three_times_on_the_way(undisturbed, tmp_path):
     expected, whole_s = undisturbed
     moments = numpy_generator(time.time_ns(), "kill").uniform(0.2, 0.8, 3) * whole_s
-    reached = [kill_after(tmp_path / "out", seconds) for seconds in moments]
+    reached, kept = [], [0.0]
+    for seconds in moments:
+        reached.append(kill_after(tmp_path / "out", seconds))
+        kept.append(time_kept(tmp_path / "out"))
     assert finish(tmp_path / "out") == 0, (moments, reached)
     assert_same(tmp_path / "out", expected)
+    document = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert kept == sorted(kept) and document["seconds"] >= kept[-1]
 
 
 @pytest.mark.slow
@@ -106,3 +117,5 @@ def test_killed_while_results_are_written(undisturbed, tmp_path, moment):
     assert deploy.exists() is (moment == "summary")
     assert finish(out) == 0
     assert_same(out, expected)
+    # what the first processes took counts, although the last found all stages done
+    assert json.loads((out / "summary.json").read_text())["seconds"] > time_kept(expected)

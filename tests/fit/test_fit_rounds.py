@@ -10,7 +10,7 @@ LIMITS = {"latency": 10e-3, "flash": 1000.0, "accuracy_drop": 0.01}
 
 
 def outcome(latency_s=10e-3, flash_bytes=1000, accuracy=0.99, label="round0"):
-    plan = Plan((), {}, 0.0, 0.0, 0.0)
+    plan = Plan((), {}, 0.0, 0.0)
     return Outcome(label, plan, "int8", {}, cost(row("a", latency_s, flash_bytes)), accuracy)
 
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -68,6 +69,32 @@ def test_a_stage_killed_between_writing_and_renaming_is_absent(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["first.json", "key.json"]
     assert state.stage("first", lambda: 2) == 1
     assert state.stage("second", lambda: 3) == 3
+
+
+def test_time_adds_up_over_processes_to_their_last_stages(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("cofit.fit.state.time.monotonic", lambda: clock[0])
+
+    def work(seconds):
+        clock[0] += seconds
+
+    def process(*stages):
+        """Stages (name, seconds it takes), then five seconds that no stage ends."""
+        state = State(tmp_path / "state", "k")
+        state.begin()
+        for name, seconds in stages:
+            state.stage(name, partial(work, seconds))
+        found = state.seconds
+        clock[0] += 5
+        return found
+
+    assert process(("first", 10)) == 10  # and is killed five seconds later
+    assert process(("first", 99), ("second", 3)) == 13
+    assert process(("first", 99), ("second", 99)) == 13
+    assert process(("third", 0.5)) == 13.5
+    state = State(tmp_path / "state", "k")
+    state.discard()
+    assert process(("first", 2)) == 2  # another fit begins at nothing
 
 
 def test_another_key_is_refused_and_nothing_is_touched(tmp_path):

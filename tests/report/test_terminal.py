@@ -25,6 +25,14 @@ def test_summary_shows_before_after_plan_and_verdict() -> None:
     assert "budget not met" in printed(summaries.not_met())
 
 
+def test_weights_that_know_the_validation_images_are_said_so_on_one_line() -> None:
+    said = "The given weights seem to know the validation images (99.91 % there, 87.15 % on test)"
+    lines = printed(summaries.seen(), 200).splitlines()
+    assert sum(line.startswith(said) for line in lines) == 1
+    assert lines[-1].startswith("budget met")
+    assert "know the validation images" not in printed(summaries.summary(), 200)
+
+
 def test_many_layers_are_cut_and_said_so() -> None:
     text = printed(summaries.large(), 140)
     assert "block23" in text and "block24" not in text

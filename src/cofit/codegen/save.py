@@ -6,13 +6,16 @@ The folder is whole or absent: it is written under a temporary name and renamed.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from cofit.codegen.build import WARNINGS
 from cofit.codegen.c_text import declare
+from cofit.codegen.cortex_m import Board, CortexMRunner
 from cofit.codegen.emit import Source
 from cofit.codegen.host import build_flags
 from cofit.codegen.kernel import Constant
@@ -23,6 +26,7 @@ from cofit.core.files import write_json, write_text
 from cofit.ir import load_graph, save_graph
 
 FORMAT, VERSION = "cofit.program", 1
+_BOARD: TypeAdapter[Board | None] = TypeAdapter(Board | None)
 FILES = ("model.c", "model.h", "main.c", "Makefile", "README.md", "manifest.json",
          "graph.json", "graph.safetensors")  # fmt: skip
 
@@ -45,10 +49,12 @@ def save_program(program: Program, folder: Path) -> None:
                 folder.rename(Path(temporary) / "old")
             new.rename(folder)
     except OSError as error:
-        if isinstance(error, FileError):
+        # what a file in the temporary folder met is said of the folder that people know
+        cause = error.__cause__ if isinstance(error, FileError) else error
+        if not isinstance(cause, OSError):
             raise
         raise FileError(
-            f"cannot write {str(folder)!r}: {error.strerror or error}; "
+            f"cannot write {str(folder)!r}: {cause.strerror or cause}; "
             "choose a writable folder with free space"
         ) from error
 
@@ -56,12 +62,14 @@ def save_program(program: Program, folder: Path) -> None:
 def load_program(folder: Path, compiler: str | None = None) -> Program:
     """Build a saved program again from its graph, verify it and compare it with the saved C.
 
+    A Cortex-M program is linked for the board it was saved for.
+
     Raises:
         FileError: the folder is not a saved program, or files are missing or damaged.
         VerificationError: this version of cofit generates other C for the same machine.
     """
-    name, lanes, saved_bytes = _read_manifest(folder)
-    program = compile(load_graph(folder), name, compiler)
+    name, lanes, saved_bytes, board = _read_manifest(folder)
+    program = compile(load_graph(folder), name, compiler, board=board)
     same_lanes = lanes == program.machine.vector_floats
     if same_lanes and saved_bytes != program.source.constant_bytes:
         raise VerificationError(
@@ -71,8 +79,8 @@ def load_program(folder: Path, compiler: str | None = None) -> Program:
     return program
 
 
-def _read_manifest(folder: Path) -> tuple[str, int, int]:
-    """Machine, its float32 lanes, and bytes of constants."""
+def _read_manifest(folder: Path) -> tuple[str, int, int, Board | None]:
+    """Machine, its float32 lanes, bytes of constants, and the board if it is a Cortex-M."""
     if not (folder / "manifest.json").is_file():
         raise FileError(
             f"{str(folder)!r} is not a saved program: it has no manifest.json; give a folder that "
@@ -87,7 +95,16 @@ def _read_manifest(folder: Path) -> tuple[str, int, int]:
         raise FileError(f"{str(folder)!r} is not a saved program of version {VERSION}")
     try:
         nbytes = int(manifest["flash"]["constant_bytes"])
-        return str(manifest["machine"]), int(manifest["vector_floats"]), nbytes
+        name, lanes = str(manifest["machine"]), int(manifest["vector_floats"])
+        board = _BOARD.validate_python(manifest.get("board"))
+        if board is not None and board.core != name:
+            raise ValueError(f"board {board.name!r} has a {board.core}, the machine is {name}")
+        return name, lanes, nbytes, board
+    except ValidationError as error:
+        wrong = ", ".join(".".join(map(str, e["loc"])) or "itself" for e in error.errors())
+        raise FileError(
+            f"the manifest of program {str(folder)!r} is damaged (board: {wrong}); save it again"
+        ) from error
     except (LookupError, TypeError, ValueError) as error:
         raise FileError(
             f"the manifest of program {str(folder)!r} is damaged ({error}); save it again"
@@ -122,13 +139,15 @@ def _write(program: Program, folder: Path) -> None:
 
 def manifest(program: Program) -> dict[str, Any]:
     """What the program is and needs, in bytes and counts."""
-    source = program.source
+    source, runner = program.source, program.runner
+    board = asdict(runner.board) if isinstance(runner, CortexMRunner) else None
     return {
         "format": FORMAT,
         "version": VERSION,
         "name": source.name,
         "machine": source.machine.name,
         "vector_floats": source.machine.vector_floats,
+        "board": board,
         "io": source.machine.io,
         "precision": "int8" if source.graph.is_integer else "float32",
         "verified": program.verified,

@@ -4,7 +4,7 @@ Everything above imports from here; this room imports nothing of cofit.
 """
 
 from cofit.core.budget import Budget, Limit
-from cofit.core.cost import Basis, Cost, CostRow
+from cofit.core.cost import Basis, Cost, CostRow, SharedCode
 from cofit.core.errors import (
     BudgetError,
     BuildError,
@@ -50,6 +50,7 @@ __all__ = [
     "Limit",
     "MissingDependencyError",
     "ModelError",
+    "SharedCode",
     "StructureError",
     "TargetError",
     "UnknownNameError",

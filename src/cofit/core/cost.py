@@ -17,12 +17,31 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True)
+class SharedCode:
+    """A function that stands once in a program, whichever of its ops call it.
+
+    Its bytes are in the flash of the "(runtime)" row. Compilers fit a function to its callers where
+    these agree on an argument, so its size depends on them.
+
+    Attributes:
+        function: its name.
+        flash_bytes: in the program that the row was taken from.
+        general_bytes: fitted to no caller: about the most that it takes in any program.
+    """
+
+    function: str
+    flash_bytes: int
+    general_bytes: int
+
+
+@dataclass(frozen=True)
 class CostRow:
     """Cost of one op (or of the program's fixed part, op = "(runtime)").
 
     `flash_bytes` adds up over rows. `ram_bytes` is what must be live while this op runs
     (activations and scratch), so its total is the maximum. `spread` is (max - min) / median over
-    the repeats of a measurement, None where there is nothing to repeat.
+    the repeats of a measurement, None where there is nothing to repeat. `shared` is code that this
+    op may call and others may too; the flash of this row is without it.
     """
 
     op: str
@@ -36,6 +55,7 @@ class CostRow:
     instructions: int | None = None
     spread: float | None = None
     note: str = ""
+    shared: tuple[SharedCode, ...] = ()
 
 
 @dataclass(frozen=True)

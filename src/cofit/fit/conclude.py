@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -90,7 +89,6 @@ def conclude(
     device: Device,
     finding: Finding,
     progress: Progress,
-    started: float,
 ) -> FitResult:
     """Compile dense and fitted networks, compare them on the test split, write the results."""
     best = finding.best
@@ -145,7 +143,7 @@ def conclude(
             test=len(test),
         ),
         seed=config.seed,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(state.seconds, 1),
         versions=_versions(),
         config=config.to_toml(),
     )

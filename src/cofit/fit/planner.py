@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,11 +14,12 @@ from cofit.core import Cost, InfeasibleError
 from cofit.fit.candidates import REMOVAL, make_menu, measure_slopes
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
-from cofit.fit.planning import Menu, Plan, choose
+from cofit.fit.planning import Menu, Option, Plan, choose
 from cofit.fit.precision import Lowering
 from cofit.fit.progress import Progress
 from cofit.fit.removal import (
     chosen_removals,
+    credited,
     free_layers,
     remove_channels,
     strongest_removals,
@@ -35,8 +37,10 @@ class Planner:
     """Plans for one network in one precision on one device.
 
     Removing channels makes the layers behind cheaper, which the price of a layer alone cannot say.
-    So a first plan, blind to that, decides which channels go; a second one, on the network without
-    them, decides the rest at prices that hold.
+    So a first plan, which credits removals with a share of the layers behind (see `credited`),
+    decides which channels go; a second one, on the network without them, decides the rest at
+    prices that hold. Where it cannot, the credit was too large: a plan without credit, and last
+    all removals there are, take more channels.
 
     Attributes:
         graph: the dense float graph.
@@ -65,16 +69,18 @@ class Planner:
             InfeasibleError: no plan is within the limits.
         """
         menu = self._first_menu()
-        try:
-            first = choose(self.graph, menu, self.cost, limits)
-        except InfeasibleError:  # blind to what removals save: take all of them before giving up
-            removals = strongest_removals(self.graph, menu)
-            if not removals:
-                raise
-        else:
-            removals = chosen_removals(first)
-            if not removals:
-                return first
+        for priced in (credited(self.graph, menu), menu):
+            with contextlib.suppress(InfeasibleError):
+                first = choose(self.graph, priced, self.cost, limits)
+                removals = chosen_removals(first)
+                return self._without(removals, limits) if removals else first
+        removals = strongest_removals(self.graph, menu)
+        if not removals:
+            return choose(self.graph, menu, self.cost, limits)  # says what binds
+        return self._without(removals, limits)
+
+    def _without(self, removals: Mapping[str, Option], limits: Mapping[str, float]) -> Plan:
+        """The least-loss plan of the network without the channels of some removals."""
         texts = {name: str(option.structure) for name, option in removals.items()}
         narrowed, _ = remove_channels(self.graph, {n: parse(text) for n, text in texts.items()})
         self.progress("narrowed network", 0, 1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cofit.core import Cost, CostRow
-from cofit.core.allocate import Allocation, Choice, allocate
+from cofit.core import Cost, CostRow, InfeasibleError, SharedCode, format_quantity
+from cofit.core.allocate import Choice, allocate, relative_gap
 from cofit.ir import Graph
 from cofit.structures import Structure, parse
+from cofit.targets.rows import RUNTIME
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Option:
         bits: bits of a stored weight.
         loss: modelled damage (see `sensitivity`).
         latency_s, flash_bytes, ram_bytes, energy_j: predicted cost inside the network.
+        shared: code that it calls and other layers may too; `flash_bytes` is without it.
     """
 
     structure: str | None
@@ -29,6 +33,12 @@ class Option:
     flash_bytes: int
     ram_bytes: int
     energy_j: float | None
+    shared: tuple[SharedCode, ...] = ()
+
+    @property
+    def calls(self) -> frozenset[str]:
+        """Names of the shared functions."""
+        return frozenset(code.function for code in self.shared)
 
     @property
     def costs(self) -> dict[str, float]:
@@ -67,7 +77,6 @@ class Plan:
         predicted: totals by budget word.
         loss: modelled damage of all choices, removals included.
         bound: proven lower bound of the loss of any plan with the same removals.
-        gap: (loss - bound) / loss.
         removals: channel structures that narrow the network first, by weight name.
     """
 
@@ -75,8 +84,12 @@ class Plan:
     predicted: Mapping[str, float]
     loss: float
     bound: float
-    gap: float
     removals: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float:
+        """(loss - bound) / |loss|: zero when proven optimal among plans with these removals."""
+        return relative_gap(self.loss, self.bound)
 
     @property
     def structures(self) -> dict[str, Structure]:
@@ -103,7 +116,7 @@ def scaled_option(
 ) -> Option:
     """An option's cost inside the network, from costs measured on the layer alone.
 
-    Latency and energy keep the ratio to the dense layer; flash keeps the difference.
+    Latency and energy keep the ratio to the dense layer; flash and RAM keep the difference.
     """
     ratio = option.latency_s / isolated_dense.latency_s if isolated_dense.latency_s else 1.0
     energy = None if in_network.energy_j is None else in_network.energy_j * ratio
@@ -113,17 +126,20 @@ def scaled_option(
         loss,
         in_network.latency_s * ratio,
         in_network.flash_bytes + option.flash_bytes - isolated_dense.flash_bytes,
-        in_network.ram_bytes + max(0, option.ram_bytes - isolated_dense.ram_bytes),
+        in_network.ram_bytes + option.ram_bytes - isolated_dense.ram_bytes,
         energy,
+        option.shared,
     )
 
 
 def undominated(options: Sequence[Option]) -> list[Option]:
-    """Options without those that another beats or equals in loss and in every cost."""
+    """Options without those that another beats or equals in loss, every cost and shared code."""
     kept: list[Option] = []
-    for option in sorted(options, key=lambda o: (o.loss, *o.costs.values())):
+    for option in sorted(options, key=lambda o: (o.loss, *o.costs.values(), len(o.shared))):
         beaten = any(
-            all(other.costs[m] <= value for m, value in option.costs.items()) for other in kept
+            all(other.costs[m] <= value for m, value in option.costs.items())
+            and other.calls <= option.calls
+            for other in kept
         )
         if not beaten:
             kept.append(option)
@@ -142,7 +158,8 @@ def choose(
         graph: the dense graph.
         menu: options by op name.
         dense: cost of the dense program on the target.
-        limits: absolute upper bounds by budget word; ram filters options, the rest add up.
+        limits: absolute upper bounds by budget word; ram filters options (what is alive while
+            other ops run is the network's, no option makes it less), the rest add up.
 
     Raises:
         InfeasibleError: naming the limit that binds and the reachable minimum.
@@ -150,25 +167,64 @@ def choose(
     additive = {m: v for m, v in limits.items() if m in ("latency", "flash", "energy")}
     rows = {row.op: row for row in dense.rows}
     names = [op.output for op, _ in graph.weighted()]
-    options, ram = menu.options, limits.get("ram")
-    kept = {name: undominated(_within_ram(options[name], ram)) for name in names}
+    options = menu.options
+    arena = _arena_room(dense, options, limits.get("ram", math.inf))
+    kept = {
+        name: undominated([option for option in options[name] if option.ram_bytes <= arena])
+        for name in names
+    }
     totals = dense.totals()
+    shared = shared_flash([options[name] for name in names], dense, names)
+    charges = {"flash": shared}
     fixed = {
         metric: float(totals[metric] or 0) - sum(_row_cost(rows[name], metric) for name in names)
         for metric in additive
     }
-    items = [[Choice(option.loss, option.costs) for option in kept[name]] for name in names]
-    allocation = allocate(items, additive, fixed)
+    if "flash" in fixed:  # the dense program holds what its layers share: they may stop using it
+        called = frozenset[str]().union(*(options[name][0].calls for name in names))
+        fixed["flash"] -= sum(nbytes for name, nbytes in shared.items() if name in called)
+    items = [
+        [Choice(o.loss, o.costs, o.calls & shared.keys()) for o in kept[name]] for name in names
+    ]
+    allocation = allocate(items, additive, fixed, charges)
     picks = dict(zip(names, allocation.picks, strict=True))
     layers = tuple(
         _layer(name, weight.name, weight.shape, kept[name][picks[name]], menu)
         for name, (_, weight) in zip(names, graph.weighted(), strict=True)
     )
-    return _plan(layers, allocation)
+    return Plan(layers, dict(allocation.totals), allocation.loss, allocation.bound)
 
 
-def _plan(layers: tuple[LayerPlan, ...], allocation: Allocation) -> Plan:
-    return Plan(layers, dict(allocation.totals), allocation.loss, allocation.bound, allocation.gap)
+def shared_flash(
+    options: Sequence[Sequence[Option]], dense: Cost, layers: Collection[str]
+) -> dict[str, float]:
+    """Flash of each function that layers share, charged once if any chosen option calls it.
+
+    What dense layers call has the size it has in the dense program. Of the rest, what only one
+    layer can call is fitted to it, and what several can call is priced as fitted to none: the
+    least plan may come out smaller, but not larger. What other ops call is always there, so it is
+    left out.
+
+    Args:
+        options: per layer, the dense one first.
+        dense: cost of the dense program.
+        layers: op names of the layers.
+    """
+    present = {code.function: code.flash_bytes for row in dense.rows for code in row.shared}
+    pinned = {code.function for row in dense.rows if row.op not in layers for code in row.shared}
+    of_dense = frozenset[str]().union(*(row[0].calls for row in options))
+    callers = Counter(name for row in options for name in {n for o in row for n in o.calls})
+    found: dict[str, float] = {}
+    for code in (code for row in options for option in row for code in option.shared):
+        name = code.function
+        if name in pinned:
+            continue
+        if name in of_dense:
+            nbytes = present.get(name, 0)
+        else:
+            nbytes = code.flash_bytes if callers[name] == 1 else code.general_bytes
+        found[name] = max(found.get(name, 0.0), float(nbytes))
+    return found
 
 
 def _layer(
@@ -189,11 +245,27 @@ def _layer(
     return LayerPlan(name, weight, shape, chosen, options[0], len(options), note)
 
 
-def _within_ram(options: Sequence[Option], limit: float | None) -> Sequence[Option]:
-    """Options that fit; all where none does, since removals elsewhere may still make room."""
-    if limit is None:
-        return options
-    return [option for option in options if option.ram_bytes <= limit] or options
+def _arena_room(dense: Cost, options: Mapping[str, Sequence[Option]], limit: float) -> float:
+    """Bytes of a RAM limit that may be alive while an op runs.
+
+    The rest (stack, data, gaps in the arena) is taken to stay as it is in the dense program.
+
+    Raises:
+        InfeasibleError: an op needs more in all its options; names it and its bytes.
+    """
+    alive = {row.op: row.ram_bytes for row in dense.rows if row.op != RUNTIME}
+    rest = dense.ram_bytes - max(alive.values(), default=0)
+    needs = alive | {name: min(o.ram_bytes for o in row) for name, row in options.items()}
+    op = max(needs, key=lambda name: needs[name])
+    if needs[op] + rest > limit:
+        raise InfeasibleError(
+            f"no plan meets the budget: ram binds: limit {format_quantity(limit, 'bytes')}, "
+            f"reachable minimum {format_quantity(needs[op] + rest, 'bytes')}, of which "
+            f"{format_quantity(needs[op], 'bytes')} are alive in the arena while {op!r} runs; "
+            "raise that limit, allow the structure 'channel' at higher rates, or take a network "
+            "with smaller activations there"
+        )
+    return limit - rest
 
 
 def _row_cost(row: CostRow, metric: str) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from cofit.fit.candidates import REMOVAL
 from cofit.fit.planning import Menu, Option, Plan
-from cofit.ir import ChannelGroup, Graph, channel_groups, remove
-from cofit.structures import Structure
+from cofit.ir import ChannelGroup, Graph, Member, channel_groups, remove
+from cofit.structures import Structure, parse
 
 
 def free_layers(graph: Graph) -> frozenset[str]:
@@ -20,6 +22,33 @@ def free_layers(graph: Graph) -> frozenset[str]:
     makers = {weight.name: op.output for op, weight in graph.weighted()}
     groups = (_makers(graph, group) for group in channel_groups(graph) if group.removable)
     return frozenset(makers[names[0]] for names in groups if len(names) == 1)
+
+
+def credited(graph: Graph, menu: Menu) -> Menu:
+    """The menu with removals cheaper by what they surely save in the layers that read them.
+
+    A layer that loses a share of its inputs, or a depthwise one that loses channels, does that much
+    less work in whichever of its options it takes, so at least that share of its cheapest one is
+    saved. The credit is safe where cost is in proportion to channels; the part of a layer's cost
+    that is not (its bias, the call of its kernel) makes it too large, so what is planned with it
+    is planned again on the narrowed network.
+    """
+    ops = {weight.name: op.output for op, weight in graph.weighted()}
+    options = dict(menu.options)
+    for op, weight in graph.weighted():
+        row = options[op.output]
+        if not any(_removes(option) for option in row):
+            continue
+        readers = [
+            (menu.options[ops[member.tensor]], _share(graph, member))
+            for member in _group_of(graph, weight.name).constants
+            if member.tensor in ops and member.tensor != weight.name
+        ]
+        options[op.output] = tuple(
+            _with_credit(option, weight.shape, readers) if _removes(option) else option
+            for option in row
+        )
+    return Menu(options, menu.reasons)
 
 
 def chosen_removals(plan: Plan) -> dict[str, Option]:
@@ -53,6 +82,27 @@ def remove_channels(
         graph = remove(graph, group, gone)
         removed[name] = len(gone)
     return graph, removed
+
+
+def _share(graph: Graph, member: Member) -> float:
+    """Share of a weight's channels along the axis that the group makes up."""
+    return sum(map(len, member.indices)) / graph.tensors[member.tensor].shape[member.axis]
+
+
+def _with_credit(
+    option: Option, shape: tuple[int, ...], readers: Sequence[tuple[Sequence[Option], float]]
+) -> Option:
+    gone = 1 - math.ceil(shape[0] / parse(str(option.structure)).rate) / shape[0]
+    saved = {
+        metric: sum(gone * share * min(o.costs[metric] for o in row) for row, share in readers)
+        for metric in option.costs
+    }
+    return replace(
+        option,
+        latency_s=option.latency_s - saved["latency"],
+        flash_bytes=option.flash_bytes - math.floor(saved["flash"]),
+        energy_j=None if option.energy_j is None else option.energy_j - saved["energy"],
+    )
 
 
 def _removes(option: Option) -> bool:

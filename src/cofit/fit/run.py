@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +92,6 @@ def run_fit(
 
 class _Fitting:
     def __init__(self, subject: Subject, config: FitConfig, progress: Progress) -> None:
-        self._started = time.monotonic()
         self._config = config
         self._progress = progress
         self._subject = subject
@@ -150,7 +148,6 @@ class _Fitting:
             self._device,
             Finding(given, dense, float_accuracy, seen, outcomes, best),
             self._progress,
-            self._started,
         )
 
     def _given(self) -> Graph:
@@ -166,6 +163,7 @@ class _Fitting:
                 self._device.check(self._lowering(precision).lower(given))
             self._trainer.from_scratch(module, given)
             write_tensors(file, module.state_dict())
+            self._state.keep_time()
         module.load_state_dict(read_tensors(file))
         return self._trace()
 

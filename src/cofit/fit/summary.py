@@ -146,7 +146,11 @@ class DataRow(_Row):
 
 
 class Summary(_Row):
-    """Everything a fit found out. Times are seconds, sizes bytes, fractions of one."""
+    """Everything a fit found out. Times are seconds, sizes bytes, fractions of one.
+
+    `seconds` is the wall-clock time of the fit over all processes it took; of a process that was
+    killed, what came after its last whole stage is not counted.
+    """
 
     format: Literal["cofit.summary"] = "cofit.summary"
     version: Literal[1] = 1

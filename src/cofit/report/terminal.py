@@ -26,6 +26,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(_text(f"and {hidden} more layers, see the report", "dim"))
     console.print()
     console.print(_text(view.verified(summary)))
+    if note := view.validation_note(summary):
+        console.print(_text(note))
     console.print(_text(summary.verdict, "bold green" if summary.met else "bold red"))
 
 

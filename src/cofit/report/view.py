@@ -271,3 +271,16 @@ def verified(summary: Summary) -> str:
         f"The largest absolute difference from {seen.reference} is {seen.max_abs_error:.3g} "
         f"over {samples}."
     )
+
+
+def validation_note(summary: Summary) -> str | None:
+    """Why validation accuracy did not steer the search, in one sentence; None where it did."""
+    search = summary.search
+    if not search.validation_seen:
+        return None
+    there = format_quantity(search.validation_dense, "fraction")
+    test = format_quantity(summary.accuracy_given, "fraction")
+    return (
+        f"The given weights seem to know the validation images ({there} there, {test} on test), "
+        "so a drop on them is overstated and called for no other round; the test accuracy counts."
+    )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from cofit.codegen import Program, Source, emit, machine
 from cofit.codegen import compile as compile_program
-from cofit.codegen.cortex_m import Board, CortexMRunner
-from cofit.core import Cost, TargetError
+from cofit.codegen.cortex_m import Board, CortexMRunner, shared_bytes, shared_names
+from cofit.core import Cost, SharedCode, TargetError
 from cofit.ir import Graph
 from cofit.targets.contract import Limits
 from cofit.targets.rows import cost_rows
@@ -93,5 +93,24 @@ class CortexM:
             runtime_ram_bytes=image.ram_bytes + runner.emulator.stack_high_water_bytes,
             energy_w=None if energy is None else energy * self.board.clock_hz,
             note=_NOTE if energy is None else f"{_NOTE}; {_ENERGY}",
+            shared=_shared(runner),
         )
         return Cost(self.name, rows)
+
+
+def _shared(runner: CortexMRunner) -> dict[str, tuple[SharedCode, ...]]:
+    """By step name, the functions of its support files that the program has."""
+    source, image = runner.source, runner.linked.image
+    support = dict.fromkeys(file for step in source.steps for file in step.code.support)
+    general = shared_bytes(support, source.machine, runner.compiler)
+    present = {
+        name: SharedCode(name, nbytes, general[name])
+        for name in general
+        if (nbytes := image.flash_of(name))
+    }
+    return {
+        step.name: tuple(
+            code for name, code in present.items() if name in shared_names(step.code.support)
+        )
+        for step in source.steps
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cofit.codegen import Measurement, MemoryPlan, Source
-from cofit.core import CostRow
+from cofit.core import CostRow, SharedCode
 
 RUNTIME = "(runtime)"
 
@@ -18,6 +18,7 @@ def cost_rows(
     runtime_ram_bytes: int,
     energy_w: float | None = None,
     note: str = "",
+    shared: Mapping[str, tuple[SharedCode, ...]] | None = None,
 ) -> tuple[CostRow, ...]:
     """One row per op in execution order, then the program's fixed part.
 
@@ -29,6 +30,7 @@ def cost_rows(
         runtime_ram_bytes: bytes of RAM of the whole program.
         energy_w: joules per second of computing, None where unknown.
         note: said of every row.
+        shared: code that a step shares with others, by step name; none if absent.
     """
     seconds = dict(measurement.per_step_s)
     counts = measurement.instructions
@@ -51,6 +53,7 @@ def cost_rows(
             instructions=counts.get(step.name),
             spread=measurement.spread if measurement.repeats > 1 else None,
             note="; ".join(filter(None, (f"{step.kernel} {step.code.variant}".strip(), note))),
+            shared=() if shared is None else shared[step.name],
         )
     for op in source.graph.ops:
         if op.output not in rows:

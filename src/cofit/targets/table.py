@@ -23,7 +23,7 @@ from cofit.codegen import Measurement, Source, emit, machine
 from cofit.codegen.build import toolchain
 from cofit.codegen.cortex_m import CortexMRunner
 from cofit.codegen.host import HostRunner, build_host
-from cofit.core import Basis, CostRow, cache_dir, read_json, write_json
+from cofit.core import Basis, CostRow, SharedCode, cache_dir, read_json, write_json
 from cofit.targets.cortex_m import CortexM
 from cofit.targets.doctor import cpu_name
 from cofit.targets.host import HostTarget
@@ -88,7 +88,13 @@ class CostTable:
             return {}
         document: dict[str, dict[str, Any]] = read_json(self.path)
         return {
-            text: CostRow(**{**entry, "basis": Basis(entry["basis"])})
+            text: CostRow(
+                **{
+                    **entry,
+                    "basis": Basis(entry["basis"]),
+                    "shared": tuple(SharedCode(**code) for code in entry["shared"]),
+                }
+            )
             for text, entry in document.items()
         }
 

@@ -9,6 +9,7 @@ from cofit.codegen.cortex_m.image import Image, Symbol, read_image
 from cofit.codegen.cortex_m.link import Linked, link
 from cofit.codegen.cortex_m.predict import Prediction, predict
 from cofit.codegen.cortex_m.runner import CortexMRunner
+from cofit.codegen.cortex_m.shared import shared_bytes, shared_names
 
 __all__ = [
     "CORES",
@@ -31,4 +32,6 @@ __all__ = [
     "modelled_cycles",
     "predict",
     "read_image",
+    "shared_bytes",
+    "shared_names",
 ]

@@ -15,7 +15,7 @@ from cofit.core import TargetError
 
 _HERE = Path(__file__).parent
 RUNTIME = ("startup.c", "memory.c")
-_CODE = (
+CODE = (
     "-O3", "-g0", "-fomit-frame-pointer", "-ffunction-sections", "-fdata-sections",
     "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-fno-math-errno",
 )  # fmt: skip
@@ -57,7 +57,7 @@ def link(
     """
     headers = {name: text for name, text in sources.items() if name.endswith(".h")}
     cpu = cpu_flags(machine, compiler)
-    flags = (*WARNINGS, *_CODE, *cpu, "-c")
+    flags = (*WARNINGS, *CODE, *cpu, "-c")
     objects = [
         build({name: text, **headers}, (*flags, *defines), f"{Path(name).stem}.o", compiler)
         for name, text in sources.items()
