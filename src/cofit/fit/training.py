@@ -13,6 +13,7 @@ from torch import nn
 from cofit.core import derive_seed
 from cofit.fit.config import PRETRAIN_EPOCHS, FitConfig
 from cofit.fit.progress import Progress
+from cofit.fit.reconstruct import reconstruct
 from cofit.fit.subject import Subject
 from cofit.ir import Graph
 from cofit.ir.module import GraphModule
@@ -69,7 +70,7 @@ class Trainer:
     def into_structures(
         self, graph: Graph, teacher: Graph, structures: Mapping[str, Structure], label: str
     ) -> Graph:
-        """Draw weights to their structures by ADMM, harden, retrain what is kept.
+        """Draw weights to their structures by ADMM, harden, make up for the loss, retrain.
 
         Args:
             graph: float graph to start from; structures it bears are given up.
@@ -93,6 +94,8 @@ class Trainer:
             )
             recipe = self._fitting_recipe(first)
             graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
+        calibration = self.subject.calibration
+        graph = reconstruct(graph, teacher, calibration, structures, self.progress)
         recipe = self._fitting_recipe(rest)
         regimes: list[Regime] = [Masked(structures)] if structures else []
         graph = self._shaped(graph, teacher, regimes, recipe, f"{label}-retrain")
