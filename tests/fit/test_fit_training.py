@@ -136,7 +136,7 @@ def test_a_softmax_at_the_end_is_left_out_of_training_only(tmp_path, softmax):
     scores = scores_only(graph)
     assert (scores is graph) is not softmax
     assert scores.producer[scores.outputs[0]].kind == "linear"
-    found = trainer(tmp_path, softmax).into_structures(graph, graph, {}, "round0")
+    found = trainer(tmp_path, softmax, learning_rate=0.005).into_structures(graph, graph, {}, "round0")
     assert [op.kind for op in found.ops] == [op.kind for op in graph.ops]
     before, after = (accuracy(reference_scores(g), DATA.validation) for g in (graph, found))
     assert after > before

@@ -16,14 +16,11 @@ from cofit.ir import attributes as at
 
 Matrix = NDArray[np.float64]
 
-EQUATIONS = 64
+EQUATIONS = 24
 """Equations per unknown: enough that solving does not learn the sample by heart."""
 
 RIDGE = 1e-4
 """Weight of the starting point, relative to the mean square of the layer's inputs."""
-
-CHUNK = 16
-"""Inputs whose windows are laid out at a time."""
 
 
 def is_plain(op: Op) -> bool:
@@ -52,17 +49,18 @@ def windows(op: Op, shape: tuple[int, ...], x: torch.Tensor) -> tuple[torch.Tens
     top, bottom, left, right = a.padding
     x = F.pad(x, (left, right, top, bottom))
     reach = [d * (k - 1) + 1 for d, k in zip(a.dilation, shape[2:], strict=True)]
-    positions = math.prod(
+    height, across = (
         (size - r) // s + 1 for size, r, s in zip(x.shape[2:], reach, a.stride, strict=True)
     )
+    positions = height * across
     share = min(1.0, EQUATIONS * (unknowns + 1) / (positions * len(x)))
     order = torch.randperm(positions, generator=torch_generator(0, "windows", str(positions)))
     pick = order[: math.ceil(share * positions)]
-    parts = [
-        F.unfold(part, shape[2:], dilation=a.dilation, stride=a.stride)[..., pick]
-        for part in x.split(CHUNK)
-    ]
-    return torch.cat(parts).transpose(0, 1).flatten(1), pick
+    row, column = pick // across, pick % across
+    down = (row * a.stride[0])[:, None] + torch.arange(shape[2]) * a.dilation[0]
+    along = (column * a.stride[1])[:, None] + torch.arange(shape[3]) * a.dilation[1]
+    taken = x[:, :, down[:, :, None], along[:, None, :]]  # (N, C, positions, R, S)
+    return taken.permute(1, 3, 4, 0, 2).reshape(unknowns, -1), pick
 
 
 def solve_kept(start: Matrix, kept: NDArray[np.bool_], gram: Matrix, moment: Matrix) -> Matrix:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,9 +94,13 @@ class Planner:
         lost = sum(option.loss for option in removals.values())
         return replace(second, loss=second.loss + lost, bound=second.bound + lost, removals=texts)
 
+    @functools.cached_property
+    def _probe(self) -> Probe:
+        return Probe.run(self.graph, self.sample)
+
     def _first_menu(self) -> Menu:
         def compute() -> Any:
-            probe = Probe.run(self.graph, self.sample)
+            probe = self._probe
             menu = self._menu(probe, self.cost, self._families(), free_layers(self.graph))
             menu = reappraised(self.graph, menu, probe, self._slopes())
             return _MENU.dump_python(menu, mode="json")
@@ -121,9 +126,8 @@ class Planner:
 
     def _slopes(self) -> dict[str, float]:
         def compute() -> Any:
-            probe = Probe.run(self.graph, self.sample)
             return measure_slopes(
-                probe, self._families(), self.config.rates, self._bits(), self.progress
+                self._probe, self._families(), self.config.rates, self._bits(), self.progress
             )
 
         slopes: dict[str, float] = self.state.stage(f"slopes-{self.lowering.precision}", compute)
