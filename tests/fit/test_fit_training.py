@@ -10,7 +10,7 @@ from cofit.data import Dataset, Split
 from cofit.fit import make_subject
 from cofit.fit.precision import Lowering, accuracy, reference_scores
 from cofit.fit.progress import silent
-from cofit.fit.training import Trainer, scores_only
+from cofit.fit.training import DIVERGENCES, RATES, Trainer, scores_only, suited_rate
 from cofit.ir import trace
 from cofit.models import Normalise
 from cofit.structures import parse
@@ -136,7 +136,9 @@ def test_a_softmax_at_the_end_is_left_out_of_training_only(tmp_path, softmax):
     scores = scores_only(graph)
     assert (scores is graph) is not softmax
     assert scores.producer[scores.outputs[0]].kind == "linear"
-    found = trainer(tmp_path, softmax, learning_rate=0.005).into_structures(graph, graph, {}, "round0")
+    found = trainer(tmp_path, softmax, learning_rate=0.005).into_structures(
+        graph, graph, {}, "round0"
+    )
     assert [op.kind for op in found.ops] == [op.kind for op in graph.ops]
     before, after = (accuracy(reference_scores(g), DATA.validation) for g in (graph, found))
     assert after > before
@@ -159,3 +161,10 @@ def test_training_keeps_a_network_whose_channels_have_very_different_norms(tmp_p
     before, after = (accuracy(reference_scores(g), DATA.validation) for g in (graph, found))
     assert before > 0.9
     assert after >= before - 0.02
+
+
+def test_the_further_a_network_is_from_the_dense_one_the_faster_it_learns():
+    rates = [suited_rate(divergence) for divergence in (0.0, 1e-3, *DIVERGENCES, 10.0)]
+    assert rates == pytest.approx([RATES[0]] * 3 + [RATES[1]] * 2)
+    middle = suited_rate((DIVERGENCES[0] * DIVERGENCES[1]) ** 0.5)
+    assert middle == pytest.approx((RATES[0] * RATES[1]) ** 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from cofit.core import derive_seed
 from cofit.fit.config import PRETRAIN_EPOCHS, FitConfig
 from cofit.fit.progress import Progress
 from cofit.fit.reconstruct import reconstruct
+from cofit.fit.sensitivity import output_divergence
 from cofit.fit.subject import Subject
-from cofit.ir import Graph
+from cofit.ir import Graph, run_float
 from cofit.ir.module import GraphModule
 from cofit.regimes import (
     ADMM,
@@ -38,6 +40,13 @@ ADMM_SHARE = 0.4
 """Share of a round's epochs that draws the weights to their structures; the rest retrains."""
 
 CHECKPOINT_STEPS = 50
+
+DIVERGENCES = 0.02, 1.0
+RATES = 3e-4, 3e-3
+"""Learning rates at these divergences and beyond (see `suited_rate`)."""
+
+ROUNDING_SHARE = 0.3
+"""Share of that learning rate that training through rounding takes."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +102,10 @@ class Trainer:
                 stage_epochs=1,
                 growth=10 ** (3 / max(first - 1, 1)) if first > 1 else 10.0,
             )
-            recipe = self._fitting_recipe(first)
+            recipe = self._recipe(first, graph, teacher)
             graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
         graph = reconstruct(graph, whole, calibration, structures, self.progress)
-        recipe = self._fitting_recipe(rest)
+        recipe = self._recipe(rest, graph, teacher)
         regimes: list[Regime] = [Masked(structures)] if structures else []
         graph = self._shaped(graph, teacher, regimes, recipe, f"{label}-retrain")
         changed = {
@@ -113,18 +122,22 @@ class Trainer:
             *([Masked(kept)] if kept else []),
         ]
         module = GraphModule(scores_only(graph))
-        recipe = self._fitting_recipe(1, 0.05)
+        recipe = self._recipe(1, graph, teacher, ROUNDING_SHARE)
         stack = RegimeStack([*regimes, QAT(integer)])
         self._run(f"{label}-qat", module, recipe, stack)
         return _with_weights(graph, module)
 
-    def _fitting_recipe(self, epochs: int, share: float = 1.0) -> Recipe:
+    def _recipe(self, epochs: int, graph: Graph, teacher: Graph, share: float = 1.0) -> Recipe:
         """Adam, whose steps do not grow with the gradient.
 
         Folding normalisation into the weights leaves channels of very different norms, on which
         plain gradient steps that are right for one channel wreck another.
         """
-        return Recipe(epochs, self.config.learning_rate * share, optimiser="adam")
+        x = self.subject.calibration
+        with torch.no_grad():
+            wanted, found = (run_float(g, {g.inputs[0]: x})[g.outputs[0]] for g in (teacher, graph))
+        rate = self.config.learning_rate or suited_rate(output_divergence(wanted, found))
+        return Recipe(epochs, rate * share, optimiser="adam")
 
     def _shaped(
         self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
@@ -158,6 +171,18 @@ class Trainer:
             checkpoint=checkpoint, progress=self.progress, stage=label,
         )  # fmt: skip
         checkpoint.path.unlink(missing_ok=True)
+
+
+def suited_rate(divergence: float) -> float:
+    """Peak learning rate for a network whose outputs diverge this far from the dense one's.
+
+    A network that is nearly right forgets more than it learns at a rate that one which must learn
+    anew needs. Between the two it grows as a power of the divergence.
+    """
+    low, high = map(math.log, DIVERGENCES)
+    place = (math.log(max(divergence, 1e-30)) - low) / (high - low)
+    slow, fast = map(math.log, RATES)
+    return math.exp(slow + min(max(place, 0.0), 1.0) * (fast - slow))
 
 
 def scores_only(graph: Graph) -> Graph:
