@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from cofit.fit.progress import Progress
 from cofit.fit.reconstruct import reconstruct
 from cofit.fit.sensitivity import output_divergence
 from cofit.fit.subject import Subject
-from cofit.ir import Graph, run_float
+from cofit.ir import Graph, load_graph, run_float, save_graph
 from cofit.ir.module import GraphModule
 from cofit.regimes import (
     ADMM,
@@ -90,29 +90,55 @@ class Trainer:
         Returns:
             The graph with new weights, each in its structure and bearing its text.
         """
-        calibration = self.subject.calibration
-        graph = whole = reconstruct(_unstructured(graph), teacher, calibration, {}, self.progress)
+        graph = _unstructured(graph)
         first = max(1, round(self.config.epochs * ADMM_SHARE)) if structures else 0
         rest = max(1, self.config.epochs - first)
+        hardened = self._stored(
+            f"{label}-hardened",
+            lambda: self._hardened(graph, teacher, structures, first, label),
+        )
+        regimes: list[Regime] = [Masked(structures)] if structures else []
+        trained = self._stored(
+            f"{label}-retrained",
+            lambda: self._shaped(
+                hardened, teacher, regimes, self._recipe(rest, hardened, teacher),
+                f"{label}-retrain",
+            ),
+        )  # fmt: skip
+        changed = {
+            name: replace(trained.tensors[name], structure=structure.text)
+            for name, structure in structures.items()
+        }
+        return trained.with_tensors(changed)
+
+    def _stored(self, stem: str, compute: Callable[[], Graph]) -> Graph:
+        """A graph that is computed once, also by a fit that is killed later."""
+        if not (self.folder / f"{stem}.json").exists():
+            save_graph(compute(), self.folder, stem)
+        return load_graph(self.folder, stem)
+
+    def _hardened(
+        self,
+        graph: Graph,
+        teacher: Graph,
+        structures: Mapping[str, Structure],
+        epochs: int,
+        label: str,
+    ) -> Graph:
+        """Weights in their structures, not yet retrained."""
+        calibration = self.subject.calibration
+        graph = whole = reconstruct(graph, teacher, calibration, {}, self.progress)
         if structures:
             admm = ADMM(
                 {name: (structure,) for name, structure in structures.items()},
                 rho=1e-3,
-                stages=first,
+                stages=epochs,
                 stage_epochs=1,
-                growth=10 ** (3 / max(first - 1, 1)) if first > 1 else 10.0,
+                growth=10 ** (3 / max(epochs - 1, 1)) if epochs > 1 else 10.0,
             )
-            recipe = self._recipe(first, graph, teacher)
+            recipe = self._recipe(epochs, graph, teacher)
             graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
-        graph = reconstruct(graph, whole, calibration, structures, self.progress)
-        recipe = self._recipe(rest, graph, teacher)
-        regimes: list[Regime] = [Masked(structures)] if structures else []
-        graph = self._shaped(graph, teacher, regimes, recipe, f"{label}-retrain")
-        changed = {
-            name: replace(graph.tensors[name], structure=structure.text)
-            for name, structure in structures.items()
-        }
-        return graph.with_tensors(changed)
+        return reconstruct(graph, whole, calibration, structures, self.progress)
 
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
