@@ -93,7 +93,8 @@ def test_softmax_is_exact_for_many_scales_and_sizes() -> None:
     assert not mismatches(graphs, PORTABLE)
 
 
-def test_wide_accumulators_use_the_wide_requantisation() -> None:
+@pytest.mark.parametrize("rounding", Rounding)
+def test_wide_accumulators_use_the_wide_requantisation(rounding: Rounding) -> None:
     rng = np.random.default_rng(10)
     tensors = {
         "x": Tensor("x", (1, 4), DType.I8, Quantisation((1.0,), 0)),
@@ -105,9 +106,10 @@ def test_wide_accumulators_use_the_wide_requantisation() -> None:
         "y": Tensor("y", (1, 6), DType.I8, Quantisation((1.1,), 5)),
     }  # fmt: skip
     op = Op("y", at.Linear(), ("x", "w", "b"))
-    graph = Graph.build("wide", ("x",), ("y",), (op,), tensors, QuantSpec())
+    graph = Graph.build("wide", ("x",), ("y",), (op,), tensors, QuantSpec(rounding))
     support = emit(graph, PORTABLE).steps[0].code.support
-    assert support[0] == "s8_requantise_double_wide.h"
+    name = "double" if rounding is Rounding.DOUBLE else "single"
+    assert support[0] == f"s8_requantise_{name}_wide.h"
     assert not mismatches([graph], PORTABLE)
 
 

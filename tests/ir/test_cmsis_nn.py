@@ -42,6 +42,9 @@ def test_02_basic_known_outputs() -> None:
     assert (y.reshape(-1) == numbers(BASIC_OUTPUT)).all()
 
 
+DOUBLE = QuantSpec(Rounding.DOUBLE)
+
+
 def half_up(value: Fraction) -> int:
     return (value + Fraction(1, 2)).__floor__()
 
@@ -52,7 +55,7 @@ def half_away(value: Fraction) -> int:
 
 def exact(acc: int, multiplier: int, shift: int, rounding: Rounding) -> int:
     """The stated rounding on rationals."""
-    if rounding is Rounding.SINGLE:
+    if rounding is not Rounding.DOUBLE:
         # two floors in a row, then one half-up: floor(floor(v) + 1) / 2)
         value = Fraction(acc * multiplier) * Fraction(2) ** (shift - 30)
         return half_up(Fraction(value.__floor__(), 2))
@@ -152,7 +155,7 @@ def one_conv(
         Tensor("stem", (1, len(held), 4, 4), DType.I8, Quantisation((scale_y,))),
     ]
     op = Op("stem", at.Conv2d(), ("x", "w", "b"))
-    return Graph.build("g", ("x",), ("stem",), (op,), {t.name: t for t in tensors}, QuantSpec())
+    return Graph.build("g", ("x",), ("stem",), (op,), {t.name: t for t in tensors}, DOUBLE)
 
 
 def run(graph: Graph) -> np.ndarray:
@@ -201,7 +204,7 @@ def test_08_weights_must_be_symmetric_constants() -> None:
         run(graph.with_tensors({"w": skewed}))
     variable = {**graph.tensors, "w": replace(graph.tensors["w"], data=None)}
     with pytest.raises(ModelError, match="'stem'"):
-        Graph.build("g", ("x", "w"), ("stem",), graph.ops, variable, QuantSpec())
+        Graph.build("g", ("x", "w"), ("stem",), graph.ops, variable, DOUBLE)
 
 
 def test_08_moved_values_must_keep_their_quantisation() -> None:
@@ -210,7 +213,7 @@ def test_08_moved_values_must_keep_their_quantisation() -> None:
         Tensor("flat", (1, 32), DType.I8, Quantisation((0.5,))),
     ]
     op = Op("flat", at.Reshape((1, 32)), ("x",))
-    graph = Graph.build("g", ("x",), ("flat",), (op,), {t.name: t for t in tensors}, QuantSpec())
+    graph = Graph.build("g", ("x",), ("flat",), (op,), {t.name: t for t in tensors}, DOUBLE)
     with pytest.raises(UnsupportedOpError, match="'flat'"):
         run(graph)
 
@@ -222,6 +225,6 @@ def test_08_mean_over_a_plane_too_large() -> None:
         Tensor("mean", (1, 1, 1, 1), DType.I8, Quantisation((1.0,))),
     ]
     op = Op("mean", at.GlobalMean(), ("x",))
-    graph = Graph.build("g", ("x",), ("mean",), (op,), {t.name: t for t in tensors}, QuantSpec())
+    graph = Graph.build("g", ("x",), ("mean",), (op,), {t.name: t for t in tensors}, DOUBLE)
     with pytest.raises(UnsupportedOpError, match="'mean'"):
         mean_requant(graph, op)

@@ -96,17 +96,27 @@ class Op:
 
 
 class Rounding(StrEnum):
-    """How a requantised accumulator is rounded (see `ir.integer.requantise`)."""
+    """How a requantised accumulator is scaled and rounded (see `ir.integer.requantise`).
+
+    DOUBLE and SINGLE are the two rules of TFLite and CMSIS-NN. SHORT is SINGLE with multipliers of
+    24 bits, which float32 holds too: the same integers come out of float units.
+    """
 
     DOUBLE = "double"
     SINGLE = "single"
+    SHORT = "short"
+
+    @property
+    def multiplier_bits(self) -> int:
+        """Significant bits of a multiplier."""
+        return 24 if self is Rounding.SHORT else 31
 
 
 @dataclass(frozen=True)
 class QuantSpec:
     """Choices that make integer arithmetic definite; all of Python, host C and Cortex-M C obey."""
 
-    rounding: Rounding = Rounding.DOUBLE
+    rounding: Rounding = Rounding.SHORT
 
 
 @dataclass(frozen=True, eq=False)

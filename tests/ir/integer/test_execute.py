@@ -36,11 +36,15 @@ Y = Quantisation((0.08,), 11)
 OUT = Quantisation((0.11,), -30)
 
 
-def graph(attributes, inputs: list[Tensor], shape, out: Quantisation = OUT, **spec) -> Graph:
+def graph(
+    attributes, inputs: list[Tensor], shape, out: Quantisation = OUT, rounding=Rounding.DOUBLE
+) -> Graph:
     tensors = [*inputs, Tensor("out", shape, DType.I8, out)]
     op = Op("out", attributes, tuple(t.name for t in inputs))
     names = tuple(t.name for t in inputs if t.data is None)
-    return Graph.build("g", names, ("out",), (op,), {t.name: t for t in tensors}, QuantSpec(**spec))
+    return Graph.build(
+        "g", names, ("out",), (op,), {t.name: t for t in tensors}, QuantSpec(rounding)
+    )
 
 
 def activation(name: str, shape, quantisation: Quantisation) -> Tensor:

@@ -114,6 +114,12 @@ COFIT_INLINE int32_t cofit_high_product(int32_t a, int32_t b)
 #endif
 }
 
+/* 2 * a * b / 2^32, rounded down; |a| < 2^30. */
+COFIT_INLINE int32_t cofit_high_floor(int32_t a, int32_t b)
+{
+    return (int32_t)(((int64_t)(a * 2) * b) >> 32);
+}
+
 COFIT_INLINE int32_t cofit_clamp(int32_t value, int32_t low, int32_t high)
 {
     return value < low ? low : value > high ? high : value;

@@ -65,7 +65,11 @@ COFIT_SHARED void s8_host_finish(const s8_host_layer *layer, int32_t row, int32_
     const int32_t left = layer->rows - row, most = vectors * S8_LANES;
     const int32_t rows = left < most ? left : most;
 #if defined(__AVX2__)
-    if (layer->rounding == S8_TWICE && vectors == 2)
+    if (layer->rounding == S8_FLOAT && vectors == 2)
+        s8_host_finish_fast(layer, row, rows, pixels, sums, y, 2, S8_FLOAT);
+    else if (layer->rounding == S8_FLOAT)
+        s8_host_finish_fast(layer, row, rows, pixels, sums, y, 1, S8_FLOAT);
+    else if (layer->rounding == S8_TWICE && vectors == 2)
         s8_host_finish_fast(layer, row, rows, pixels, sums, y, 2, S8_TWICE);
     else if (layer->rounding == S8_TWICE)
         s8_host_finish_fast(layer, row, rows, pixels, sums, y, 1, S8_TWICE);

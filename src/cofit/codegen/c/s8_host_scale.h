@@ -1,14 +1,17 @@
 #include "s8_host_lanes.h"
 
 /* How a vector of accumulators is scaled. S8_TWICE and S8_ONCE round twice and once, need
-   |acc| < 2^30 and shifts from -31 to -1; S8_ANY is the graph's `s8_requantise`, lane by lane. */
-typedef enum { S8_ANY, S8_TWICE, S8_ONCE } s8_host_rounding;
+   |acc| < 2^30 and shifts from -31 to -1. S8_FLOAT is S8_ONCE by one float32 multiplication, where
+   the generator has proven that neither it nor a tie can differ. S8_ANY is the graph's
+   `s8_requantise`, lane by lane. */
+typedef enum { S8_ANY, S8_TWICE, S8_ONCE, S8_FLOAT } s8_host_rounding;
 
 #if defined(__AVX2__)
 typedef struct {
     __m256i even, odd; /* multipliers of even and odd lanes */
     __m256i right;     /* minus the shift */
     __m256i half;      /* 2^(right - 1) */
+    __m256 real;       /* multiplier / 2^31 / 2^right */
 } s8_factor;
 
 /* Products of even lanes as int64. Of the intrinsic, compilers move the sign extension out of the
@@ -28,6 +31,9 @@ COFIT_INLINE s8_factor s8_factor_of(__m256i multiplier, __m256i shift)
     f.right = _mm256_sub_epi32(_mm256_setzero_si256(), shift);
     f.half = _mm256_sllv_epi32(_mm256_set1_epi32(1),
                                _mm256_sub_epi32(f.right, _mm256_set1_epi32(1)));
+    f.real = _mm256_mul_ps(_mm256_cvtepi32_ps(multiplier), /* a power of two from its exponent */
+                           _mm256_castsi256_ps(_mm256_slli_epi32(
+                               _mm256_add_epi32(shift, _mm256_set1_epi32(127 - 31)), 23)));
     return f;
 }
 
@@ -35,6 +41,13 @@ COFIT_INLINE s8_factor s8_factor_of(__m256i multiplier, __m256i shift)
    it cannot reach the half of the right shift. */
 COFIT_INLINE __m256i s8_scaled(__m256i acc, const s8_factor *f, const s8_host_rounding rounding)
 {
+#if defined(__FMA__)
+    if (rounding == S8_FLOAT) { /* the sum with 1.5 * 2^23 is rounded to an integer */
+        const __m256 sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), f->real,
+                                           _mm256_set1_ps(12582912.0f));
+        return _mm256_sub_epi32(_mm256_castps_si256(sum), _mm256_set1_epi32(0x4b400000));
+    }
+#endif
     const __m256i twice = _mm256_add_epi32(acc, acc);
     __m256i even = s8_mul_even(twice, f->even);
     __m256i odd = s8_mul_even(_mm256_srli_epi64(twice, 32), f->odd);

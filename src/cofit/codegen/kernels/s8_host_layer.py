@@ -16,6 +16,7 @@ from cofit.codegen.kernel import Constant
 from cofit.codegen.kernels.s8_layer import (
     Array,
     Int8,
+    accumulator_bound,
     bounds_fields,
     constant,
     fits_30_bits,
@@ -45,7 +46,28 @@ def rounding_name(graph: Graph, op: Op, shifts: NDArray[np.int32]) -> str:
     assert graph.spec is not None
     if not fits_30_bits(graph, op) or int(shifts.max(initial=-1)) >= 0:
         return "S8_ANY"
-    return "S8_ONCE" if graph.spec.rounding is Rounding.SINGLE else "S8_TWICE"
+    return "S8_TWICE" if graph.spec.rounding is Rounding.DOUBLE else "S8_ONCE"
+
+
+def layer_rounding(
+    graph: Graph, op: Op, multiplier: NDArray[np.int32], shift: NDArray[np.int32]
+) -> str:
+    """As `rounding_name`, of a conv2d or linear op; in float32 where that gives the same.
+
+    float32 holds multipliers of 24 bits and accumulators below 2^24, and a fused multiplication
+    with 1.5 * 2^23 rounds their product once, to the nearest integer. Only ties differ: half to
+    even, not half up. With z zero bits at the end of the multiplier, acc * multiplier / 2^31 *
+    2^shift can be a tie only for a multiple of 2^(30 - shift - z) as accumulator.
+    """
+    assert graph.spec is not None
+    name = rounding_name(graph, op, shift)
+    if name != "S8_ONCE" or graph.spec.rounding is not Rounding.SHORT:
+        return name
+    bound = accumulator_bound(graph, op).max(initial=0)
+    largest = bound * np.ldexp(multiplier.astype(np.float64), shift - 31).max(initial=0)
+    zeros = np.log2(multiplier & -multiplier, where=multiplier > 0, out=np.zeros(len(shift)))
+    tie = np.exp2(30 - shift - zeros).min(initial=np.inf)
+    return "S8_FLOAT" if bound < min(1 << 24, tie) and largest < 1 << 21 else name
 
 
 def vector_shifts(multiplier: NDArray[np.int32], shift: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -112,8 +134,8 @@ def host_layer(
     )
     step = {name: 0 if name == "index" else a.size // groups for name, a in parts.items()}
     sizes = (
-        f".rows = {each}, .pitch = {outputs}, .rounding = {rounding_name(graph, op, shift)}, "
-        f"{bounds_fields(graph, op)}"
+        f".rows = {each}, .pitch = {outputs}, {bounds_fields(graph, op)}, "
+        f".rounding = {layer_rounding(graph, op, multiplier, shift)}"
     )
 
     def fields(group: int) -> str:

@@ -34,9 +34,8 @@ SHUFFLE = (0, 2, 1, 3)  # order in which SXTB16 and SXTB16 of the rotated word g
 def requantise_support(graph: Graph) -> str:
     """Support file of the graph's rounding; must precede all that requantise."""
     assert graph.spec is not None
-    if graph.spec.rounding is Rounding.SINGLE:
-        return "s8_requantise_single.h"
-    return "s8_requantise_double.h" if _fits_30_bits(graph) else "s8_requantise_double_wide.h"
+    name = "double" if graph.spec.rounding is Rounding.DOUBLE else "single"
+    return f"s8_requantise_{name}{'' if _fits_30_bits(graph) else '_wide'}.h"
 
 
 @functools.lru_cache(maxsize=64)

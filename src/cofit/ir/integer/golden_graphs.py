@@ -20,7 +20,7 @@ from cofit.ir.integer.golden import (
     golden_pool,
     nchw,
 )
-from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Tensor
+from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Rounding, Tensor
 
 _INT8 = (-128, 127)
 
@@ -149,7 +149,12 @@ def _one_op(
     ]
     op = Op("y", attributes, (*names, *(constant.name for constant in constants)))
     graph = Graph.build(
-        case.name, names, ("y",), (op,), {t.name: t for t in (*tensors, *constants)}, QuantSpec()
+        case.name,
+        names,
+        ("y",),
+        (op,),
+        {t.name: t for t in (*tensors, *constants)},
+        QuantSpec(Rounding.DOUBLE),
     )
     held: Any = dict(zip(names, inputs, strict=True))
     stored = expected.astype(np.int8)

@@ -79,7 +79,7 @@ def conv_requant(graph: Graph, op: Op) -> tuple[NDArray[np.int32], NDArray[np.in
     scale_y, _ = affine(graph, op.output)
     reals = np.broadcast_to(np.array(scales.scale), weight.shape[:1]) * scale_x / scale_y
     try:
-        multipliers, shifts = multiplier_of(reals.tolist())
+        multipliers, shifts = multiplier_of(reals.tolist(), _bits(graph))
     except UnsupportedOpError as error:
         raise UnsupportedOpError(f"{_named(op)}: {error}") from error
     bound = magnitude_bound(np.dtype(np.int8), -zero_point) * weight_sums(
@@ -97,9 +97,9 @@ def add_requant(graph: Graph, op: Op) -> AddRequant:
     scale_y, _ = affine(graph, op.output)
     twice = 2 * max(scale_1, scale_2)
     return AddRequant(
-        _scaling(op, scale_1 / twice, 255 << ADD_LEFT_SHIFT),
-        _scaling(op, scale_2 / twice, 255 << ADD_LEFT_SHIFT),
-        _scaling(op, twice / ((1 << ADD_LEFT_SHIFT) * scale_y), 255 << ADD_LEFT_SHIFT),
+        _scaling(graph, op, scale_1 / twice, 255 << ADD_LEFT_SHIFT),
+        _scaling(graph, op, scale_2 / twice, 255 << ADD_LEFT_SHIFT),
+        _scaling(graph, op, twice / ((1 << ADD_LEFT_SHIFT) * scale_y), 255 << ADD_LEFT_SHIFT),
         ADD_LEFT_SHIFT,
     )
 
@@ -107,7 +107,7 @@ def add_requant(graph: Graph, op: Op) -> AddRequant:
 def mul_requant(graph: Graph, op: Op) -> Pair:
     """(multiplier, shift) of a product: s1 * s2 / sy."""
     (scale_1, _), (scale_2, _) = (affine(graph, name) for name in op.inputs)
-    return _scaling(op, scale_1 * scale_2 / affine(graph, op.output)[0], 255 * 255)
+    return _scaling(graph, op, scale_1 * scale_2 / affine(graph, op.output)[0], 255 * 255)
 
 
 def concat_requant(graph: Graph, op: Op) -> tuple[Pair | None, ...]:
@@ -115,7 +115,8 @@ def concat_requant(graph: Graph, op: Op) -> tuple[Pair | None, ...]:
     target = affine(graph, op.output)
     sources = [affine(graph, name) for name in op.inputs]
     return tuple(
-        None if source == target else _scaling(op, source[0] / target[0], 255) for source in sources
+        None if source == target else _scaling(graph, op, source[0] / target[0], 255)
+        for source in sources
     )
 
 
@@ -123,7 +124,7 @@ def mean_requant(graph: Graph, op: Op) -> Pair:
     """(multiplier, shift) of a mean over the plane: sx / (sy * H * W)."""
     area = math.prod(graph.tensors[op.inputs[0]].shape[2:])
     scale_x, _ = affine(graph, op.inputs[0])
-    return _scaling(op, scale_x / (affine(graph, op.output)[0] * area), 255 * area)
+    return _scaling(graph, op, scale_x / (affine(graph, op.output)[0] * area), 255 * area)
 
 
 def activation_table(graph: Graph, op: Op) -> NDArray[np.int8]:
@@ -163,14 +164,19 @@ def kept_quantisation(graph: Graph, op: Op) -> tuple[float, int]:
     return source
 
 
-def _scaling(op: Op, real: float, bound: int) -> Pair:
+def _scaling(graph: Graph, op: Op, real: float, bound: int) -> Pair:
     try:
-        multiplier, shift = quantise_multiplier(real)
+        multiplier, shift = quantise_multiplier(real, _bits(graph))
     except UnsupportedOpError as error:
         raise UnsupportedOpError(f"{_named(op)}: {error}") from error
     _prove(op, bound << max(shift, 0))
     _prove(op, math.ceil(bound * real) + _ZERO_POINT)
     return multiplier, shift
+
+
+def _bits(graph: Graph) -> int:
+    assert graph.spec is not None
+    return graph.spec.rounding.multiplier_bits
 
 
 def _prove(op: Op, bound: int) -> None:

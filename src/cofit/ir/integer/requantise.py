@@ -18,8 +18,8 @@ from cofit.ir.types import Rounding
 Int64 = NDArray[np.int64]
 
 
-def quantise_multiplier(real: float) -> tuple[int, int]:
-    """(multiplier, shift) nearest to a real factor.
+def quantise_multiplier(real: float, bits: int = 31) -> tuple[int, int]:
+    """(multiplier, shift) nearest to a real factor, with `bits` significant bits at most.
 
     Raises:
         UnsupportedOpError: the factor is not positive and finite, or its shift leaves [-31, 30].
@@ -27,7 +27,7 @@ def quantise_multiplier(real: float) -> tuple[int, int]:
     if not (math.isfinite(real) and real > 0):
         raise UnsupportedOpError(f"requantisation factor {real} is not a positive finite number")
     fraction, shift = math.frexp(real)
-    multiplier = math.floor(fraction * (1 << 31) + 0.5)
+    multiplier = math.floor(fraction * (1 << bits) + 0.5) << (31 - bits)
     if multiplier == 1 << 31:
         multiplier, shift = multiplier // 2, shift + 1
     if shift < -31:  # smaller than the least int32 weight of an accumulator: always rounds to zero
@@ -40,9 +40,11 @@ def quantise_multiplier(real: float) -> tuple[int, int]:
     return multiplier, shift
 
 
-def multiplier_of(reals: Sequence[float]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def multiplier_of(
+    reals: Sequence[float], bits: int = 31
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """`quantise_multiplier` over a sequence, as two int32 arrays."""
-    pairs = [quantise_multiplier(real) for real in reals]
+    pairs = [quantise_multiplier(real, bits) for real in reals]
     return (
         np.array([multiplier for multiplier, _ in pairs], np.int32),
         np.array([shift for _, shift in pairs], np.int32),
@@ -55,13 +57,13 @@ def requantise(
     """Scale accumulators; all arguments broadcast together.
 
     Double rounding: t = (acc * 2^max(shift,0) * multiplier + 2^30) >> 31, then a right shift by
-    max(-shift, 0) rounding half away from zero. Single rounding:
+    max(-shift, 0) rounding half away from zero. Single and short rounding:
     ((acc * multiplier) >> (30 - shift) + 1) >> 1. The product with 2^max(shift,0) must fit int32,
     as it must in C; `ir.integer` proves accumulators in range.
     """
     mult64 = np.asarray(multiplier, np.int64)
     shift64 = np.asarray(shift, np.int64)
-    if rounding is Rounding.SINGLE:
+    if rounding is not Rounding.DOUBLE:
         scaled: Int64 = (np.asarray(acc, np.int64) * mult64) >> (30 - shift64)
         scaled += 1
         scaled >>= 1
