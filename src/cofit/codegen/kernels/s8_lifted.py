@@ -1,0 +1,200 @@
+"""int8 convolutions and linear layers whose weights are spread by one SXTB16 per four.
+
+The activations of a column are lifted (see `c/s8_lift.h`), so that a word of weights is both an
+operand of SMLAD as it is and, after one SXTB16, of a second: 12 instructions for 16 products. The
+sums are 256 times the accumulators, which therefore must fit 24 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernels.s8_layer import (
+    Columns,
+    Int8,
+    columns_of,
+    is_host,
+    reject_weighted,
+    weight_values,
+    window_text,
+)
+from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers
+from cofit.codegen.machine import Machine
+from cofit.ir import Graph, Op
+from cofit.ir.integer import affine
+
+LIFT = 8
+_MOST = 1 << (31 - LIFT)
+
+
+@dataclass(frozen=True)
+class LiftedColumns(Columns):
+    """Lifted columns: per four elements two words, the pixels of a step in turn."""
+
+    element: ClassVar[str] = "uint32_t"
+    layer: ClassVar[str] = "s8_scaled"
+
+    @property
+    def chunks(self) -> int:
+        """Fours of elements in a column."""
+        return -(-self.length // 4)
+
+    @property
+    def fours(self) -> bool:
+        """Whether runs of the input are whole words."""
+        return self.window.channels // self.window.groups % 4 == 0
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether a column is a run of whole words of the input."""
+        return super().contiguous and self.fours
+
+    @property
+    def gathered(self) -> bool:
+        """Whether the bytes of a window are gathered before they are lifted."""
+        return not self.contiguous and (not self.fours or self.together == 1)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """8 bytes per chunk and pixel, and the gathered bytes."""
+        return (8 * self.together + 4 * self.gathered) * self.chunks
+
+    @property
+    def support(self) -> tuple[str, ...]:
+        """Support files of the loop."""
+        if self.contiguous:
+            return ("s8_lift.h",)
+        return ("s8_gather.h", "s8_lift.h") if self.gathered else ("s8_lift_window.h",)
+
+    def _declarations(self) -> Sequence[str]:
+        lines = super()._declarations()
+        if self.gathered:
+            at = 8 * self.together * self.chunks
+            lines = (*lines, f"int8_t *const bytes = (int8_t *)scratch + {at};")
+        return lines
+
+    def _fill(self, source: str) -> Sequence[str]:
+        lines, chunks = [], self.chunks
+        for i in range(self.together):
+            place, to = f"at + {i}", f"x + {2 * i}"
+            if self.contiguous:
+                lines.append(
+                    f"s8_lift_{self.together}({source} + ({place}) * {self.length}, {chunks}, {to});"
+                )
+            elif self.gathered:
+                lines.append(f"s8_gather(&window, {source}, {place}, bytes);")
+                lines.append(f"s8_lift_{self.together}(bytes, {chunks}, {to});")
+            else:
+                lines.append(f"s8_lift_window(&window, {source}, {place}, {to});")
+        return lines
+
+
+class S8Lifted:
+    """conv2d and linear whose weights are dense, or whole channels of which are left out."""
+
+    name = "s8-lifted"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Sums of more than 24 bits, roundings of their own, 4-bit weights."""
+        reason = reject_weighted(graph, op)
+        if reason is not None:
+            return reason
+        if is_host(machine):
+            return "vectors are faster"
+        quantisation = graph.tensors[op.inputs[1]].quantisation
+        if quantisation is not None and quantisation.bits == 4:
+            return "weights of 4 bits have their own loop"
+        found = lifted_scale(graph, op)
+        return found if isinstance(found, str) else None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """Column by column for pairs of pixels."""
+        scale = lifted_scale(graph, op)
+        assert isinstance(scale, Scale)
+        columns = lifted_columns(graph, op)
+        groups, tile = columns.window.groups, 2 if columns.together == 2 else 4
+        weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(groups, -1, columns.length)
+        packed = np.concatenate([pack_lifted(part, tile) for part in weight])
+        declaration, constants = scaled_layers(
+            graph, op, scale, packed, lifted_start(graph, op), tile=tile, chunks=columns.chunks,
+            groups=groups,
+        )  # fmt: skip
+        call = "s8_lifted_1(layer, x, y);"
+        if columns.together == 2:
+            call = f"s8_lifted_2(layer, x, y, y + {columns.window.outputs});"
+        return KernelCode(
+            f"{declaration}\n{columns.loop(call)}",
+            constants,
+            ("s8_lifted.h", *columns.support),
+            columns.scratch_bytes,
+            variant=f"{tile} rows x {columns.together}",
+        )
+
+
+def lifted_columns(graph: Graph, op: Op) -> LiftedColumns:
+    """Lifted columns of a conv2d or linear op."""
+    plain = columns_of(graph, op)
+    return LiftedColumns(plain.window, plain.offset)
+
+
+def lifted_scale(graph: Graph, op: Op) -> Scale | str:
+    """The epilogue of lifted sums, or why they do not fit."""
+    weight = weight_values(graph, op)
+    if (weight == -128).any():
+        return "a weight of -128 has no negative"
+    if sum_bound(graph, op) >= _MOST:
+        return "its sums need more than 24 bits"
+    return one_shift(graph, op, LIFT)
+
+
+def sum_bound(graph: Graph, op: Op) -> int:
+    """The greatest magnitude that an accumulator can end at, over all inputs."""
+    bias = graph.tensors[op.inputs[2]].data
+    assert bias is not None
+    weight = weight_values(graph, op).astype(np.int64)
+    up = np.maximum(weight, 0).sum(axis=(1, 2, 3))
+    down = np.minimum(weight, 0).sum(axis=(1, 2, 3))
+    offset = -affine(graph, op.inputs[0])[1]
+    low, high = offset - 128, offset + 127
+    largest = bias + up * high + down * low
+    smallest = bias + up * low + down * high
+    return int(max(largest.max(initial=0), -smallest.min(initial=0)))
+
+
+def lifted_start(graph: Graph, op: Op) -> NDArray[np.int32]:
+    """(K,) where lifted sums begin: bias, zero point and what lifting adds, modulo 2^32.
+
+    Padding inside a column counts as the zero point, so all weights of a filter take part.
+    """
+    bias = graph.tensors[op.inputs[2]].data
+    assert bias is not None
+    weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(len(bias), -1)
+    wide = _fours(weight).astype(np.int64)
+    zero_point = affine(graph, op.inputs[0])[1]
+    inner = bias.astype(np.int64) - zero_point * wide.sum(axis=1)
+    added = 129 * (1 << LIFT) * wide[:, 0::2].sum(axis=1) - wide[:, 1::2].sum(axis=1)
+    return ((inner << LIFT) - added).astype(np.uint32).view(np.int32)
+
+
+def lifted(weight: Int8) -> Int8:
+    """Weights (..., 2 n), pair by pair as the two bytes of w1 - 256 * w0."""
+    first, second = weight[..., 0::2].astype(np.int16), weight[..., 1::2].astype(np.int16)
+    halves = np.ascontiguousarray((second - 256 * first).astype("<i2"))
+    return halves.view(np.int8)
+
+
+def pack_lifted(weight: Int8, tile: int) -> Int8:
+    """(K, n) in the order of `s8_lifted.h`; K rounded up to the tile times n rounded up to four."""
+    filled = np.pad(_fours(weight), ((0, -len(weight) % tile), (0, 0)))
+    words = lifted(filled).reshape(len(filled) // tile, tile, -1, 4)
+    return words.transpose(0, 2, 1, 3).ravel()
+
+
+def _fours(weight: Int8) -> Int8:
+    return np.pad(weight, ((0, 0), (0, -weight.shape[1] % 4)))
