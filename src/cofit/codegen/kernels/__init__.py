@@ -26,6 +26,7 @@ from cofit.codegen.kernels.s8_host_elementwise import (
 )
 from cofit.codegen.kernels.s8_host_winograd import S8HostWinograd
 from cofit.codegen.kernels.s8_lifted import S8Lifted
+from cofit.codegen.kernels.s8_planes import S8Planes
 from cofit.codegen.kernels.s8_pool import S8Pool
 from cofit.codegen.kernels.s8_softmax import S8Softmax
 from cofit.codegen.kernels.s8_sparse import S8Sparse
@@ -36,7 +37,7 @@ F32: tuple[Kernel, ...] = (
     F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
-    S8HostDepthwise(), S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostWinograd(),
+    S8HostDepthwise(), S8Planes(), S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostWinograd(),
     S8HostDense(), S8Lifted(), S8Dense(),
     S8HostBinary(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8Softmax(), Move(), S8HostConcat(), S8Concat(),

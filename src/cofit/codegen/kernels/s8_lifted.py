@@ -30,7 +30,6 @@ from cofit.ir import Graph, Op
 from cofit.ir.integer import affine
 
 LIFT = 8
-_MOST = 1 << (31 - LIFT)
 
 
 @dataclass(frozen=True)
@@ -119,10 +118,11 @@ class S8Lifted:
         assert isinstance(scale, Scale)
         columns = lifted_columns(graph, op)
         groups, tile = columns.window.groups, 2 if columns.together == 2 else 4
-        weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(groups, -1, columns.length)
-        packed = np.concatenate([pack_lifted(part, tile) for part in weight])
+        weight, start = lifted_weights(graph, op, scale)
+        parts = weight.reshape(groups, -1, columns.length)
+        packed = np.concatenate([pack_lifted(part, tile) for part in parts])
         declaration, constants = scaled_layers(
-            graph, op, scale, packed, lifted_start(graph, op), tile=tile, chunks=columns.chunks,
+            graph, op, scale, packed, start, tile=tile, chunks=columns.chunks,
             groups=groups,
         )  # fmt: skip
         call = "s8_lifted_1(layer, x, y);"
@@ -145,41 +145,27 @@ def lifted_columns(graph: Graph, op: Op) -> LiftedColumns:
 
 def lifted_scale(graph: Graph, op: Op) -> Scale | str:
     """The epilogue of lifted sums, or why they do not fit."""
-    weight = weight_values(graph, op)
-    if (weight == -128).any():
+    if (weight_values(graph, op) == -128).any():
         return "a weight of -128 has no negative"
-    if sum_bound(graph, op) >= _MOST:
-        return "its sums need more than 24 bits"
     return one_shift(graph, op, LIFT)
 
 
-def sum_bound(graph: Graph, op: Op) -> int:
-    """The greatest magnitude that an accumulator can end at, over all inputs."""
-    bias = graph.tensors[op.inputs[2]].data
-    assert bias is not None
-    weight = weight_values(graph, op).astype(np.int64)
-    up = np.maximum(weight, 0).sum(axis=(1, 2, 3))
-    down = np.minimum(weight, 0).sum(axis=(1, 2, 3))
-    offset = -affine(graph, op.inputs[0])[1]
-    low, high = offset - 128, offset + 127
-    largest = bias + up * high + down * low
-    smallest = bias + up * low + down * high
-    return int(max(largest.max(initial=0), -smallest.min(initial=0)))
+def lifted_weights(graph: Graph, op: Op, scale: Scale) -> tuple[Int8, NDArray[np.int32]]:
+    """(K, R * S * C) weights, zeros in idle channels, and (K,) where the lifted sums begin.
 
-
-def lifted_start(graph: Graph, op: Op) -> NDArray[np.int32]:
-    """(K,) where lifted sums begin: bias, zero point and what lifting adds, modulo 2^32.
-
-    Padding inside a column counts as the zero point, so all weights of a filter take part.
+    Bias, zero point and what lifting adds make the start, modulo 2^32. Padding inside a column
+    counts as the zero point, so all weights of a filter take part.
     """
     bias = graph.tensors[op.inputs[2]].data
     assert bias is not None
-    weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(len(bias), -1)
+    weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(len(bias), -1).copy()
+    weight[scale.idle] = 0
     wide = _fours(weight).astype(np.int64)
     zero_point = affine(graph, op.inputs[0])[1]
     inner = bias.astype(np.int64) - zero_point * wide.sum(axis=1)
     added = 129 * (1 << LIFT) * wide[:, 0::2].sum(axis=1) - wide[:, 1::2].sum(axis=1)
-    return ((inner << LIFT) - added).astype(np.uint32).view(np.int32)
+    start = ((inner << LIFT) - added).astype(np.uint32).view(np.int32)
+    return weight, np.where(scale.idle, scale.start, start)
 
 
 def lifted(weight: Int8) -> Int8:

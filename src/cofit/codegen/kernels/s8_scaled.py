@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cofit.codegen.c_text import array_name
 from cofit.codegen.kernel import Constant
-from cofit.codegen.kernels.s8_layer import Array, Int8, constant
+from cofit.codegen.kernels.s8_layer import Array, Int8, constant, weight_values
 from cofit.ir import Graph, Op, Rounding
-from cofit.ir.integer import affine, conv_requant, output_bounds
+from cofit.ir.integer import affine, conv_requant, output_bounds, requantise
 
 _MOST_SHIFT = 22  # up to it, neither zero point nor half leaves int32
 
@@ -25,34 +25,110 @@ class Scale:
         multiplier: (K,) per output channel.
         shift: of all channels.
         round: half and zero point, both shifted left.
+        idle: (K,) channels whose output is the same for all inputs: their weights count as zeros.
+        start: (K,) where the sums of idle channels begin, 0 for the others.
     """
 
     multiplier: NDArray[np.int32]
     shift: int
     round: int
+    idle: NDArray[np.bool_]
+    start: NDArray[np.int32]
 
 
 def one_shift(graph: Graph, op: Op, lift: int = 0) -> Scale | str:
     """The epilogue of a conv2d or linear op whose sums are 2^lift times the accumulators.
 
     Multipliers of 24 bits end in seven zeros: they can be shifted right until all channels share
-    one shift. Else the reason why not.
+    one shift. Channels further apart lose bits, which is allowed where no output changes by it.
+    Else the reason why there is no such epilogue.
     """
     assert graph.spec is not None
     if graph.spec.rounding is Rounding.DOUBLE:
         return "its outputs are rounded twice"
     multiplier, shifts = conv_requant(graph, op)
-    most = int(shifts[multiplier != 0].max(initial=-31))
-    down = np.where(multiplier != 0, most - shifts, 0)
-    if (multiplier.astype(np.int64) & ((1 << down.astype(np.int64)) - 1)).any():
-        return "the scales of its channels are too far apart for one shift"
+    smallest, largest = sum_range(graph, op)
+    first, last, zero_point = _ends(graph, op)
+    low, high = output_bounds(graph, op)
+    idle = first == last
+    if (np.maximum(largest, -smallest)[~idle] >= 1 << (31 - lift)).any():
+        return f"its sums need more than {32 - lift} bits"
+    most = int(shifts[~idle].max(initial=-10))
     shift = lift - 1 - most
     if not 1 <= shift <= _MOST_SHIFT:
         return f"its outputs are shifted right by {shift}, not 1 to {_MOST_SHIFT}"
+    half = (1 << (shift - 1)) + zero_point * (1 << shift)
+    shared = np.zeros(len(idle), np.int32)
+    for k in np.flatnonzero(~idle):
+        exact, down = int(multiplier[k]), most - int(shifts[k])
+        shared[k] = nearest = (exact + (1 << down >> 1)) >> down
+        if nearest << down == exact:
+            continue
+        lowest, highest = max(int(first[k]), low + 1), min(int(last[k]) + 1, high)
+        for level in range(lowest - zero_point, highest - zero_point + 1):
+            # the least accumulator that is scaled to at least this level
+            least = -((1 - 2 * level) * (1 << (30 - int(shifts[k]))) // exact)
+            above, below = (
+                (((acc << lift) * nearest >> 32) + (1 << (shift - 1))) >> shift >= level
+                for acc in (least, least - 1)
+            )
+            if below or not above:
+                return "the scales of its channels are too far apart for one shift"
+    start = np.where(idle, (first - zero_point) << (shift + 2), 0).astype(np.int32)
+    return Scale(np.where(idle, 1 << 30, shared).astype(np.int32), shift, half, idle, start)
+
+
+OwnShifts = tuple[
+    NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_], NDArray[np.int32]
+]
+
+
+def own_shifts(graph: Graph, op: Op) -> OwnShifts | str:
+    """(multiplier, shift, idle, start) as in `Scale`, each (K,), but with a shift per channel.
+
+    Else the reason why some channel has none.
+    """
+    assert graph.spec is not None
+    if graph.spec.rounding is Rounding.DOUBLE:
+        return "its outputs are rounded twice"
+    multiplier, shifts = conv_requant(graph, op)
+    first, last, zero_point = _ends(graph, op)
+    idle = first == last
+    right = np.where(idle, 1, -1 - shifts)
+    if (right < 1).any() or (right > _MOST_SHIFT).any():
+        return f"its outputs are not shifted right by 1 to {_MOST_SHIFT}"
+    start = np.where(idle, (first - zero_point) << 3, 0).astype(np.int32)
+    return (
+        np.where(idle, 1 << 30, multiplier).astype(np.int32), right.astype(np.int32), idle, start
+    )  # fmt: skip
+
+
+def _ends(graph: Graph, op: Op) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """(K,) stored outputs of the least and of the greatest accumulators, and the zero point."""
+    assert graph.spec is not None
+    multiplier, shift = conv_requant(graph, op)
     _, zero_point = affine(graph, op.output)
-    return Scale(
-        (multiplier >> down).astype(np.int32), shift, (1 << (shift - 1)) + zero_point * (1 << shift)
+    first, last = (
+        np.clip(
+            requantise(end, multiplier, shift, graph.spec.rounding) + zero_point,
+            *output_bounds(graph, op),
+        )
+        for end in sum_range(graph, op)
     )
+    return first, last, zero_point
+
+
+def sum_range(graph: Graph, op: Op) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(K,) least and greatest accumulators over all inputs."""
+    bias = graph.tensors[op.inputs[2]].data
+    assert bias is not None
+    weight = weight_values(graph, op).astype(np.int64)
+    up = np.maximum(weight, 0).sum(axis=(1, 2, 3))
+    down = np.minimum(weight, 0).sum(axis=(1, 2, 3))
+    offset = -affine(graph, op.inputs[0])[1]
+    low, high = offset - 128, offset + 127
+    wide = bias.astype(np.int64)
+    return wide + up * low + down * high, wide + up * high + down * low
 
 
 def scaled_layers(
