@@ -64,22 +64,51 @@ COFIT_INLINE void s8_fill_planes(const s8_window *w, const s8_planes *p, const i
     }
 }
 
-/* Adds one kernel row to two neighbouring outputs. */
-COFIT_INLINE void s8_row3(const uint32_t *x, const uint32_t *k, int32_t acc[2], const int stride)
+#define S8_TAPS3(offset, stride)                                                                   \
+    "ldrd %[k01], %[k12], [%[k], #" offset "]\n\tsmlad %[a0], %[x01], %[k01], %[a0]\n\t"           \
+    "smlabt %[a0], %[x23], %[k12], %[a0]\n\t" stride
+#define S8_NEXT_1                                                                                  \
+    "smlatb %[a1], %[x01], %[k01], %[a1]\n\tsmlad %[a1], %[x23], %[k12], %[a1]\n\t"
+#define S8_NEXT_2                                                                                  \
+    "smlad %[a1], %[x23], %[k01], %[a1]\n\tldr %[x23], [%[t], #8]\n\t"                            \
+    "smlabt %[a1], %[x23], %[k12], %[a1]\n\t"
+#define S8_ROW3(offset, stride) "ldrd %[x01], %[x23], [%[t]]\n\t" S8_TAPS3(offset, stride)
+#define S8_WINDOW3(stride)                                                                         \
+    __asm__ volatile(S8_ROW3("0", stride) "add %[t], %[t], %[pitch]\n\t" S8_ROW3("8", stride)      \
+                     "add %[t], %[t], %[pitch]\n\t" S8_ROW3("16", stride)                          \
+                     : [a0] "+r"(a0), [a1] "+r"(a1), [t] "+r"(x), [x01] "=&r"(x01),                \
+                       [x23] "=&r"(x23), [k01] "=&r"(k01), [k12] "=&r"(k12)                        \
+                     : [k] "r"(k), [pitch] "r"(pitch) : "memory")
+
+/* Adds three kernel rows to two neighbouring outputs; pitch in bytes. */
+COFIT_INLINE void s8_window3(const int16_t *x, int32_t pitch, const uint32_t *k, int32_t acc[2],
+                             const int stride)
 {
-    const uint32_t k01 = k[0], k12 = k[1], x01 = x[0], x23 = x[1];
-    acc[0] = cofit_smlad(x01, k01, acc[0]) + cofit_low(x23) * cofit_high(k12);
+    int32_t a0 = acc[0], a1 = acc[1];
+    uint32_t x01, x23, k01, k12;
+#if defined(__ARM_FEATURE_DSP)
     if (stride == 1)
-        acc[1] = cofit_smlad(x23, k12, acc[1]) + cofit_high(x01) * cofit_low(k01);
+        S8_WINDOW3(S8_NEXT_1);
     else
-        acc[1] = cofit_smlad(x23, k01, acc[1]) + cofit_low(x[2]) * cofit_high(k12);
+        S8_WINDOW3(S8_NEXT_2);
+#else
+    for (int32_t r = 0; r < 3; r++, x += pitch >> 1, k += 2) {
+        k01 = k[0], k12 = k[1], x01 = cofit_word(x), x23 = cofit_word(x + 2);
+        a0 = cofit_smlad(x01, k01, a0) + cofit_low(x23) * cofit_high(k12);
+        if (stride == 1)
+            a1 = cofit_smlad(x23, k12, a1) + cofit_high(x01) * cofit_low(k01);
+        else
+            a1 = cofit_smlad(x23, k01, a1) + x[4] * cofit_high(k12);
+    }
+#endif
+    acc[0] = a0, acc[1] = a1;
 }
 
 COFIT_INLINE void s8_plane(const s8_window *w, const s8_planes *p, const s8_channel *channel,
                            const int16_t *plane, int32_t rows, int8_t *out, const int stride,
                            const int plain)
 {
-    const int32_t step = w->pitch, pitch = p->pitch >> 1, shift = channel->shift;
+    const int32_t step = w->pitch, pitch = 2 * p->pitch, shift = channel->shift;
     const int32_t bias = channel->bias, multiplier = channel->multiplier;
     const int32_t round = (int32_t)((1u << (shift - 1)) + ((uint32_t)p->zero_point << shift));
     uint32_t taps[6];
@@ -87,17 +116,14 @@ COFIT_INLINE void s8_plane(const s8_window *w, const s8_planes *p, const s8_chan
         taps[2 * r] = cofit_sxtb16(channel->taps[r]);
         taps[2 * r + 1] = cofit_sxtb16(cofit_ror8(channel->taps[r]));
     }
-    const uint32_t *row = (const uint32_t *)(const void *)plane;
     COFIT_UNROLL(1)
-    for (; rows > 0; rows--, row += w->stride_y * pitch) {
-        const uint32_t *x0 = row, *x1 = row + pitch, *x2 = x1 + pitch;
+    for (; rows > 0; rows--, plane += w->stride_y * p->pitch) {
+        const int16_t *x = plane;
         COFIT_UNROLL(1)
         for (int32_t left = w->out_width; left > 0; left -= 2) {
             int32_t acc[2] = {bias, bias};
-            s8_row3(x0, taps, acc, stride);
-            s8_row3(x1, taps + 2, acc, stride);
-            s8_row3(x2, taps + 4, acc, stride);
-            x0 += stride, x1 += stride, x2 += stride;
+            s8_window3(x, pitch, taps, acc, stride);
+            x += 2 * stride;
             int32_t first = cofit_smmla(acc[0], multiplier, round) >> shift;
             int32_t second = cofit_smmla(acc[1], multiplier, round) >> shift;
             first = plain ? cofit_ssat8(first) : cofit_clamp(first, p->low, p->high);
