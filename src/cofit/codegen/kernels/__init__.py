@@ -15,7 +15,7 @@ from cofit.codegen.kernels.f32_softmax import F32Softmax
 from cofit.codegen.kernels.move import Move
 from cofit.codegen.kernels.s8_dense import S8Dense
 from cofit.codegen.kernels.s8_depthwise import S8Depthwise
-from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat
+from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat, S8Sum
 from cofit.codegen.kernels.s8_host import S8HostBlock, S8HostDense, S8HostKept
 from cofit.codegen.kernels.s8_host_depthwise import S8HostDepthwise
 from cofit.codegen.kernels.s8_host_elementwise import (
@@ -39,7 +39,7 @@ F32: tuple[Kernel, ...] = (
 I8: tuple[Kernel, ...] = (
     S8HostDepthwise(), S8Planes(), S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostWinograd(),
     S8HostDense(), S8Lifted(), S8Dense(),
-    S8HostBinary(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
+    S8HostBinary(), S8Sum(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8Softmax(), Move(), S8HostConcat(), S8Concat(),
 )  # fmt: skip
 
