@@ -24,7 +24,7 @@ from cofit.codegen.kernels.s8_layer import (
     weight_values,
     window_text,
 )
-from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers
+from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers, stored_plainly
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.ir.integer import affine
@@ -34,7 +34,13 @@ LIFT = 8
 
 @dataclass(frozen=True)
 class LiftedColumns(Columns):
-    """Lifted columns: per four elements two words, the pixels of a step in turn."""
+    """Lifted columns: per four elements two words, the pixels of a step in turn.
+
+    Attributes:
+        spare: bytes behind the columns that the layer uses.
+    """
+
+    spare: int = 0
 
     element: ClassVar[str] = "uint32_t"
     layer: ClassVar[str] = "s8_scaled"
@@ -61,8 +67,8 @@ class LiftedColumns(Columns):
 
     @property
     def scratch_bytes(self) -> int:
-        """8 bytes per chunk and pixel, and the gathered bytes."""
-        return (8 * self.together + 4 * self.gathered) * self.chunks
+        """8 bytes per chunk and pixel, the spare and the gathered bytes."""
+        return (8 * self.together + 4 * self.gathered) * self.chunks + self.spare
 
     @property
     def support(self) -> tuple[str, ...]:
@@ -74,7 +80,7 @@ class LiftedColumns(Columns):
     def _declarations(self) -> Sequence[str]:
         lines = super()._declarations()
         if self.gathered:
-            at = 8 * self.together * self.chunks
+            at = 8 * self.together * self.chunks + self.spare
             lines = (*lines, f"int8_t *const bytes = (int8_t *)scratch + {at};")
         return lines
 
@@ -116,8 +122,12 @@ class S8Lifted:
         """Column by column for pairs of pixels."""
         scale = lifted_scale(graph, op)
         assert isinstance(scale, Scale)
-        columns = lifted_columns(graph, op)
-        groups, tile = columns.window.groups, 2 if columns.together == 2 else 4
+        plain = columns_of(graph, op)
+        groups, tile = plain.window.groups, 2 if plain.together == 2 else 4
+        rows = plain.window.outputs // groups
+        filled = 0 if stored_plainly(graph, op, rows, tile) else -(-rows // tile) * tile
+        spare = -(-filled * plain.together // 4) * 4
+        columns = LiftedColumns(plain.window, plain.offset, spare=spare)
         weight, start = lifted_weights(graph, op, scale)
         parts = weight.reshape(groups, -1, columns.length)
         packed = np.concatenate([pack_lifted(part, tile) for part in parts])
@@ -135,12 +145,6 @@ class S8Lifted:
             columns.scratch_bytes,
             variant=f"{tile} rows x {columns.together}",
         )
-
-
-def lifted_columns(graph: Graph, op: Op) -> LiftedColumns:
-    """Lifted columns of a conv2d or linear op."""
-    plain = columns_of(graph, op)
-    return LiftedColumns(plain.window, plain.offset)
 
 
 def lifted_scale(graph: Graph, op: Op) -> Scale | str:

@@ -131,6 +131,11 @@ def sum_range(graph: Graph, op: Op) -> tuple[NDArray[np.int64], NDArray[np.int64
     return wide + up * low + down * high, wide + up * high + down * low
 
 
+def stored_plainly(graph: Graph, op: Op, rows: int, tile: int, moved: bool = False) -> bool:
+    """Whether tiles of rows store their outputs at once: no bounds, no moves, no row too many."""
+    return not moved and rows % tile == 0 and output_bounds(graph, op) == (-128, 127)
+
+
 def scaled_layers(
     graph: Graph, op: Op, scale: Scale, weights: Int8, start: NDArray[np.int32], *,
     tile: int, chunks: int = 0, groups: int = 1, order: NDArray[np.uint16] | None = None,
@@ -160,9 +165,9 @@ def scaled_layers(
         parts["channel"] = order
     constants = tuple(constant(name, values) for name, values in parts.items())
     low, high = output_bounds(graph, op)
-    plain = rows // tile * tile if order is None and (low, high) == (-128, 127) else 0
+    plain = stored_plainly(graph, op, rows, tile, order is not None)
     sizes = (
-        f".rows = {rows}, .plain = {plain}, .chunks = {chunks}, .round = {scale.round}, "
+        f".rows = {rows}, .filled = {filled.shape[2]}, .plain = {int(plain)}, .chunks = {chunks}, .round = {scale.round}, "
         f".shift = {scale.shift}, .low = {low}, .high = {high}"
     )
 
