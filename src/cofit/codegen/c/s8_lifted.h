@@ -11,7 +11,7 @@ COFIT_INLINE void s8_dense_tiles(s8_tiles *t)
     int32_t a0, b0, a1, b1;
     uint32_t w0, w1;
     const void *from, *end;
-    __asm__ volatile(S8_WALK("", S8_CHUNK, S8_CHUNK S8_CHUNK S8_CHUNK S8_CHUNK, "") S8_SETTLE
+    __asm__ volatile(S8_WALK(S8_CHUNK, S8_CHUNK S8_CHUNK S8_CHUNK S8_CHUNK) S8_SETTLE("16")
                      : [from] "=&r"(from), [end] "=&r"(end), [a0] "=&r"(a0), [b0] "=&r"(b0),
                        [a1] "=&r"(a1), [b1] "=&r"(b1), [w0] "=&r"(w0), [w1] "=&r"(w1),
                        [w] "+r"(t->weights)
@@ -20,8 +20,8 @@ COFIT_INLINE void s8_dense_tiles(s8_tiles *t)
     while (t->bias != t->bias_end) {
         int32_t acc[4] = {t->bias[0], t->bias[0], t->bias[1], t->bias[1]};
         for (const uint32_t *x = t->from; x != t->all; x += 4)
-            s8_chunk(&t->weights, x, acc);
-        s8_settle_tile(t, acc);
+            s8_chunk(&t->weights, x, acc, 2);
+        s8_settle_tile(t, acc, 2);
     }
 #endif
 }

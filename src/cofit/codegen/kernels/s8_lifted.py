@@ -122,12 +122,9 @@ class S8Lifted:
         """Column by column for pairs of pixels."""
         scale = lifted_scale(graph, op)
         assert isinstance(scale, Scale)
-        plain = columns_of(graph, op)
-        groups, tile = plain.window.groups, 2 if plain.together == 2 else 4
-        rows = plain.window.outputs // groups
-        filled = 0 if stored_plainly(graph, op, rows, tile) else -(-rows // tile) * tile
-        spare = -(-filled * plain.together // 4) * 4
-        columns = LiftedColumns(plain.window, plain.offset, spare=spare)
+        tile = 2 if columns_of(graph, op).together == 2 else 4
+        columns = lifted_columns(graph, op, tile)
+        groups = columns.window.groups
         weight, start = lifted_weights(graph, op, scale)
         parts = weight.reshape(groups, -1, columns.length)
         packed = np.concatenate([pack_lifted(part, tile) for part in parts])
@@ -145,6 +142,15 @@ class S8Lifted:
             columns.scratch_bytes,
             variant=f"{tile} rows x {columns.together}",
         )
+
+
+def lifted_columns(graph: Graph, op: Op, tile: int) -> LiftedColumns:
+    """Columns for tiles of so many rows; their outputs first go to the spare if they must."""
+    plain = columns_of(graph, op)
+    rows = plain.window.outputs // plain.window.groups
+    filled = 0 if stored_plainly(graph, op, rows, tile) else -(-rows // tile) * tile
+    spare = -(-filled * plain.together // 4) * 4
+    return LiftedColumns(plain.window, plain.offset, spare=spare)
 
 
 def lifted_scale(graph: Graph, op: Op) -> Scale | str:

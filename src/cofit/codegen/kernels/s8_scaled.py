@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +138,7 @@ def stored_plainly(graph: Graph, op: Op, rows: int, tile: int, moved: bool = Fal
 def scaled_layers(
     graph: Graph, op: Op, scale: Scale, weights: Int8, start: NDArray[np.int32], *,
     tile: int, chunks: int = 0, groups: int = 1, order: NDArray[np.uint16] | None = None,
-    lists: Sequence[tuple[str, NDArray[np.uint16]]] = (),
+    index: NDArray[np.uint16] | None = None, ranges: NDArray[np.uint16] | None = None,
 ) -> tuple[str, tuple[Constant, ...]]:  # fmt: skip
     """C declaration of `layers`, one `s8_scaled` per group, and the arrays it points to.
 
@@ -153,14 +152,19 @@ def scaled_layers(
         chunks: of columns.
         groups: of the convolution.
         order: output channel of each row; None for 0, 1, 2, ...
-        lists: (field, values) of further arrays.
+        index: where entries begin in the column.
+        ranges: (tiles, 2) of which entries are each tile's, in bytes of `index`.
     """
     multiplier = scale.multiplier if order is None else scale.multiplier[order]
     rows = len(start) // groups
     pairs = np.stack([start, multiplier]).astype(np.int32).reshape(2, groups, rows)
     filled = np.pad(pairs, ((0, 0), (0, 0), (0, -rows % tile)))
-    bias = filled.reshape(2, groups, -1, tile).transpose(1, 2, 0, 3)
-    parts: dict[str, Array] = {"weights": weights, "bias": bias, **dict(lists)}
+    bias = filled.reshape(2, groups, -1, tile).transpose(1, 2, 0, 3).reshape(-1, 2 * tile)
+    if ranges is not None:
+        bias = np.concatenate([bias, np.ascontiguousarray(ranges).view(np.int32)], axis=1)
+    parts: dict[str, Array] = {"weights": weights, "bias": bias}
+    if index is not None:
+        parts["index"] = index
     if order is not None:
         parts["channel"] = order
     constants = tuple(constant(name, values) for name, values in parts.items())
