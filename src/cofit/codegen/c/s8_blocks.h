@@ -14,42 +14,57 @@
     "2: ldrh r5, [%[from]], #2\n\tadd r5, r5, %[f]\n\tldm r5, {r2-r5}\n\t" rows                    \
     "cmp %[from], %[end]\n\tbne 2b\n\tvmov %[f], s15\n\t5: "
 
+#if !defined(__ARM_FEATURE_DSP)
 COFIT_INLINE void s8_block_tiles(s8_tiles *t, const int rows)
+{
+    while (t->bias != t->bias_end) {
+        const int32_t *const bias = t->bias;
+        const uint32_t range = (uint32_t)bias[2 * rows];
+        const uint16_t *entry = (const uint16_t *)t->from + (range & 0xffffu) / 2;
+        const uint16_t *const end = (const uint16_t *)t->from + (range >> 16) / 2;
+        int32_t acc[4] = {bias[0], bias[0], bias[1], bias[1]};
+        for (; entry != end; entry++)
+            s8_chunk(&t->weights, t->x + *entry / 4, acc, rows);
+        s8_settle_tile(t, acc, rows);
+        t->bias += 1;
+    }
+}
+#endif
+
+/* Not inlined: the blocks of instructions take every register there is. */
+COFIT_SHARED void s8_block_tiles_1(s8_tiles *t)
+{
+#if defined(__ARM_FEATURE_DSP)
+    int32_t a0, b0;
+    uint32_t w0, w1;
+    const void *from, *end;
+    const int8_t *w = t->weights;
+    __asm__ volatile("1: ldr %[w0], [%[f]]\n\tldr %[a0], [%[w0]]\n\t" S8_LIST("8")
+                     S8_ENTRIES("ldr %[w0], [%[w]], #4\n\t" S8_ROW("w0", "a0", "b0"))
+                     S8_SETTLE_ONE("12")
+                     : [from] "=&r"(from), [end] "=&r"(end), [a0] "=&r"(a0), [b0] "=&r"(b0),
+                       [w0] "=&r"(w0), [w1] "=&r"(w1), [w] "+r"(w), [f] "+r"(t)
+                     : : "r2", "r3", "r4", "r5", "s15", "cc", "memory");
+#else
+    s8_block_tiles(t, 1);
+#endif
+}
+
+COFIT_SHARED void s8_block_tiles_2(s8_tiles *t)
 {
 #if defined(__ARM_FEATURE_DSP)
     int32_t a0, b0, a1, b1;
     uint32_t w0, w1;
     const void *from, *end;
-    if (rows == 2)
-        __asm__ volatile(
-            "1: ldr %[w0], [%[f]]\n\tldrd %[a0], %[a1], [%[w0]]\n\t" S8_LIST("16")
-            "mov %[b1], %[a1]\n\t" S8_ENTRIES(S8_ROWS) S8_SETTLE("20")
-            : [from] "=&r"(from), [end] "=&r"(end), [a0] "=&r"(a0), [b0] "=&r"(b0),
-              [a1] "=&r"(a1), [b1] "=&r"(b1), [w0] "=&r"(w0), [w1] "=&r"(w1),
-              [w] "+r"(t->weights), [f] "+r"(t)
-            : : "r2", "r3", "r4", "r5", "s15", "cc", "memory");
-    else
-        __asm__ volatile(
-            "1: ldr %[w0], [%[f]]\n\tldr %[a0], [%[w0]]\n\t" S8_LIST("8")
-            S8_ENTRIES("ldr %[w0], [%[w]], #4\n\t" S8_ROW("w0", "a0", "b0")) S8_SETTLE_ONE("12")
-            : [from] "=&r"(from), [end] "=&r"(end), [a0] "=&r"(a0), [b0] "=&r"(b0),
-              [w0] "=&r"(w0), [w1] "=&r"(w1), [w] "+r"(t->weights), [f] "+r"(t)
-            : : "r2", "r3", "r4", "r5", "s15", "cc", "memory");
+    const int8_t *w = t->weights;
+    __asm__ volatile("1: ldr %[w0], [%[f]]\n\tldrd %[a0], %[a1], [%[w0]]\n\t" S8_LIST("16")
+                     "mov %[b1], %[a1]\n\t" S8_ENTRIES(S8_ROWS) S8_SETTLE("20")
+                     : [from] "=&r"(from), [end] "=&r"(end), [a0] "=&r"(a0), [b0] "=&r"(b0),
+                       [a1] "=&r"(a1), [b1] "=&r"(b1), [w0] "=&r"(w0), [w1] "=&r"(w1),
+                       [w] "+r"(w), [f] "+r"(t)
+                     : : "r2", "r3", "r4", "r5", "s15", "cc", "memory");
 #else
-    while (t->bias != t->bias_end) {
-        const int32_t *const bias = t->bias;
-        const uint32_t range = (uint32_t)bias[2 * rows];
-        const uint8_t *entry = (const uint8_t *)t->from + (range & 0xffff);
-        const uint8_t *const end = (const uint8_t *)t->from + (range >> 16);
-        int32_t acc[4] = {bias[0], bias[0], bias[1], bias[1]};
-        for (; entry != end; entry += 2) {
-            uint16_t at;
-            __builtin_memcpy(&at, entry, 2);
-            s8_chunk(&t->weights, t->x + at / 4, acc, rows);
-        }
-        s8_settle_tile(t, acc, rows);
-        t->bias += 1;
-    }
+    s8_block_tiles(t, 2);
 #endif
 }
 
@@ -62,7 +77,10 @@ COFIT_INLINE void s8_blocks(const s8_scaled *layer, const uint32_t *x, int8_t *y
     s8_tiles t = {layer->bias, layer->bias + layer->filled / rows * words, layer->index, 0, 0,
                   layer->round, layer->shift, plain ? ya : spare, plain ? yb : other,
                   layer->weights, x};
-    s8_block_tiles(&t, rows);
+    if (rows == 2)
+        s8_block_tiles_2(&t);
+    else
+        s8_block_tiles_1(&t);
     if (!plain) {
         s8_place(layer, spare, ya);
         s8_place(layer, other, yb);

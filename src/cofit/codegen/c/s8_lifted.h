@@ -5,16 +5,17 @@
    pixel where they are not plain. */
 #define S8_CHUNK "ldm %[from]!, {r2-r5}\n\t" S8_ROWS
 
-COFIT_INLINE void s8_dense_tiles(s8_tiles *t)
+COFIT_SHARED void s8_dense_tiles(s8_tiles *t)
 {
 #if defined(__ARM_FEATURE_DSP)
     int32_t a0, b0, a1, b1;
     uint32_t w0, w1;
     const void *from, *end;
+    const int8_t *w = t->weights;
     __asm__ volatile(S8_WALK(S8_CHUNK, S8_CHUNK S8_CHUNK S8_CHUNK S8_CHUNK) S8_SETTLE("16")
                      : [from] "=&r"(from), [end] "=&r"(end), [a0] "=&r"(a0), [b0] "=&r"(b0),
                        [a1] "=&r"(a1), [b1] "=&r"(b1), [w0] "=&r"(w0), [w1] "=&r"(w1),
-                       [w] "+r"(t->weights)
+                       [w] "+r"(w)
                      : [f] "r"(t) : "r2", "r3", "r4", "r5", "cc", "memory");
 #else
     while (t->bias != t->bias_end) {

@@ -125,7 +125,11 @@ class S8Lifted:
         tile = 2 if columns_of(graph, op).together == 2 else 4
         columns = lifted_columns(graph, op, tile)
         groups = columns.window.groups
-        weight, start = lifted_weights(graph, op, scale)
+        weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(-1, columns.length).copy()
+        weight[scale.idle] = 0
+        wide = _fours(weight).astype(np.int64)
+        sums = (wide[:, i::2].sum(axis=1) for i in range(2))
+        start = lifted_start(graph, op, scale, *sums)
         parts = weight.reshape(groups, -1, columns.length)
         packed = np.concatenate([pack_lifted(part, tile) for part in parts])
         declaration, constants = scaled_layers(
@@ -144,11 +148,11 @@ class S8Lifted:
         )
 
 
-def lifted_columns(graph: Graph, op: Op, tile: int) -> LiftedColumns:
+def lifted_columns(graph: Graph, op: Op, tile: int, moved: bool = False) -> LiftedColumns:
     """Columns for tiles of so many rows; their outputs first go to the spare if they must."""
     plain = columns_of(graph, op)
     rows = plain.window.outputs // plain.window.groups
-    filled = 0 if stored_plainly(graph, op, rows, tile) else -(-rows // tile) * tile
+    filled = 0 if stored_plainly(graph, op, rows, tile, moved) else -(-rows // tile) * tile
     spare = -(-filled * plain.together // 4) * 4
     return LiftedColumns(plain.window, plain.offset, spare=spare)
 
@@ -160,22 +164,25 @@ def lifted_scale(graph: Graph, op: Op) -> Scale | str:
     return one_shift(graph, op, LIFT)
 
 
-def lifted_weights(graph: Graph, op: Op, scale: Scale) -> tuple[Int8, NDArray[np.int32]]:
-    """(K, R * S * C) weights, zeros in idle channels, and (K,) where the lifted sums begin.
+def lifted_start(
+    graph: Graph, op: Op, scale: Scale, first: NDArray[np.int64], second: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """(K,) where lifted sums begin: bias, zero point and what lifting adds, modulo 2^32.
 
-    Bias, zero point and what lifting adds make the start, modulo 2^32. Padding inside a column
-    counts as the zero point, so all weights of a filter take part.
+    Padding inside a column counts as the zero point, so all weights of a filter take part.
+
+    Args:
+        graph: an integer graph.
+        op: a conv2d or linear op.
+        scale: its epilogue.
+        first: (K,) sums of those weights that come first in their pair.
+        second: (K,) sums of the others.
     """
     bias = graph.tensors[op.inputs[2]].data
     assert bias is not None
-    weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(len(bias), -1).copy()
-    weight[scale.idle] = 0
-    wide = _fours(weight).astype(np.int64)
-    zero_point = affine(graph, op.inputs[0])[1]
-    inner = bias.astype(np.int64) - zero_point * wide.sum(axis=1)
-    added = 129 * (1 << LIFT) * wide[:, 0::2].sum(axis=1) - wide[:, 1::2].sum(axis=1)
-    start = ((inner << LIFT) - added).astype(np.uint32).view(np.int32)
-    return weight, np.where(scale.idle, scale.start, start)
+    inner = bias.astype(np.int64) - affine(graph, op.inputs[0])[1] * (first + second)
+    start = (inner << LIFT) - (129 * (1 << LIFT) * first - second)
+    return np.where(scale.idle, scale.start, start.astype(np.uint32).view(np.int32))
 
 
 def lifted(weight: Int8) -> Int8:

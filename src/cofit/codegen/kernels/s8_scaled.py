@@ -147,7 +147,7 @@ def scaled_layers(
         op: a conv2d or linear op.
         scale: its epilogue.
         weights: packed, group by group.
-        start: (rows,) where the sums begin.
+        start: (K,) where the sums begin.
         tile: rows that are computed together; each group's are filled up to a multiple.
         chunks: of columns.
         groups: of the convolution.
@@ -156,8 +156,9 @@ def scaled_layers(
         ranges: (tiles, 2) of which entries are each tile's, in bytes of `index`.
     """
     multiplier = scale.multiplier if order is None else scale.multiplier[order]
-    rows = len(start) // groups
-    pairs = np.stack([start, multiplier]).astype(np.int32).reshape(2, groups, rows)
+    rows = len(multiplier) // groups
+    begin = start if order is None else start[order]
+    pairs = np.stack([begin, multiplier]).astype(np.int32).reshape(2, groups, rows)
     filled = np.pad(pairs, ((0, 0), (0, 0), (0, -rows % tile)))
     bias = filled.reshape(2, groups, -1, tile).transpose(1, 2, 0, 3).reshape(-1, 2 * tile)
     if ranges is not None:

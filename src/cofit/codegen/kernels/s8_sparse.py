@@ -135,6 +135,12 @@ def _unsupported(encoding: Encoding) -> str | None:
     return None
 
 
+def pattern_taps(encoding: Encoding) -> list[list[int]]:
+    """Kept taps, row by row, of each pattern of fkw."""
+    _, _, r, s = encoding.shape
+    return [[b for b in range(r * s) if mask >> b & 1] for mask in _masks(encoding)]
+
+
 def _masks(encoding: Encoding) -> list[int]:
     return [encoding.parameters[f"pattern{i}"] for i in range(encoding.parameters["patterns"])]
 
@@ -220,7 +226,7 @@ def pack_rows(rows: Int8) -> Int8:
 def _pattern(graph: Graph, op: Op, encoding: Encoding) -> Plan:
     arrays, size = encoding.arrays, encoding.parameters["group"]
     _, _, r, s = encoding.shape
-    taps = [[b for b in range(r * s) if mask >> b & 1] for mask in _masks(encoding)]
+    taps = pattern_taps(encoding)
     values = arrays["values"].astype(np.int8).reshape(-1, 4, size)[:, SHUFFLE].transpose(0, 2, 1)
     k, offset, packed = encoding.shape[0], arrays["offset"].tolist(), [np.zeros(0, np.int8)]
     for group in range(len(offset) - 1):
