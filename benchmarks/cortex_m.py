@@ -4,8 +4,8 @@
 
 Counts are exact and repeat to the instruction; they hold the whole op: columns, products,
 requantisation, stores. Input 16x16x32 (256 values for the linear layer), 32 outputs. Weights are
-seeded random numbers; sparse ones are projected to their structure at eightfold compression. Scratch
-is what the op adds to the arena while it runs; flash is its code and constants, shared code in it.
+seeded random numbers; sparse ones are projected to their structure at eightfold compression.
+Scratch is what the op adds to the arena while it runs; flash is the whole program's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -112,8 +111,8 @@ def measure(name: str, graph: Graph, core: str = "cortex-m4") -> Row:
 def table(rows: list[Row], core: str) -> Table:
     """For people."""
     shown = Table(title=f"int8 layers, emulated {core}, instructions per multiply-accumulate")
-    for column in ("layer", "structure", "kernel", "dense", "kept", "CMSIS-NN", "fewer", "scratch B",
-                   "flash B"):  # fmt: skip
+    for column in ("layer", "structure", "kernel", "dense", "kept", "CMSIS-NN", "fewer",
+                   "scratch B", "flash B"):  # fmt: skip
         left = column in ("layer", "structure", "kernel")
         shown.add_column(column, justify="left" if left else "right")
     for row in rows:

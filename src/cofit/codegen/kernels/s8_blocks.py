@@ -1,4 +1,7 @@
-"""int8 convolutions of blocks and patterns of four weights: lists of words over lifted columns."""
+"""int8 convolutions of blocks and patterns: lists of words over columns of two pixels.
+
+Fours take lifted columns. Pairs would use half of a lifted word; they take columns of int16.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from cofit.codegen.kernels.s8_layer import Int8, columns_of, is_host, reject_wei
 from cofit.codegen.kernels.s8_lifted import (
     LiftedColumns,
     lifted,
-    lifted_columns,
     lifted_scale,
     lifted_start,
+    spare_bytes,
 )
-from cofit.codegen.kernels.s8_scaled import Scale, scaled_layers
+from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers
 from cofit.codegen.kernels.s8_sparse import block_entries, pattern_taps, structured_encoding
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
@@ -28,23 +31,45 @@ _MOST_BYTES = 65535
 
 
 class Entries(NamedTuple):
-    """Lists of four weights for groups of rows.
+    """Lists of two or four weights for groups of rows.
 
     Attributes:
         size: rows of a group; the last may have fewer.
-        count: (groups,) entries.
+        counts: (groups,) entries of each.
         place: (entries,) element of the column where each begins.
-        values: (entries, size, 4) weights.
+        values: (entries, size, 2 or 4) weights.
         order: output channel of each row; None for 0, 1, 2, ...
         taps: (patterns, 4) taps whose values make the column; None if it is the window itself.
     """
 
     size: int
-    count: NDArray[np.uint16]
+    counts: NDArray[np.uint16]
     place: NDArray[np.int64]
     values: Int8
     order: NDArray[np.uint16] | None = None
     taps: NDArray[np.uint8] | None = None
+
+    @property
+    def tile(self) -> int:
+        """Rows that are computed together."""
+        return 1 if self.size == 1 else 2
+
+    @property
+    def pairs(self) -> bool:
+        """Whether entries are two weights wide."""
+        return int(self.values.shape[2]) == 2
+
+
+class SpreadColumns(LiftedColumns):
+    """Columns of int16 pairs, the pixels of a step in turn."""
+
+    form = "spread"
+    words = 1
+
+    @property
+    def arguments(self) -> str:
+        """Minus the zero point, twice."""
+        return f", cofit_pack({self.offset}, {self.offset})"
 
 
 @dataclass(frozen=True)
@@ -90,7 +115,7 @@ class TapColumns(LiftedColumns):
 
 
 class S8Blocks:
-    """Blocks of four columns or more and patterns, of one row or an even number of them."""
+    """Blocks of two columns or more, of an even number of rows; patterns and fours of one too."""
 
     name = "s8-blocks"
 
@@ -109,32 +134,35 @@ class S8Blocks:
         entries = _entries(encoding)
         if isinstance(entries, str):
             return entries
-        if 4 * int(entries.place.max(initial=0)) > _MOST_BYTES or 2 * len(entries.place) > _MOST_BYTES:
+        if (
+            4 * int(entries.place.max(initial=0)) > _MOST_BYTES
+            or 2 * len(entries.place) > _MOST_BYTES
+        ):
             return "its column or its list is too long for 16 bits"
-        found = lifted_scale(graph, op)
+        found = _scale(graph, op, entries)
         return found if isinstance(found, str) else None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """Column by column for pairs of pixels."""
-        scale, encoding = lifted_scale(graph, op), structured_encoding(graph, op)
-        assert isinstance(scale, Scale) and isinstance(encoding, Encoding)
+        encoding = structured_encoding(graph, op)
+        assert isinstance(encoding, Encoding)
         entries = _entries(encoding)
         assert isinstance(entries, Entries)
-        tile = 1 if entries.size == 1 else 2
-        columns = lifted_columns(graph, op, tile, moved=entries.order is not None)
-        taps: tuple[Constant, ...] = ()
-        if entries.taps is not None:
-            columns = TapColumns(
-                columns.window, columns.offset, spare=columns.spare, patterns=len(entries.taps)
-            )
-            taps = (Constant("taps", entries.taps),)
-        weights, ranges, sums = _packed(entries, scale, tile, len(scale.idle))
+        scale, tile = _scale(graph, op, entries), entries.tile
+        assert isinstance(scale, Scale)
+        columns, taps = _columns(graph, op, entries)
+        weights, ranges, sums = _packed(entries, scale)
+        start = lifted_start(graph, op, scale, *sums)
+        if entries.pairs:
+            bias = graph.tensors[op.inputs[2]].data
+            assert bias is not None
+            start = np.where(scale.idle, scale.start, bias.astype(np.int32))
         declaration, constants = scaled_layers(
-            graph, op, scale, weights, lifted_start(graph, op, scale, *sums), tile=tile,
-            chunks=columns.chunks, order=entries.order, ranges=ranges,
-            index=(4 * entries.place).astype(np.uint16),
+            graph, op, scale, weights, start, tile=tile, chunks=columns.chunks,
+            order=entries.order, ranges=ranges, index=(4 * entries.place).astype(np.uint16),
         )  # fmt: skip
-        call = f"s8_blocks_{tile}(layer, x, y, y + {columns.window.outputs});"
+        function = "s8_blocks_pairs" if entries.pairs else f"s8_blocks_{tile}"
+        call = f"{function}(layer, x, y, y + {columns.window.outputs});"
         return KernelCode(
             f"{declaration}\n{columns.loop(call)}",
             (*constants, *taps),
@@ -144,29 +172,47 @@ class S8Blocks:
         )
 
 
+def _scale(graph: Graph, op: Op, entries: Entries) -> Scale | str:
+    return one_shift(graph, op) if entries.pairs else lifted_scale(graph, op)
+
+
+def _columns(graph: Graph, op: Op, entries: Entries) -> tuple[LiftedColumns, tuple[Constant, ...]]:
+    """Columns that the entries' places mean, and the constants these need."""
+    plain = columns_of(graph, op)
+    spare = spare_bytes(graph, op, entries.tile, entries.order is not None)
+    if entries.taps is None:
+        kind = SpreadColumns if entries.pairs else LiftedColumns
+        return kind(plain.window, plain.offset, spare=spare), ()
+    patterns = len(entries.taps)
+    columns = TapColumns(plain.window, plain.offset, spare=spare, patterns=patterns)
+    return columns, (Constant("taps", entries.taps),)
+
+
 def _entries(encoding: Encoding) -> Entries | str:
-    """Lists of fours, or why the encoding has none."""
-    if encoding.format not in ("ocb", "fkw"):
-        return f"{encoding.format} has no blocks of four"
-    if encoding.shape[1] % 4:
-        return "its channels do not come in fours"
+    """Lists of twos or fours, or why the encoding has none."""
+    channels, kernel = encoding.shape[1], encoding.shape[2:]
     if encoding.format == "fkw":
-        size = encoding.parameters["group"]
-        entries = _patterns(encoding) if encoding.shape[2:] == (3, 3) else "its kernel is not 3x3"
-    else:
-        size = encoding.parameters["out"]
-        if encoding.parameters["in"] % 4:
-            return "its blocks are not four columns wide"
+        if kernel != (3, 3) or channels % 4:
+            return "its kernels are not 3x3 or its channels do not come in fours"
+        entries = _patterns(encoding)
+    elif encoding.format == "ocb":
         count, place, values = block_entries(encoding)
-        entries = Entries(size, count, place.astype(np.int64), values)
-    return "its groups have an odd number of rows" if size > 1 and size % 2 else entries
+        entries = Entries(encoding.parameters["out"], count, place.astype(np.int64), values)
+    else:
+        return f"{encoding.format} has no blocks"
+    size, width = entries.values.shape[1:]
+    if width == 1 or channels % width:
+        return "its blocks do not lie in whole words"
+    if size % 2 and (size > 1 or width == 2):
+        return "its groups have an odd number of rows"
+    return entries
 
 
 def _patterns(encoding: Encoding) -> Entries:
     """Kernels of a pattern each, as fours of a column that lists pattern by pattern."""
     arrays, size, channels = encoding.arrays, encoding.parameters["group"], encoding.shape[1]
     taps = pattern_taps(encoding)
-    runs = np.diff(arrays["stride"].astype(np.int64), axis=1)
+    runs = np.diff(np.asarray(arrays["stride"], np.int64), axis=1).astype(np.int64)
     pattern = np.repeat(np.tile(np.arange(len(taps)), len(runs)), runs.ravel())
     return Entries(
         size,
@@ -178,22 +224,22 @@ def _patterns(encoding: Encoding) -> Entries:
     )
 
 
-def _packed(
-    entries: Entries, scale: Scale, tile: int, k: int
-) -> tuple[Int8, NDArray[np.uint16], NDArray[np.int64]]:
+def _packed(entries: Entries, scale: Scale) -> tuple[Int8, NDArray[np.uint16], NDArray[np.int64]]:
     """Weights; (tiles, 2) bytes of places that each tile takes; (2, K) sums of firsts, seconds."""
+    k = len(scale.idle)
     order = np.arange(k) if entries.order is None else entries.order
     parts, ranges, start = [np.zeros(0, np.int8)], [], 0
     sums = np.zeros((2, k), np.int64)
-    for group, count in enumerate(entries.count.tolist()):
+    for group, count in enumerate(entries.counts.tolist()):
         block = entries.values[start : start + count].copy()
         rows = order[group * entries.size : (group + 1) * entries.size]
         block[:, len(rows) :] = 0
         block[:, : len(rows)][:, scale.idle[rows]] = 0
         wide = block.astype(np.int64).sum(axis=0)[: len(rows)]
         sums[:, rows] = wide[:, 0::2].sum(axis=1), wide[:, 1::2].sum(axis=1)
-        for row in range(0, len(rows), tile):
-            parts.append(lifted(block[:, row : row + tile]).ravel())
+        for row in range(0, len(rows), entries.tile):
+            part = block[:, row : row + entries.tile]
+            parts.append((part.transpose(0, 2, 1) if entries.pairs else lifted(part)).ravel())
             ranges.append((2 * start, 2 * (start + count)))
         start += count
     return np.concatenate(parts), np.array(ranges, np.uint16), sums

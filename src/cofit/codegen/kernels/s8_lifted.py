@@ -22,7 +22,6 @@ from cofit.codegen.kernels.s8_layer import (
     is_host,
     reject_weighted,
     weight_values,
-    window_text,
 )
 from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers, stored_plainly
 from cofit.codegen.machine import Machine
@@ -42,8 +41,10 @@ class LiftedColumns(Columns):
 
     spare: int = 0
 
+    form: ClassVar[str] = "lift"
     element: ClassVar[str] = "uint32_t"
     layer: ClassVar[str] = "s8_scaled"
+    words: ClassVar[int] = 2  # of one pixel before the next pixel's
 
     @property
     def chunks(self) -> int:
@@ -74,8 +75,14 @@ class LiftedColumns(Columns):
     def support(self) -> tuple[str, ...]:
         """Support files of the loop."""
         if self.contiguous:
-            return ("s8_lift.h",)
-        return ("s8_gather.h", "s8_lift.h") if self.gathered else ("s8_lift_window.h",)
+            return (f"s8_{self.form}.h",)
+        gathered = ("s8_gather.h", f"s8_{self.form}.h")
+        return gathered if self.gathered else ("s8_words_window.h",)
+
+    @property
+    def arguments(self) -> str:
+        """Last arguments of the functions that lift."""
+        return ""
 
     def _declarations(self) -> Sequence[str]:
         lines = super()._declarations()
@@ -85,18 +92,17 @@ class LiftedColumns(Columns):
         return lines
 
     def _fill(self, source: str) -> Sequence[str]:
-        lines, chunks = [], self.chunks
+        lines, function = [], f"s8_{self.form}_{self.together}"
         for i in range(self.together):
-            place, to = f"at + {i}", f"x + {2 * i}"
+            place, to = f"at + {i}", f"x + {i * self.words}"
+            rest = f"{self.chunks}, {to}{self.arguments}"
             if self.contiguous:
-                lines.append(
-                    f"s8_lift_{self.together}({source} + ({place}) * {self.length}, {chunks}, {to});"
-                )
+                lines.append(f"{function}({source} + ({place}) * {self.length}, {rest});")
             elif self.gathered:
                 lines.append(f"s8_gather(&window, {source}, {place}, bytes);")
-                lines.append(f"s8_lift_{self.together}(bytes, {chunks}, {to});")
+                lines.append(f"{function}(bytes, {rest});")
             else:
-                lines.append(f"s8_lift_window(&window, {source}, {place}, {to});")
+                lines.append(f"s8_{self.form}_window(&window, {source}, {place}, {to});")
         return lines
 
 
@@ -122,8 +128,9 @@ class S8Lifted:
         """Column by column for pairs of pixels."""
         scale = lifted_scale(graph, op)
         assert isinstance(scale, Scale)
-        tile = 2 if columns_of(graph, op).together == 2 else 4
-        columns = lifted_columns(graph, op, tile)
+        plain = columns_of(graph, op)
+        tile = 2 if plain.together == 2 else 4
+        columns = LiftedColumns(plain.window, plain.offset, spare=spare_bytes(graph, op, tile))
         groups = columns.window.groups
         weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(-1, columns.length).copy()
         weight[scale.idle] = 0
@@ -148,13 +155,13 @@ class S8Lifted:
         )
 
 
-def lifted_columns(graph: Graph, op: Op, tile: int, moved: bool = False) -> LiftedColumns:
-    """Columns for tiles of so many rows; their outputs first go to the spare if they must."""
+def spare_bytes(graph: Graph, op: Op, tile: int, moved: bool = False) -> int:
+    """Bytes behind the columns: a row of outputs per pixel where tiles cannot store theirs."""
     plain = columns_of(graph, op)
     rows = plain.window.outputs // plain.window.groups
-    filled = 0 if stored_plainly(graph, op, rows, tile, moved) else -(-rows // tile) * tile
-    spare = -(-filled * plain.together // 4) * 4
-    return LiftedColumns(plain.window, plain.offset, spare=spare)
+    if stored_plainly(graph, op, rows, tile, moved):
+        return 0
+    return -(-(-(-rows // tile) * tile * plain.together) // 4) * 4
 
 
 def lifted_scale(graph: Graph, op: Op) -> Scale | str:

@@ -13,7 +13,7 @@ from cofit.codegen.kernels.s8_layer import (
     weight_values,
     window_text,
 )
-from cofit.codegen.kernels.s8_scaled import Scale, own_shifts
+from cofit.codegen.kernels.s8_scaled import own_shifts
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op

@@ -77,9 +77,7 @@ def one_shift(graph: Graph, op: Op, lift: int = 0) -> Scale | str:
     return Scale(np.where(idle, 1 << 30, shared).astype(np.int32), shift, half, idle, start)
 
 
-OwnShifts = tuple[
-    NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_], NDArray[np.int32]
-]
+OwnShifts = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_], NDArray[np.int32]]
 
 
 def own_shifts(graph: Graph, op: Op) -> OwnShifts | str:
@@ -172,8 +170,9 @@ def scaled_layers(
     low, high = output_bounds(graph, op)
     plain = stored_plainly(graph, op, rows, tile, order is not None)
     sizes = (
-        f".rows = {rows}, .filled = {filled.shape[2]}, .plain = {int(plain)}, .chunks = {chunks}, .round = {scale.round}, "
-        f".shift = {scale.shift}, .low = {low}, .high = {high}"
+        f".rows = {rows}, .filled = {filled.shape[2]}, .plain = {int(plain)}, "
+        f".chunks = {chunks}, .round = {scale.round}, .shift = {scale.shift}, "
+        f".low = {low}, .high = {high}"
     )
 
     def fields(group: int) -> str:

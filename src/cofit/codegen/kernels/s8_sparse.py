@@ -8,7 +8,7 @@ the same size, no arithmetic at run time. Reads past a ragged channel edge meet 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,12 @@ class Plan:
     Attributes:
         columns: order of the columns and what is read past their end.
         rows: the packed encoding.
-        function: prefix of the support function, also of its file.
+        function: prefix of the support function.
         arguments: those between `layer` and the columns.
         constants: arrays named in `arguments`.
         prologue: C before the loop.
+        support: further support files.
+        header: name of the function's support file, if it is another.
     """
 
     columns: Columns
@@ -60,7 +62,8 @@ class Plan:
     arguments: tuple[str, ...] = ()
     constants: tuple[Constant, ...] = ()
     prologue: str = ""
-    support: tuple[str, ...] = field(default=())
+    support: tuple[str, ...] = ()
+    header: str = ""
 
 
 class S8Sparse:
@@ -89,7 +92,8 @@ class S8Sparse:
             "\n".join(part for part in (declaration, plan.prologue, loop) if part),
             (*constants, *plan.constants),
             (
-                requantise_support(graph), f"{plan.function}.h", *plan.columns.support,
+                requantise_support(graph), f"{plan.header or plan.function}.h",
+                *plan.columns.support,
                 *plan.support,
             ),
             plan.columns.scratch_bytes,
@@ -206,6 +210,7 @@ def _block(
         Rows(np.concatenate(packed), None, count, index),
         f"s8_block{width}",
         (str(out),),
+        header="s8_block",
     )
 
 
