@@ -1,7 +1,7 @@
 #include "s8_tile.h"
 
-/* Blocks of four columns over lifted columns (see s8_lift.h), or of two rows and two columns over
-   spread ones (see s8_spread.h), at two pixels. `index`: for each block the byte of the column where it begins. `bias`: per tile of one or two rows where its sums
+/* Blocks of four columns over lifted columns (see s8_lift.h), of two rows and two columns over
+   spread ones (see s8_spread.h), or of one column over woven ones (see s8_weave.h), at two pixels. `index`: for each block the byte of the column where it begins. `bias`: per tile of one or two rows where its sums
    start, their multipliers, and in two halfwords the bytes of `index` where its blocks begin and
    end. Weights: per tile, per block, a word of each row; of pairs, the first of both
    rows, then the second. Spare outputs as in s8_lifted.h. */
@@ -22,7 +22,37 @@
     "smlad %[a0], %[w0], r2, %[a0]\n\tsmlad %[b0], %[w0], r3, %[b0]\n\t"                           \
     "smlad %[a1], %[w1], r2, %[a1]\n\tsmlad %[b1], %[w1], r3, %[b1]\n\t"
 
+#define S8_SINGLES(words)                                                                          \
+    "cmp %[from], %[end]\n\tbeq 5f\n\tldr r4, [%[f], #40]\n\t"                                      \
+    "2: ldr %[w0], [%[w]], #4\n\tsxtb16 %[w1], %[w0], ror #8\n\tsxtb16 %[w0], %[w0]\n\t" words     \
+    "cmp %[from], %[end]\n\tbne 2b\n\t5: "
+/* One entry's two pixels, times one half of a word of weights. */
+#define S8_SINGLE(w, half, a, b)                                                                   \
+    "smla" half "b %[" a "], %[" w "], r2, %[" a "]\n\t"                                           \
+    "smla" half "t %[" b "], %[" w "], r2, %[" b "]\n\t"
+#define S8_TAKE_SINGLE "ldrh r2, [%[from]], #2\n\tldr r2, [r4, r2]\n\t"
+#define S8_SINGLES_1                                                                               \
+    S8_SINGLES(S8_TAKE_SINGLE S8_SINGLE("w0", "b", "a0", "b0")                                     \
+               S8_TAKE_SINGLE S8_SINGLE("w1", "b", "a0", "b0")                                     \
+               S8_TAKE_SINGLE S8_SINGLE("w0", "t", "a0", "b0")                                     \
+               S8_TAKE_SINGLE S8_SINGLE("w1", "t", "a0", "b0"))
+#define S8_SINGLES_2                                                                               \
+    S8_SINGLES(S8_TAKE_SINGLE S8_SINGLE("w0", "b", "a0", "b0") S8_SINGLE("w0", "t", "a1", "b1")    \
+               S8_TAKE_SINGLE S8_SINGLE("w1", "b", "a0", "b0") S8_SINGLE("w1", "t", "a1", "b1"))
+
 #if !defined(__ARM_FEATURE_DSP)
+/* Adds single columns, a word of weights: four of one row, or two of two rows. */
+COFIT_INLINE void s8_single(const int8_t **w, const uint16_t *entry, const uint32_t *x,
+                            int32_t acc[4], const int rows)
+{
+    for (int32_t i = 0; i < 4; i++, ++*w) {
+        const uint32_t pixels = x[entry[rows == 2 ? i & 1 : i] / 4];
+        int32_t *const sum = acc + (rows == 2 ? i & 2 : 0);
+        sum[0] += **w * cofit_low(pixels);
+        sum[1] += **w * cofit_high(pixels);
+    }
+}
+
 /* Adds a pair of columns of two rows at two pixels. */
 COFIT_INLINE void s8_pair(const int8_t **w, const uint32_t *x, int32_t acc[4])
 {
@@ -41,8 +71,10 @@ COFIT_INLINE void s8_block_tiles(s8_tiles *t, const int rows, const int width)
         const uint16_t *entry = (const uint16_t *)t->from + (range & 0xffffu) / 2;
         const uint16_t *const end = (const uint16_t *)t->from + (range >> 16) / 2;
         int32_t acc[4] = {bias[0], bias[0], bias[1], bias[1]};
-        for (; entry != end; entry++)
-            if (width == 2)
+        for (; entry != end; entry += width == 1 ? 4 / rows : 1)
+            if (width == 1)
+                s8_single(&t->weights, entry, t->x, acc, rows);
+            else if (width == 2)
                 s8_pair(&t->weights, t->x + *entry / 4, acc);
             else
                 s8_chunk(&t->weights, t->x + *entry / 4, acc, rows);
@@ -107,6 +139,41 @@ COFIT_SHARED void s8_pair_tiles_2(s8_tiles *t)
 #endif
 }
 
+COFIT_SHARED void s8_single_tiles_1(s8_tiles *t)
+{
+#if defined(__ARM_FEATURE_DSP)
+    int32_t a0, b0;
+    uint32_t w0, w1;
+    const void *from, *end;
+    const int8_t *w = t->weights;
+    __asm__ volatile("1: ldr %[w0], [%[f]]\n\tldr %[a0], [%[w0]]\n\t" S8_LIST("8")
+                     S8_SINGLES_1 S8_SETTLE_ONE("12")
+                     : [from] "=&r"(from), [end] "=&r"(end), [a0] "=&r"(a0), [b0] "=&r"(b0),
+                       [w0] "=&r"(w0), [w1] "=&r"(w1), [w] "+r"(w), [f] "+r"(t)
+                     : : "r2", "r3", "r4", "r5", "s15", "cc", "memory");
+#else
+    s8_block_tiles(t, 1, 1);
+#endif
+}
+
+COFIT_SHARED void s8_single_tiles_2(s8_tiles *t)
+{
+#if defined(__ARM_FEATURE_DSP)
+    int32_t a0, b0, a1, b1;
+    uint32_t w0, w1;
+    const void *from, *end;
+    const int8_t *w = t->weights;
+    __asm__ volatile("1: ldr %[w0], [%[f]]\n\tldrd %[a0], %[a1], [%[w0]]\n\t" S8_LIST("16")
+                     "mov %[b1], %[a1]\n\t" S8_SINGLES_2 S8_SETTLE("20")
+                     : [from] "=&r"(from), [end] "=&r"(end), [a0] "=&r"(a0), [b0] "=&r"(b0),
+                       [a1] "=&r"(a1), [b1] "=&r"(b1), [w0] "=&r"(w0), [w1] "=&r"(w1),
+                       [w] "+r"(w), [f] "+r"(t)
+                     : : "r2", "r3", "r4", "r5", "s15", "cc", "memory");
+#else
+    s8_block_tiles(t, 2, 1);
+#endif
+}
+
 COFIT_INLINE void s8_blocks(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb,
                             const int rows, const int width)
 {
@@ -116,7 +183,11 @@ COFIT_INLINE void s8_blocks(const s8_scaled *layer, const uint32_t *x, int8_t *y
     s8_tiles t = {layer->bias, layer->bias + layer->filled / rows * words, layer->index, 0, 0,
                   layer->round, layer->shift, plain ? ya : spare, plain ? yb : other,
                   layer->weights, x};
-    if (width == 2)
+    if (width == 1 && rows == 2)
+        s8_single_tiles_2(&t);
+    else if (width == 1)
+        s8_single_tiles_1(&t);
+    else if (width == 2)
         s8_pair_tiles_2(&t);
     else if (rows == 2)
         s8_block_tiles_2(&t);
@@ -128,17 +199,27 @@ COFIT_INLINE void s8_blocks(const s8_scaled *layer, const uint32_t *x, int8_t *y
     }
 }
 
-COFIT_SHARED void s8_blocks_1(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+COFIT_SHARED void s8_blocks_quads_1(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
 {
     s8_blocks(layer, x, ya, yb, 1, 4);
 }
 
-COFIT_SHARED void s8_blocks_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+COFIT_SHARED void s8_blocks_quads_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
 {
     s8_blocks(layer, x, ya, yb, 2, 4);
 }
 
-COFIT_SHARED void s8_blocks_pairs(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+COFIT_SHARED void s8_blocks_pairs_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
 {
     s8_blocks(layer, x, ya, yb, 2, 2);
+}
+
+COFIT_SHARED void s8_blocks_singles_1(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+{
+    s8_blocks(layer, x, ya, yb, 1, 1);
+}
+
+COFIT_SHARED void s8_blocks_singles_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+{
+    s8_blocks(layer, x, ya, yb, 2, 1);
 }

@@ -1,6 +1,7 @@
 """int8 convolutions of blocks and patterns: lists of words over columns of two pixels.
 
-Fours take lifted columns. Pairs would use half of a lifted word; they take columns of int16.
+Fours take lifted columns. Pairs and singles would use a part of a lifted word; they take columns
+of int16, whose words hold two neighbours or one element at both pixels.
 """
 
 from __future__ import annotations
@@ -22,22 +23,28 @@ from cofit.codegen.kernels.s8_lifted import (
     spare_bytes,
 )
 from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers
-from cofit.codegen.kernels.s8_sparse import block_entries, pattern_taps, structured_encoding
+from cofit.codegen.kernels.s8_sparse import (
+    block_entries,
+    csr_places,
+    pattern_taps,
+    structured_encoding,
+)
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.structures import Encoding
 
 _MOST_BYTES = 65535
+_NAMES = {1: "singles", 2: "pairs", 4: "quads"}
 
 
 class Entries(NamedTuple):
-    """Lists of two or four weights for groups of rows.
+    """Lists of one, two or four weights for groups of rows.
 
     Attributes:
         size: rows of a group; the last may have fewer.
         counts: (groups,) entries of each.
         place: (entries,) element of the column where each begins.
-        values: (entries, size, 2 or 4) weights.
+        values: (entries, size, 1, 2 or 4) weights.
         order: output channel of each row; None for 0, 1, 2, ...
         taps: (patterns, 4) taps whose values make the column; None if it is the window itself.
     """
@@ -55,13 +62,13 @@ class Entries(NamedTuple):
         return 1 if self.size == 1 else 2
 
     @property
-    def pairs(self) -> bool:
-        """Whether entries are two weights wide."""
-        return int(self.values.shape[2]) == 2
+    def width(self) -> int:
+        """Weights of a row in an entry."""
+        return int(self.values.shape[2])
 
 
 class SpreadColumns(LiftedColumns):
-    """Columns of int16 pairs, the pixels of a step in turn."""
+    """Columns of int16, two neighbours in a word, the pixels of a step in turn."""
 
     form = "spread"
     words = 1
@@ -70,6 +77,15 @@ class SpreadColumns(LiftedColumns):
     def arguments(self) -> str:
         """Minus the zero point, twice."""
         return f", cofit_pack({self.offset}, {self.offset})"
+
+
+class WovenColumns(SpreadColumns):
+    """Columns of int16, one element of both pixels in a word."""
+
+    form = "weave"
+
+    def _at(self, pixel: int) -> str:
+        return f"(uint8_t *)x + {2 * pixel}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ class TapColumns(LiftedColumns):
 
 
 class S8Blocks:
-    """Blocks of two columns or more, of an even number of rows; patterns and fours of one too."""
+    """Blocks of one row or an even number of them, patterns, and single weights."""
 
     name = "s8-blocks"
 
@@ -153,7 +169,7 @@ class S8Blocks:
         columns, taps = _columns(graph, op, entries)
         weights, ranges, sums = _packed(entries, scale)
         start = lifted_start(graph, op, scale, *sums)
-        if entries.pairs:
+        if entries.width != 4:
             bias = graph.tensors[op.inputs[2]].data
             assert bias is not None
             start = np.where(scale.idle, scale.start, bias.astype(np.int32))
@@ -161,7 +177,7 @@ class S8Blocks:
             graph, op, scale, weights, start, tile=tile, chunks=columns.chunks,
             order=entries.order, ranges=ranges, index=(4 * entries.place).astype(np.uint16),
         )  # fmt: skip
-        function = "s8_blocks_pairs" if entries.pairs else f"s8_blocks_{tile}"
+        function = f"s8_blocks_{_NAMES[entries.width]}_{tile}"
         call = f"{function}(layer, x, y, y + {columns.window.outputs});"
         return KernelCode(
             f"{declaration}\n{columns.loop(call)}",
@@ -173,7 +189,7 @@ class S8Blocks:
 
 
 def _scale(graph: Graph, op: Op, entries: Entries) -> Scale | str:
-    return one_shift(graph, op) if entries.pairs else lifted_scale(graph, op)
+    return lifted_scale(graph, op) if entries.width == 4 else one_shift(graph, op)
 
 
 def _columns(graph: Graph, op: Op, entries: Entries) -> tuple[LiftedColumns, tuple[Constant, ...]]:
@@ -181,7 +197,7 @@ def _columns(graph: Graph, op: Op, entries: Entries) -> tuple[LiftedColumns, tup
     plain = columns_of(graph, op)
     spare = spare_bytes(graph, op, entries.tile, entries.order is not None)
     if entries.taps is None:
-        kind = SpreadColumns if entries.pairs else LiftedColumns
+        kind = {1: WovenColumns, 2: SpreadColumns, 4: LiftedColumns}[entries.width]
         return kind(plain.window, plain.offset, spare=spare), ()
     patterns = len(entries.taps)
     columns = TapColumns(plain.window, plain.offset, spare=spare, patterns=patterns)
@@ -197,15 +213,33 @@ def _entries(encoding: Encoding) -> Entries | str:
         entries = _patterns(encoding)
     elif encoding.format == "ocb":
         count, place, values = block_entries(encoding)
-        entries = Entries(encoding.parameters["out"], count, place.astype(np.int64), values)
+        entries = _whole(Entries(values.shape[1], count, place.astype(np.int64), values))
+    elif encoding.format == "csr":
+        values = encoding.arrays["values"].astype(np.int8).reshape(-1, 1, 1)
+        count, place = encoding.arrays["count"].astype(np.uint16), csr_places(encoding)
+        entries = _whole(Entries(1, count, place.astype(np.int64), values))
     else:
         return f"{encoding.format} has no blocks"
     size, width = entries.values.shape[1:]
-    if width == 1 or channels % width:
+    if channels % width:
         return "its blocks do not lie in whole words"
     if size % 2 and (size > 1 or width == 2):
         return "its groups have an odd number of rows"
     return entries
+
+
+def _whole(entries: Entries) -> Entries:
+    """Lists of single weights filled up with zeros to whole words of a tile's."""
+    if entries.width > 1:
+        return entries
+    step = 4 // entries.tile
+    fill = -entries.counts.astype(np.int64) % step
+    ends = np.repeat(np.cumsum(entries.counts.astype(np.int64)), fill)
+    return entries._replace(
+        counts=(entries.counts + fill).astype(np.uint16),
+        place=np.insert(entries.place, ends, 0),
+        values=np.insert(entries.values, ends, 0, axis=0),
+    )
 
 
 def _patterns(encoding: Encoding) -> Entries:
@@ -238,8 +272,17 @@ def _packed(entries: Entries, scale: Scale) -> tuple[Int8, NDArray[np.uint16], N
         wide = block.astype(np.int64).sum(axis=0)[: len(rows)]
         sums[:, rows] = wide[:, 0::2].sum(axis=1), wide[:, 1::2].sum(axis=1)
         for row in range(0, len(rows), entries.tile):
-            part = block[:, row : row + entries.tile]
-            parts.append((part.transpose(0, 2, 1) if entries.pairs else lifted(part)).ravel())
+            parts.append(_words(block[:, row : row + entries.tile]))
             ranges.append((2 * start, 2 * (start + count)))
         start += count
     return np.concatenate(parts), np.array(ranges, np.uint16), sums
+
+
+def _words(block: Int8) -> Int8:
+    """(entries, 1 or 2 rows, 1, 2 or 4) in the order in which `s8_blocks.h` takes them."""
+    entries, rows, width = block.shape
+    if width == 4:
+        return lifted(block).ravel()
+    if width == 2:
+        return block.transpose(0, 2, 1).ravel()
+    return block.reshape(entries // (4 // rows), 4 // rows, rows).transpose(0, 2, 1).ravel()

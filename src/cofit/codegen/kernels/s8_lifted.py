@@ -94,7 +94,7 @@ class LiftedColumns(Columns):
     def _fill(self, source: str) -> Sequence[str]:
         lines, function = [], f"s8_{self.form}_{self.together}"
         for i in range(self.together):
-            place, to = f"at + {i}", f"x + {i * self.words}"
+            place, to = f"at + {i}", self._at(i)
             rest = f"{self.chunks}, {to}{self.arguments}"
             if self.contiguous:
                 lines.append(f"{function}({source} + ({place}) * {self.length}, {rest});")
@@ -104,6 +104,9 @@ class LiftedColumns(Columns):
             else:
                 lines.append(f"s8_{self.form}_window(&window, {source}, {place}, {to});")
         return lines
+
+    def _at(self, pixel: int) -> str:
+        return f"x + {pixel * self.words}" if pixel else "x"
 
 
 class S8Lifted:
