@@ -20,12 +20,12 @@ class Measurement:
 
     Attributes:
         basis: measured (a clock) or emulated (a cycle model).
-        latency_s: median over the repeats.
+        latency_s: mean over the repeats around the median.
         minimum_s: least of the repeats.
         p95_s: 95th percentile of the repeats.
-        spread: (max - min) / median over the repeats.
+        spread: (max - min) / latency_s over the repeats.
         repeats: number of timed runs.
-        per_step_s: median seconds by step name, in execution order.
+        per_step_s: seconds of the same repeats by step name, in execution order; they add up.
         instructions: retired instructions by step name; empty where they are not counted.
     """
 

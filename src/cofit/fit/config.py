@@ -57,7 +57,7 @@ class FitConfig(BaseModel):
     epochs: int = Field(default=10, ge=1)
     rounds: int = Field(default=3, ge=1, le=10)
     batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=0.002, gt=0, allow_inf_nan=False)
+    learning_rate: float = Field(default=0.0005, gt=0, allow_inf_nan=False)
     samples: int = Field(default=256, ge=1)
     threads: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0)

@@ -13,6 +13,7 @@ from torch import nn
 from cofit.core import derive_seed
 from cofit.fit.config import PRETRAIN_EPOCHS, FitConfig
 from cofit.fit.progress import Progress
+from cofit.fit.reconstruct import reconstruct
 from cofit.fit.subject import Subject
 from cofit.ir import Graph
 from cofit.ir.module import GraphModule
@@ -69,7 +70,7 @@ class Trainer:
     def into_structures(
         self, graph: Graph, teacher: Graph, structures: Mapping[str, Structure], label: str
     ) -> Graph:
-        """Draw weights to their structures by ADMM, harden, retrain what is kept.
+        """Draw weights to their structures by ADMM, harden, make up for what is lost, retrain.
 
         Args:
             graph: float graph to start from; structures it bears are given up.
@@ -80,7 +81,8 @@ class Trainer:
         Returns:
             The graph with new weights, each in its structure and bearing its text.
         """
-        graph = _unstructured(graph)
+        calibration = self.subject.calibration
+        graph = whole = reconstruct(_unstructured(graph), teacher, calibration, {}, self.progress)
         first = max(1, round(self.config.epochs * ADMM_SHARE)) if structures else 0
         rest = max(1, self.config.epochs - first)
         if structures:
@@ -93,6 +95,7 @@ class Trainer:
             )
             recipe = self._fitting_recipe(first)
             graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
+        graph = reconstruct(graph, whole, calibration, structures, self.progress)
         recipe = self._fitting_recipe(rest)
         regimes: list[Regime] = [Masked(structures)] if structures else []
         graph = self._shaped(graph, teacher, regimes, recipe, f"{label}-retrain")

@@ -36,12 +36,12 @@ class HostTarget:
         return Limits()
 
     def cost(self, graph: Graph) -> Cost:
-        """Compile and time one inference; the median over the repeats, with their spread.
+        """Compile and time one inference: the middle one of several series, with their spread.
 
         Raises:
             UnsupportedOpError: an op has no kernel.
         """
-        return self.cost_of(compile_program(graph, "host", verify=False))
+        return self.compare([compile_program(graph, "host", verify=False)])[0]
 
     def cost_of(self, program: Program, measurement: Measurement | None = None) -> Cost:
         """The cost of a program that is built already; measured now if it was not yet."""
