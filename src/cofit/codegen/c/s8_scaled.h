@@ -47,8 +47,15 @@ COFIT_INLINE int8_t s8_settle(int32_t sum, int32_t multiplier, int32_t round, in
 /* Outputs of one pixel that are bounded or moved on their way. */
 COFIT_SHARED void s8_place(const s8_scaled *layer, const int8_t *from, int8_t *y)
 {
-    for (int32_t row = 0; row < layer->rows; row++) {
-        const int32_t channel = layer->channel ? layer->channel[row] : row;
-        y[channel] = (int8_t)cofit_clamp(from[row], layer->low, layer->high);
+    const int32_t rows = layer->rows, low = layer->low, high = layer->high;
+    const uint16_t *const channel = layer->channel;
+    if (channel && low == -128 && high == 127) {
+        COFIT_UNROLL(2)
+        for (int32_t row = 0; row < rows; row++)
+            y[channel[row]] = from[row];
+    } else {
+        COFIT_UNROLL(1)
+        for (int32_t row = 0; row < rows; row++)
+            y[channel ? channel[row] : row] = (int8_t)cofit_clamp(from[row], low, high);
     }
 }

@@ -39,8 +39,8 @@ F32: tuple[Kernel, ...] = (
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
     S8HostDepthwise(), S8Planes(), S8Depthwise(),
-    S8HostBlock(), S8HostKept(), S8Blocks(), S8Sparse(), S8HostWinograd(),
-    S8HostDense(), S8Lifted(), S8Dense(),
+    S8HostBlock(), S8HostKept(), S8Blocks(), S8Lifted(), S8Sparse(),
+    S8HostWinograd(), S8HostDense(), S8Dense(),
     S8HostBinary(), S8Sum(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8Softmax(), Move(), S8HostConcat(), S8Concat(),
 )  # fmt: skip

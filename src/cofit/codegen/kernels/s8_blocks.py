@@ -195,7 +195,7 @@ def _scale(graph: Graph, op: Op, entries: Entries) -> Scale | str:
 def _columns(graph: Graph, op: Op, entries: Entries) -> tuple[LiftedColumns, tuple[Constant, ...]]:
     """Columns that the entries' places mean, and the constants these need."""
     plain = columns_of(graph, op)
-    spare = spare_bytes(graph, op, entries.tile, entries.order is not None)
+    spare = spare_bytes(graph, op, entries.tile, entries.order)
     if entries.taps is None:
         kind = {1: WovenColumns, 2: SpreadColumns, 4: LiftedColumns}[entries.width]
         return kind(plain.window, plain.offset, spare=spare), ()

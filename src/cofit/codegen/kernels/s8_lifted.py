@@ -19,14 +19,17 @@ from cofit.codegen.kernels.s8_layer import (
     Columns,
     Int8,
     columns_of,
+    constant,
     is_host,
     reject_weighted,
     weight_values,
 )
 from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers, stored_plainly
+from cofit.codegen.kernels.s8_sparse import idle_outputs, structured_encoding
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.ir.integer import affine
+from cofit.structures import Encoding
 
 LIFT = 8
 
@@ -124,6 +127,9 @@ class S8Lifted:
         quantisation = graph.tensors[op.inputs[1]].quantisation
         if quantisation is not None and quantisation.bits == 4:
             return "weights of 4 bits have their own loop"
+        encoding = structured_encoding(graph, op)
+        if isinstance(encoding, Encoding) and encoding.format != "kept":
+            return f"{encoding.format} has a loop of its own"
         found = lifted_scale(graph, op)
         return found if isinstance(found, str) else None
 
@@ -132,37 +138,61 @@ class S8Lifted:
         scale = lifted_scale(graph, op)
         assert isinstance(scale, Scale)
         plain = columns_of(graph, op)
-        tile = 2 if plain.together == 2 else 4
-        columns = LiftedColumns(plain.window, plain.offset, spare=spare_bytes(graph, op, tile))
-        groups = columns.window.groups
+        w, tile = plain.window, 2 if plain.together == 2 else 4
+        order = _computed(plain, scale.idle)
+        spare = spare_bytes(graph, op, tile, order)
+        columns = LiftedColumns(w, plain.offset, spare=spare)
         weight = weight_values(graph, op).transpose(0, 2, 3, 1).reshape(-1, columns.length).copy()
         weight[scale.idle] = 0
         wide = _fours(weight).astype(np.int64)
         sums = (wide[:, i::2].sum(axis=1) for i in range(2))
         start = lifted_start(graph, op, scale, *sums)
-        parts = weight.reshape(groups, -1, columns.length)
+        weight = weight if order is None else weight[order]
+        parts = weight.reshape(w.groups, -1, columns.length)
         packed = np.concatenate([pack_lifted(part, tile) for part in parts])
         declaration, constants = scaled_layers(
-            graph, op, scale, packed, start, tile=tile, chunks=columns.chunks,
-            groups=groups,
+            graph, op, scale, packed, start, tile=tile, chunks=columns.chunks, groups=w.groups,
+            order=order,
         )  # fmt: skip
         call = "s8_lifted_1(layer, x, y);"
         if columns.together == 2:
-            call = f"s8_lifted_2(layer, x, y, y + {columns.window.outputs});"
+            call = f"s8_lifted_2(layer, x, y, y + {w.outputs});"
+        support = ("s8_lifted.h", *columns.support)
+        variant = f"{tile} rows x {columns.together}"
+        if order is not None:  # what is not computed is there first
+            fill = f"s8_copy(idle, 0, out, {w.outputs}, {w.outputs}, {columns.pixels});"
+            declaration = f"{declaration}\n{fill}"
+            constants = (*constants, constant("idle", idle_outputs(graph, op)))
+            support = (*support, "s8_copy.h")
+            variant = f"{variant}, {len(order)} of {w.outputs}"
         return KernelCode(
             f"{declaration}\n{columns.loop(call)}",
             constants,
-            ("s8_lifted.h", *columns.support),
+            support,
             columns.scratch_bytes,
-            variant=f"{tile} rows x {columns.together}",
+            variant=variant,
         )
 
 
-def spare_bytes(graph: Graph, op: Op, tile: int, moved: bool = False) -> int:
+def _computed(columns: Columns, idle: NDArray[np.bool_]) -> NDArray[np.uint16] | None:
+    """Output channels to compute, None for all: the others hold the same value for all inputs.
+
+    Choosing costs a copy of every pixel, and computed outputs are moved to their places: a few
+    instructions each, against three for four products.
+    """
+    active = np.flatnonzero(~idle)
+    saved = int(idle.sum()) * (3 * columns.length // 4 + 9)
+    spent = 8 * len(active) + len(idle)
+    if saved <= spent or columns.window.groups > 1 or not len(active):
+        return None
+    return active.astype(np.uint16)
+
+
+def spare_bytes(graph: Graph, op: Op, tile: int, order: NDArray[np.uint16] | None) -> int:
     """Bytes behind the columns: a row of outputs per pixel where tiles cannot store theirs."""
     plain = columns_of(graph, op)
-    rows = plain.window.outputs // plain.window.groups
-    if stored_plainly(graph, op, rows, tile, moved):
+    rows = plain.window.outputs // plain.window.groups if order is None else len(order)
+    if stored_plainly(graph, op, rows, tile, order is not None):
         return 0
     return -(-(-(-rows // tile) * tile * plain.together) // 4) * 4
 

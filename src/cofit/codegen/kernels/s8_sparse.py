@@ -268,7 +268,7 @@ def _kept(graph: Graph, op: Op, encoding: Encoding) -> Plan:
 
 
 def idle_outputs(graph: Graph, op: Op) -> Int8:
-    """Stored outputs of the channels as their biases alone give them."""
+    """(K,) stored outputs as the biases alone give them; an idle channel's value is among these."""
     bias = graph.tensors[op.inputs[2]].data
     assert bias is not None and graph.spec is not None
     scaled = requantise(bias, *conv_requant(graph, op), graph.spec.rounding)
