@@ -170,10 +170,10 @@ REACHED = {
     ("conv 3x3", "block1x4@8"): 0.273,
     ("conv 3x3", "block16x4@8"): 0.208,
     ("conv 3x3", "block2x2@8"): 0.310,
-    ("conv 3x3", "block16x1@8"): 0.406,
-    ("conv 3x3", "unstructured@8"): 0.493,
-    ("conv 3x3", "corner4g8@8"): 0.338,
-    ("conv 3x3", "pattern8g4@8"): 0.493,
+    ("conv 3x3", "block16x1@8"): 0.405,
+    ("conv 3x3", "unstructured@8"): 0.491,
+    ("conv 3x3", "corner4g8@8"): 0.316,
+    ("conv 3x3", "pattern8g4@8"): 0.446,
 }
 """Instructions per dense MAC, as `python -m benchmarks.cortex_m` counts them."""
 
@@ -190,5 +190,5 @@ def test_instructions_per_product_stay_what_was_reached(layer: tuple[str, str]) 
     assert 0.5 < row.per_kept_mac  # SMLAD does two at most
     assert row.per_dense_mac <= 1.03 * REACHED[layer]
     ratio = row.cmsis_nn_per_dense_mac / row.per_dense_mac
-    words = layer[1].startswith(("block1x4", "block2", "block4", "block16x4"))
+    words = layer[1].startswith(("block1x4", "block2", "block4", "block16x4", "corner"))
     assert ratio >= (6 if words else 3.8 if layer[1] != "dense" else 2.1)

@@ -11,8 +11,14 @@
 COFIT_INLINE uint32_t *s8_lift_word(uint32_t word, uint32_t *to, const int pixels)
 {
     const uint32_t x = word ^ S8_LIFT_X;
+    uint32_t z;
+#if defined(__ARM_FEATURE_DSP) /* compilers find two instructions */
+    __asm__("orn %0, %1, %2" : "=r"(z) : "r"(S8_LIFT_Z), "r"(x));
+#else
+    z = S8_LIFT_Z | ~x;
+#endif
     to[0] = x;
-    to[1] = S8_LIFT_Z | ~x;
+    to[1] = z;
     return to + 2 * pixels;
 }
 

@@ -47,15 +47,19 @@ COFIT_INLINE int8_t s8_settle(int32_t sum, int32_t multiplier, int32_t round, in
 /* Outputs of one pixel that are bounded or moved on their way. */
 COFIT_SHARED void s8_place(const s8_scaled *layer, const int8_t *from, int8_t *y)
 {
-    const int32_t rows = layer->rows, low = layer->low, high = layer->high;
-    const uint16_t *const channel = layer->channel;
+    const int32_t low = layer->low, high = layer->high;
+    const uint16_t *channel = layer->channel;
+    int32_t row = 0;
     if (channel && low == -128 && high == 127) {
-        COFIT_UNROLL(2)
-        for (int32_t row = 0; row < rows; row++)
-            y[channel[row]] = from[row];
-    } else {
         COFIT_UNROLL(1)
-        for (int32_t row = 0; row < rows; row++)
-            y[channel ? channel[row] : row] = (int8_t)cofit_clamp(from[row], low, high);
+        for (; row + 4 <= layer->rows; row += 4, channel += 4, from += 4) {
+            y[channel[0]] = from[0];
+            y[channel[1]] = from[1];
+            y[channel[2]] = from[2];
+            y[channel[3]] = from[3];
+        }
     }
+    COFIT_UNROLL(1)
+    for (; row < layer->rows; row++, from++)
+        y[channel ? *channel++ : row] = (int8_t)cofit_clamp(*from, low, high);
 }
