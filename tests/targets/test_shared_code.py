@@ -64,7 +64,7 @@ def test_a_layer_alone_says_what_it_calls(network, table):
     assert own["narrow"] == {"s8_dense4_2", "s8_column", "s8_widen", "s8_store"}
     for row in rows.values():
         for code in row.shared:  # fitted to one layer, code is smaller, but loops may be unrolled
-            assert 0 < code.flash_bytes <= 1.25 * code.general_bytes
+            assert 0 < code.flash_bytes <= 1.5 * code.general_bytes
     narrow = {code.function: code for code in rows["narrow"].shared}["s8_dense4_2"]
     assert narrow.flash_bytes < 0.5 * narrow.general_bytes
 

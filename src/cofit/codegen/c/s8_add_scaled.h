@@ -1,7 +1,7 @@
 #include "s8_scaled.h"
 
-/* A sum in which y counts half: x is scaled to y's scale, the sum to the output's, each by SMMLA and
-   ASR. Offsets are shifted as their input is: x by 23 bits, y by 19. */
+/* A sum in which y counts half: x is scaled to y's scale, the sum to the output's, each by SMMLA
+   and ASR. Offsets are shifted as their input is: x by 23 bits, y by 19. */
 typedef struct {
     int32_t x_offset, x_multiplier, x_round, x_shift;
     int32_t y_offset;

@@ -1,8 +1,8 @@
 #include "s8_pairs.h"
 #include "s8_singles.h"
 
-/* Blocks of `out` rows by `width` columns: `count` blocks per group of rows, `index` the place of each
-   in the column, even for a width of four. Weights: per group, per two rows of it (the last may be
+/* Blocks of `out` rows by `width` columns: `count` blocks per group of rows, `index` the place of
+   each in the column, even for a width of four. Weights: per group, per two rows of it (the last may be
    single), the blocks in order. */
 COFIT_INLINE const int8_t *s8_block_rows(const s8_layer *layer, int32_t row, const int8_t *w,
                                          const uint16_t *index, int32_t count, const int16_t *a,

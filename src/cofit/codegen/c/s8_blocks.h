@@ -1,29 +1,31 @@
 #include "s8_tile.h"
 
-/* Blocks of four columns over lifted columns (see s8_lift.h), of two rows and two columns over
-   spread ones (see s8_spread.h), or of one column over woven ones (see s8_weave.h), at two pixels. `index`: for each block the byte of the column where it begins. `bias`: per tile of one or two rows where its sums
-   start, their multipliers, and in two halfwords the bytes of `index` where its blocks begin and
-   end. Weights: per tile, per block, a word of each row; of pairs, the first of both
-   rows, then the second. Spare outputs as in s8_lifted.h. */
+/* Blocks at two pixels: of four columns over lifted columns (see s8_lift.h), of two rows and two
+   columns over spread ones (see s8_spread.h), of one column over woven ones (see s8_weave.h).
+   `index`: for each block the byte of the column where it begins. `bias`: per tile of one or two
+   rows where its sums start, their multipliers, and in two halfwords the bytes of `index` where its
+   blocks begin and end. Weights: per tile, block by block, a word of each row; of pairs, those of
+   the first column, then of the second; of singles, two blocks' first rows, then their second, or
+   four blocks of one row. Spare outputs as in s8_lifted.h. */
 #define S8_LIST(step)                                                                              \
     "ldrh %[from], [%[w0], #" step "]\n\tldrh %[end], [%[w0], #" step "+2]\n\t"                    \
     "ldr %[w1], [%[f], #8]\n\tmov %[b0], %[a0]\n\t"                                                \
     "add %[from], %[from], %[w1]\n\tadd %[end], %[end], %[w1]\n\t"
 /* The entries; the frame makes room for the column. */
-#define S8_ENTRIES(words, rows)                                                                           \
+#define S8_ENTRIES(words, rows)                                                                    \
     "cmp %[from], %[end]\n\tbeq 5f\n\tvmov s15, %[f]\n\tldr %[f], [%[f], #40]\n\t"                 \
-    "2: ldrh r5, [%[from]], #2\n\tadd r5, r5, %[f]\n\t" words rows                    \
+    "2: ldrh r5, [%[from]], #2\n\tadd r5, r5, %[f]\n\t" words rows                                 \
     "cmp %[from], %[end]\n\tbne 2b\n\tvmov %[f], s15\n\t5: "
 
 #define S8_QUAD "ldm r5, {r2-r5}\n\t"
 #define S8_PAIR "ldrd r2, r3, [r5]\n\t"
 #define S8_PAIR_ROWS                                                                               \
-    "ldr %[w0], [%[w]], #4\n\tsxtb16 %[w1], %[w0], ror #8\n\tsxtb16 %[w0], %[w0]\n\t"               \
+    "ldr %[w0], [%[w]], #4\n\tsxtb16 %[w1], %[w0], ror #8\n\tsxtb16 %[w0], %[w0]\n\t"              \
     "smlad %[a0], %[w0], r2, %[a0]\n\tsmlad %[b0], %[w0], r3, %[b0]\n\t"                           \
     "smlad %[a1], %[w1], r2, %[a1]\n\tsmlad %[b1], %[w1], r3, %[b1]\n\t"
 
 #define S8_SINGLES(words)                                                                          \
-    "cmp %[from], %[end]\n\tbeq 5f\n\tldr r4, [%[f], #40]\n\t"                                      \
+    "cmp %[from], %[end]\n\tbeq 5f\n\tldr r4, [%[f], #40]\n\t"                                     \
     "2: ldr %[w0], [%[w]], #4\n\tsxtb16 %[w1], %[w0], ror #8\n\tsxtb16 %[w0], %[w0]\n\t" words     \
     "cmp %[from], %[end]\n\tbne 2b\n\t5: "
 /* One entry's two pixels, times one half of a word of weights. */
@@ -40,7 +42,7 @@
     S8_SINGLES(S8_TAKE_SINGLE S8_SINGLE("w0", "b", "a0", "b0") S8_SINGLE("w0", "t", "a1", "b1")    \
                S8_TAKE_SINGLE S8_SINGLE("w1", "b", "a0", "b0") S8_SINGLE("w1", "t", "a1", "b1"))
 
-#if !defined(__ARM_FEATURE_DSP)
+#if !defined(S8_TILE_BLOCKS)
 /* Adds single columns, a word of weights: four of one row, or two of two rows. */
 COFIT_INLINE void s8_single(const int8_t **w, const uint16_t *entry, const uint32_t *x,
                             int32_t acc[4], const int rows)
@@ -87,7 +89,7 @@ COFIT_INLINE void s8_block_tiles(s8_tiles *t, const int rows, const int width)
 /* Not inlined: the blocks of instructions take every register there is. */
 COFIT_SHARED void s8_block_tiles_1(s8_tiles *t)
 {
-#if defined(__ARM_FEATURE_DSP)
+#if defined(S8_TILE_BLOCKS)
     int32_t a0, b0;
     uint32_t w0, w1;
     const void *from, *end;
@@ -105,7 +107,7 @@ COFIT_SHARED void s8_block_tiles_1(s8_tiles *t)
 
 COFIT_SHARED void s8_block_tiles_2(s8_tiles *t)
 {
-#if defined(__ARM_FEATURE_DSP)
+#if defined(S8_TILE_BLOCKS)
     int32_t a0, b0, a1, b1;
     uint32_t w0, w1;
     const void *from, *end;
@@ -123,7 +125,7 @@ COFIT_SHARED void s8_block_tiles_2(s8_tiles *t)
 
 COFIT_SHARED void s8_pair_tiles_2(s8_tiles *t)
 {
-#if defined(__ARM_FEATURE_DSP)
+#if defined(S8_TILE_BLOCKS)
     int32_t a0, b0, a1, b1;
     uint32_t w0, w1;
     const void *from, *end;
@@ -141,7 +143,7 @@ COFIT_SHARED void s8_pair_tiles_2(s8_tiles *t)
 
 COFIT_SHARED void s8_single_tiles_1(s8_tiles *t)
 {
-#if defined(__ARM_FEATURE_DSP)
+#if defined(S8_TILE_BLOCKS)
     int32_t a0, b0;
     uint32_t w0, w1;
     const void *from, *end;
@@ -158,7 +160,7 @@ COFIT_SHARED void s8_single_tiles_1(s8_tiles *t)
 
 COFIT_SHARED void s8_single_tiles_2(s8_tiles *t)
 {
-#if defined(__ARM_FEATURE_DSP)
+#if defined(S8_TILE_BLOCKS)
     int32_t a0, b0, a1, b1;
     uint32_t w0, w1;
     const void *from, *end;
@@ -199,27 +201,32 @@ COFIT_INLINE void s8_blocks(const s8_scaled *layer, const uint32_t *x, int8_t *y
     }
 }
 
-COFIT_SHARED void s8_blocks_quads_1(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+COFIT_SHARED void s8_blocks_quads_1(const s8_scaled *layer, const uint32_t *x, int8_t *ya,
+                                    int8_t *yb)
 {
     s8_blocks(layer, x, ya, yb, 1, 4);
 }
 
-COFIT_SHARED void s8_blocks_quads_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+COFIT_SHARED void s8_blocks_quads_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya,
+                                    int8_t *yb)
 {
     s8_blocks(layer, x, ya, yb, 2, 4);
 }
 
-COFIT_SHARED void s8_blocks_pairs_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+COFIT_SHARED void s8_blocks_pairs_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya,
+                                    int8_t *yb)
 {
     s8_blocks(layer, x, ya, yb, 2, 2);
 }
 
-COFIT_SHARED void s8_blocks_singles_1(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+COFIT_SHARED void s8_blocks_singles_1(const s8_scaled *layer, const uint32_t *x, int8_t *ya,
+                                      int8_t *yb)
 {
     s8_blocks(layer, x, ya, yb, 1, 1);
 }
 
-COFIT_SHARED void s8_blocks_singles_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya, int8_t *yb)
+COFIT_SHARED void s8_blocks_singles_2(const s8_scaled *layer, const uint32_t *x, int8_t *ya,
+                                      int8_t *yb)
 {
     s8_blocks(layer, x, ya, yb, 2, 1);
 }

@@ -1,8 +1,8 @@
 #include "s8_lift.h"
 #include "s8_window.h"
 
-/* Pattern by pattern, channel by channel: the lifted values of the pattern's four taps at one output
-   pixel. Kernels have nine taps, channels come in fours; `zeros` is a pixel of zero points. */
+/* Pattern by pattern, channel by channel: the lifted values of the pattern's four taps at one
+   output pixel. Kernels have nine taps, channels come in fours; `zeros` is a pixel of zero points. */
 COFIT_SHARED void s8_lift_taps(const s8_window *w, const int8_t *in, int32_t pixel,
                                const uint8_t *tap, int32_t patterns, const int8_t *zeros,
                                uint32_t *to)

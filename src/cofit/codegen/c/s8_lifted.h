@@ -1,13 +1,14 @@
 #include "s8_tile.h"
 
-/* Dense layers over lifted columns (see s8_lift.h). Weights are words of four columns: word by word
-   of two rows for two pixels, of four rows for one. Behind the columns lie a row of outputs for each
-   pixel where they are not plain. */
+/* Dense layers over lifted columns (see s8_lift.h). Weights are words of four columns: word by
+   word of two rows for two pixels, of four rows for one. Where outputs are not plain, a row of them
+   for each pixel lies behind the columns. */
 #define S8_CHUNK "ldm %[from]!, {r2-r5}\n\t" S8_ROWS
 
+/* Not inlined: the block of instructions takes every register there is. */
 COFIT_SHARED void s8_dense_tiles(s8_tiles *t)
 {
-#if defined(__ARM_FEATURE_DSP)
+#if defined(S8_TILE_BLOCKS)
     int32_t a0, b0, a1, b1;
     uint32_t w0, w1;
     const void *from, *end;
@@ -60,7 +61,7 @@ COFIT_INLINE const int8_t *s8_strip(const int8_t *w, const uint32_t *x, int32_t 
 {
     int32_t a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3];
     const uint32_t *end = x + 2 * (chunks & 3);
-#if defined(__ARM_FEATURE_DSP)
+#if defined(S8_TILE_BLOCKS)
     uint32_t v, z;
     if (x != end)
         S8_STRIP("1: " S8_STRIP_CHUNK "cmp %[x], %[end]\n\tbne 1b");

@@ -70,7 +70,7 @@ COFIT_INLINE void s8_fill_planes(const s8_window *w, const s8_planes *p, const i
 #define S8_NEXT_1                                                                                  \
     "smlatb %[a1], %[x01], %[k01], %[a1]\n\tsmlad %[a1], %[x23], %[k12], %[a1]\n\t"
 #define S8_NEXT_2                                                                                  \
-    "smlad %[a1], %[x23], %[k01], %[a1]\n\tldr %[x23], [%[t], #8]\n\t"                            \
+    "smlad %[a1], %[x23], %[k01], %[a1]\n\tldr %[x23], [%[t], #8]\n\t"                             \
     "smlabt %[a1], %[x23], %[k12], %[a1]\n\t"
 #define S8_ROW3(offset, stride) "ldrd %[x01], %[x23], [%[t]]\n\t" S8_TAPS3(offset, stride)
 #define S8_WINDOW3(stride)                                                                         \

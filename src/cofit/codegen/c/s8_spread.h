@@ -1,7 +1,7 @@
 #include "cofit_dsp.h"
 
-/* int8 activations as int16 without zero point, two neighbours in a word; the words of the pixels of
-   a column alternate. `base`: minus the zero point in both halfwords. */
+/* int8 activations as int16 without zero point, two neighbours in a word; the words of the pixels
+   of a column alternate. `base`: minus the zero point in both halfwords. */
 COFIT_INLINE uint32_t *s8_spread_word(uint32_t word, uint32_t base, uint32_t *to, const int pixels)
 {
     const uint32_t even = cofit_sxtab16(base, word);

@@ -1,5 +1,11 @@
 #include "s8_scaled.h"
 
+/* Whether tiles are blocks of instructions: they take every register that an optimised function
+   has, and one of the floating-point unit. */
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__OPTIMIZE__)
+#define S8_TILE_BLOCKS
+#endif
+
 /* What a run of tiles of two rows and two pixels works on, in the order its loads expect. */
 typedef struct {
     const int32_t *bias, *bias_end;
@@ -15,7 +21,8 @@ typedef struct {
     "smlad %[" a "], %[" w "], r3, %[" a "]\n\tsmlad %[" b "], %[" w "], r5, %[" b "]\n\t"         \
     "sxtb16 %[" w "], %[" w "]\n\t"                                                                \
     "smlad %[" a "], %[" w "], r2, %[" a "]\n\tsmlad %[" b "], %[" w "], r4, %[" b "]\n\t"
-#define S8_ROWS "ldrd %[w0], %[w1], [%[w]], #8\n\t" S8_ROW("w0", "a0", "b0") S8_ROW("w1", "a1", "b1")
+#define S8_ROWS                                                                                    \
+    "ldrd %[w0], %[w1], [%[w]], #8\n\t" S8_ROW("w0", "a0", "b0") S8_ROW("w1", "a1", "b1")
 
 /* Sums begin; the walk, by `step` and by the unrolled `steps`. */
 #define S8_WALK(step, steps)                                                                       \
@@ -48,7 +55,7 @@ typedef struct {
     "strd %[from], %[end], [%[f], #28]\n\tadd r2, r2, #" step "\n\tstr r2, [%[f]]\n\t"             \
     "cmp r2, r3\n\tbne 1b"
 
-#if !defined(__ARM_FEATURE_DSP)
+#if !defined(S8_TILE_BLOCKS)
 /* Adds one word of weights of each of one or two rows at two pixels. */
 COFIT_INLINE void s8_chunk(const int8_t **w, const uint32_t *x, int32_t acc[4], const int rows)
 {
