@@ -13,9 +13,10 @@ from cofit.codegen.kernels.f32_planes import F32Planes
 from cofit.codegen.kernels.f32_pool import F32Pool
 from cofit.codegen.kernels.f32_softmax import F32Softmax
 from cofit.codegen.kernels.move import Move
+from cofit.codegen.kernels.s8_blocks import S8Blocks
 from cofit.codegen.kernels.s8_dense import S8Dense
 from cofit.codegen.kernels.s8_depthwise import S8Depthwise
-from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat
+from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat, S8Sum
 from cofit.codegen.kernels.s8_host import S8HostBlock, S8HostDense, S8HostKept
 from cofit.codegen.kernels.s8_host_depthwise import S8HostDepthwise
 from cofit.codegen.kernels.s8_host_elementwise import (
@@ -25,6 +26,8 @@ from cofit.codegen.kernels.s8_host_elementwise import (
     S8HostPool,
 )
 from cofit.codegen.kernels.s8_host_winograd import S8HostWinograd
+from cofit.codegen.kernels.s8_lifted import S8Lifted
+from cofit.codegen.kernels.s8_planes import S8Planes
 from cofit.codegen.kernels.s8_pool import S8Pool
 from cofit.codegen.kernels.s8_softmax import S8Softmax
 from cofit.codegen.kernels.s8_sparse import S8Sparse
@@ -35,9 +38,10 @@ F32: tuple[Kernel, ...] = (
     F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
-    S8HostDepthwise(), S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostWinograd(),
-    S8HostDense(), S8Dense(),
-    S8HostBinary(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
+    S8HostDepthwise(), S8Planes(), S8Depthwise(),
+    S8HostBlock(), S8HostKept(), S8Blocks(), S8Lifted(), S8Sparse(),
+    S8HostWinograd(), S8HostDense(), S8Dense(),
+    S8HostBinary(), S8Sum(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8Softmax(), Move(), S8HostConcat(), S8Concat(),
 )  # fmt: skip
 
