@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cofit.core import DataError, ModelError
+from cofit.core import DataError, ModelError, UnsupportedOpError
 from cofit.ir import attributes as at
 from cofit.ir.integer import parameters as of
 from cofit.ir.integer.accumulate import Ints
@@ -104,6 +104,11 @@ def apply(graph: Graph, op: Op, args: list[Ints]) -> Ints:
             return lookup(x, of.activation_table(graph, op))
         case at.Softmax():
             return softmax(x, of.softmax_parameters(graph, op))
+        case _:
+            raise UnsupportedOpError(
+                f"op {op.output!r} ({op.kind}) has no integer arithmetic; keep the network in "
+                "float32"
+            )
 
 
 def quantise_input(graph: Graph, x: NDArray[np.float32], name: str | None = None) -> Ints:
