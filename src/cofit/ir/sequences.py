@@ -118,8 +118,8 @@ def einsum(b: Builder, a: Any) -> Value:
 
     def factor(value: Ref, of: str, *groups: list[str]) -> Ref:
         turned = moved(b, value, [of.index(c) for group in groups for c in group])
-        shape = tuple(math.prod(sizes[c] for c in group) for group in groups)
-        return b.reshaped(turned, (1, *shape))
+        matrices, *shape = (math.prod(sizes[c] for c in group) for group in groups)
+        return b.reshaped(turned, (1, matrices, *shape) if matrices > 1 else (1, *shape))
 
     found = product(
         b, factor(x, labels[0], shared, rows, summed), factor(y, labels[1], shared, summed, columns)

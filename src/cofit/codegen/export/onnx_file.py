@@ -20,11 +20,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto, helper
 
-from cofit.codegen.export.onnx_nodes import Sheet, write_op
+from cofit.codegen.export.onnx_nodes import write_op
+from cofit.codegen.export.onnx_sheet import Sheet
 from cofit.core import atomic_write
 from cofit.ir import attributes as at
 from cofit.ir.integer import output_bounds
-from cofit.ir.types import Graph, Op, Tensor
+from cofit.ir.types import DType, Graph, Op, Tensor
 
 Array = NDArray[np.generic]
 
@@ -74,7 +75,11 @@ def onnx_model(graph: Graph) -> onnx.ModelProto:
 
 
 def _port(tensor: Tensor) -> ValueInfoProto:
-    return helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, ["N", *tensor.shape[1:]])
+    kind = TensorProto.INT32 if tensor.dtype is DType.I32 else TensorProto.FLOAT
+    return helper.make_tensor_value_info(tensor.name, kind, ["N", *tensor.shape[1:]])
+
+
+_OWN_CONSTANTS = ("gru", "lstm")  # whose gates ONNX wants in another order
 
 
 class _Writer:
@@ -90,7 +95,9 @@ class _Writer:
     def write(self, op: Op) -> None:
         """Append the nodes of an op whose inputs are there."""
         for name in op.inputs:
-            if name not in self._values:
+            if op.kind in _OWN_CONSTANTS and name != op.inputs[0]:
+                self._values[name] = name
+            elif name not in self._values:
                 self._values[name] = self._constant(self._graph.tensors[name])
         inputs = [self._values[name] for name in op.inputs]
         output = op.output

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from cofit.codegen.kernel import Kernel
+from cofit.codegen.kernels.embedding import Embedding
 from cofit.codegen.kernels.f32_block import F32Block
 from cofit.codegen.kernels.f32_channel import F32Channel
 from cofit.codegen.kernels.f32_conv import F32Conv
 from cofit.codegen.kernels.f32_depthwise import F32Depthwise
 from cofit.codegen.kernels.f32_elementwise import F32Activation, F32Binary
+from cofit.codegen.kernels.f32_layernorm import F32LayerNorm
+from cofit.codegen.kernels.f32_matmul import F32Matmul
 from cofit.codegen.kernels.f32_pattern import F32Pattern
 from cofit.codegen.kernels.f32_planes import F32Planes
 from cofit.codegen.kernels.f32_pool import F32Pool
+from cofit.codegen.kernels.f32_recurrent import F32Recurrent
 from cofit.codegen.kernels.f32_softmax import F32Softmax
 from cofit.codegen.kernels.move import Move
 from cofit.codegen.kernels.s8_dense import S8Dense
@@ -32,7 +36,8 @@ from cofit.ir import Graph
 
 F32: tuple[Kernel, ...] = (
     F32Block(), F32Pattern(), F32Planes(), F32Channel(), F32Depthwise(), F32Conv(),
-    F32Binary(), F32Activation(), F32Pool(), F32Softmax(), Move(),
+    F32Binary(), F32Activation(), F32Pool(), F32Softmax(),
+    F32Matmul(), F32LayerNorm(), F32Recurrent(), Embedding(), Move(),
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
     S8HostDepthwise(), S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostWinograd(),
