@@ -89,8 +89,13 @@ class _Writer:
         self.sheet = Sheet(name for name, t in graph.tensors.items() if t.data is None)
         self._graph = graph
         self._weights = {name for op, _ in graph.weighted() for name in op.inputs[1:]}
+        # layer norm is computed on real numbers, of which 16 bits have no grid in this opset
+        self._norms = {n for op in graph.ops if op.kind == "layernorm" for n in op.inputs[1:]}
         self._grids: dict[str, tuple[str, str]] = {}
-        self._values = {name: self._rounded(name, name) for name in graph.inputs}
+        self._values = {
+            name: name if graph.tensors[name].dtype is DType.I32 else self._rounded(name, name)
+            for name in graph.inputs
+        }
 
     def write(self, op: Op) -> None:
         """Append the nodes of an op whose inputs are there."""
@@ -125,6 +130,9 @@ class _Writer:
 
     def _constant(self, tensor: Tensor) -> str:
         assert tensor.data is not None
+        if tensor.name in self._norms and tensor.quantisation is not None:
+            real = tensor.data.astype(np.float64) * tensor.quantisation.scale[0]
+            return self.sheet.constant(tensor.name, real.astype(np.float32))
         if tensor.quantisation is None:
             return self.sheet.constant(tensor.name, tensor.data)
         stored = self.sheet.constant(f"{tensor.name}/stored", self._as_stored(tensor, tensor.data))

@@ -13,8 +13,12 @@ class Embedding:
     name = "embedding"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
-        """Only the kind matters."""
-        return None if op.kind == "embedding" else f"{op.kind} is not embedding"
+        """Other ops, and tables on another grid than the output's."""
+        if op.kind != "embedding":
+            return f"{op.kind} is not embedding"
+        table, out = (graph.tensors[name] for name in (op.inputs[1], op.output))
+        same = table.quantisation == out.quantisation
+        return None if same else "the table is quantised otherwise than the output"
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One copy per token."""

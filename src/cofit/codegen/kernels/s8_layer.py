@@ -23,7 +23,11 @@ from cofit.ir.integer import (
     conv_requant,
     mean_requant,
     mul_requant,
+    norm_bound,
+    norm_parameters,
     output_bounds,
+    product_bound,
+    product_requant,
 )
 
 Array = NDArray[np.generic]
@@ -61,6 +65,14 @@ def fits_30_bits(graph: Graph, op: Op) -> bool:
     elif op.kind == "concat":
         shifts = [pair[1] for pair in concat_requant(graph, op) if pair is not None]
         bound, shift = np.array([255]), np.array(shifts or [0])
+    elif op.kind == "matmul":
+        bound, shift = (
+            np.array([product_bound(graph, op)]),
+            np.array([product_requant(graph, op)[1]]),
+        )
+    elif op.kind == "layernorm":
+        bound = np.array([norm_bound(graph, op)])
+        shift = np.array([norm_parameters(graph, op).shift])
     else:
         return True
     return bool((bound << np.maximum(shift, 0)).max(initial=0) < 1 << 30)

@@ -20,6 +20,10 @@ reshape, slice    the same values; quantisation of x kept
 pad               zx where padded; quantisation of x kept
 activation        table[x + 128], table[i] = clamp(floor(f(sx * (i - 128 - zx)) / sy + 0.5) + zy),
                   computed in float64 here and stored as a constant of the program
+matmul            clamp(R(sum (x1 - z1) * (x2 - z2), scale*s1*s2/sy) + zy)
+layernorm         the algorithm of `layernorm.py`
+embedding         rows of the stored table; quantisation of the table kept
+transpose         the same values; quantisation of x kept
 softmax           the fixed-point algorithm of `softmax.py` (Q5.26 / Q0.31 arithmetic of TFLite);
                   output scale 1/256, zero point -128
 ================  ================================================================================
@@ -39,6 +43,7 @@ from cofit.ir.integer.elementwise import (
 )
 from cofit.ir.integer.epilogue import Bounds, Epilogue
 from cofit.ir.integer.execute import dequantise_output, quantise_input, run_integer
+from cofit.ir.integer.layernorm import NormParameters, layer_norm
 from cofit.ir.integer.matmul import batch_matmul, linear
 from cofit.ir.integer.parameters import (
     activation_table,
@@ -49,7 +54,11 @@ from cofit.ir.integer.parameters import (
     kept_quantisation,
     mean_requant,
     mul_requant,
+    norm_bound,
+    norm_parameters,
     output_bounds,
+    product_bound,
+    product_requant,
     softmax_parameters,
 )
 from cofit.ir.integer.pool import avg_pool, global_mean, max_pool
@@ -66,6 +75,7 @@ __all__ = [
     "AddRequant",
     "Bounds",
     "Epilogue",
+    "NormParameters",
     "Pair",
     "SoftmaxParameters",
     "activation_table",
@@ -81,6 +91,7 @@ __all__ = [
     "dequantise_output",
     "global_mean",
     "kept_quantisation",
+    "layer_norm",
     "linear",
     "lookup",
     "matrix_sums",
@@ -91,7 +102,11 @@ __all__ = [
     "mul",
     "mul_requant",
     "multiplier_of",
+    "norm_bound",
+    "norm_parameters",
     "output_bounds",
+    "product_bound",
+    "product_requant",
     "quantise_input",
     "quantise_multiplier",
     "requantise",

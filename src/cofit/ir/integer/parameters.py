@@ -17,6 +17,7 @@ from cofit.ir.integer import softmax as fixed_point
 from cofit.ir.integer.accumulate import magnitude_bound, weight_sums
 from cofit.ir.integer.elementwise import AddRequant, Pair
 from cofit.ir.integer.epilogue import Bounds
+from cofit.ir.integer.layernorm import FRACTION_BITS, MAX_CHANNELS, NormParameters
 from cofit.ir.integer.requantise import multiplier_of, quantise_multiplier
 from cofit.ir.types import Graph, Op, Quantisation
 
@@ -30,6 +31,8 @@ _FUNCTIONS: dict[at.Function, Callable[[NDArray[np.float64]], NDArray[np.float64
     "hardsigmoid": lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0,
     "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
     "tanh": np.tanh,
+    "gelu": lambda x: x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
 }
 
 
@@ -125,6 +128,51 @@ def mean_requant(graph: Graph, op: Op) -> Pair:
     area = math.prod(graph.tensors[op.inputs[0]].shape[2:])
     scale_x, _ = affine(graph, op.inputs[0])
     return _scaling(graph, op, scale_x / (affine(graph, op.output)[0] * area), 255 * area)
+
+
+def product_requant(graph: Graph, op: Op) -> Pair:
+    """(multiplier, shift) of a product of two activations: scale * s1 * s2 / sy."""
+    assert isinstance(op.attributes, at.Matmul)
+    (scale_1, _), (scale_2, _) = (affine(graph, name) for name in op.inputs)
+    real = op.attributes.scale * scale_1 * scale_2 / affine(graph, op.output)[0]
+    return _scaling(graph, op, real, product_bound(graph, op))
+
+
+def product_bound(graph: Graph, op: Op) -> int:
+    """What the accumulators of a product of two activations never exceed."""
+    first, second = (
+        magnitude_bound(np.dtype(np.int8), -affine(graph, name)[1]) for name in op.inputs
+    )
+    return first * second * graph.tensors[op.inputs[0]].shape[-1]
+
+
+def norm_parameters(graph: Graph, op: Op) -> NormParameters:
+    """Scaling of a layer norm: sw / (2^12 * sy), and its epsilon: C^2 * eps / sx^2.
+
+    Raises:
+        UnsupportedOpError: too many channels, or integers out of range.
+    """
+    assert isinstance(op.attributes, at.LayerNorm)
+    channels = graph.tensors[op.output].shape[-1]
+    if channels > MAX_CHANNELS:
+        raise UnsupportedOpError(
+            f"{_named(op)}: {channels} channels; integer layer norm takes at most {MAX_CHANNELS}"
+        )
+    scale = _quantisation(graph, op.inputs[1]).scale[0] / (1 << FRACTION_BITS)
+    real = scale / affine(graph, op.output)[0]
+    epsilon = channels**2 * op.attributes.eps / affine(graph, op.inputs[0])[0] ** 2
+    # an epsilon far above any variance gives the bias, whatever its size
+    epsilon = min(math.floor(epsilon + 0.5), 1 << 50)
+    return NormParameters(*_scaling(graph, op, real, norm_bound(graph, op)), epsilon)
+
+
+def norm_bound(graph: Graph, op: Op) -> int:
+    """What w * n + b never exceeds: |d| <= sqrt(C (v + 1)) and r >= sqrt(v + 1) / 2."""
+    weight, bias = (graph.tensors[name].data for name in op.inputs[1:])
+    assert weight is not None and bias is not None
+    most = (math.isqrt(4 * len(weight)) + 1) << FRACTION_BITS
+    sums = np.abs(weight.astype(np.int64)) * most + np.abs(bias.astype(np.int64))
+    return int(sums.max())
 
 
 def activation_table(graph: Graph, op: Op) -> NDArray[np.int8]:
