@@ -131,8 +131,8 @@ class _Writer:
     def _constant(self, tensor: Tensor) -> str:
         assert tensor.data is not None
         if tensor.name in self._norms and tensor.quantisation is not None:
-            real = tensor.data.astype(np.float64) * tensor.quantisation.scale[0]
-            return self.sheet.constant(tensor.name, real.astype(np.float32))
+            values = tensor.data.astype(np.float64) * tensor.quantisation.scale[0]
+            return self.sheet.constant(tensor.name, values.astype(np.float32))
         if tensor.quantisation is None:
             return self.sheet.constant(tensor.name, tensor.data)
         stored = self.sheet.constant(f"{tensor.name}/stored", self._as_stored(tensor, tensor.data))
