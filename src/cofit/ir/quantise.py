@@ -13,10 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from cofit.core import ConfigError, DataError, ModelError, UnknownNameError, UnsupportedOpError
+from cofit.core import ConfigError, DataError, ModelError, UnknownNameError
 from cofit.ir import attributes as at
 from cofit.ir.calibrate import Batch, Ranges
 from cofit.ir.quantise_layer import QuantisedLayer, mean_errors, quantised_norms
+from cofit.ir.quantise_recurrent import quantised_recurrent
 from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Tensor
 
 _KEEPING = ("maxpool2d", "avgpool2d", "reshape", "slice", "pad", "transpose")
@@ -49,16 +50,10 @@ def quantise(
     Raises:
         ModelError: the graph is already an integer graph.
         DataError: ranges lack an activation, or a weight is NaN or infinite.
-        UnsupportedOpError: a recurrent op, which has no int8 form.
         ConfigError: bits other than 4 or 8; UnknownNameError: bits for an op that is not there.
     """
     if graph.is_integer:
         raise ModelError(f"graph {graph.name!r} is already an integer graph")
-    for op in graph.ops:
-        if op.kind in ("gru", "lstm"):
-            raise UnsupportedOpError(
-                f"op {op.output!r} ({op.kind}) has no int8 form; compile this network in float32"
-            )
     bits = _bits_by_op(graph, weight_bits)
     activations = _activations(graph, ranges)
     tensors = {
@@ -78,6 +73,9 @@ def quantise(
             weight, bias = layers[op.output].tensors(shifts.get(op.output, 0.0))
             tensors |= {weight.name: weight, bias.name: bias}
             op = replace(op, inputs=(op.inputs[0], weight.name, bias.name))
+        elif op.kind in ("gru", "lstm"):
+            op, constants = quantised_recurrent(graph, op, activations)
+            tensors |= constants
         ops.append(op)
     return Graph.build(
         graph.name, graph.inputs, graph.outputs, tuple(ops), tensors, spec or QuantSpec()
@@ -111,7 +109,7 @@ def _activations(graph: Graph, ranges: Ranges) -> dict[str, Quantisation]:
     layer_constants = {
         name
         for op in graph.ops
-        if op.kind in ("conv2d", "linear", "layernorm")
+        if op.kind in ("conv2d", "linear", "layernorm", "gru", "lstm")
         for name in op.inputs[1:]
     }
     names = [

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cofit.codegen.export.onnx_sheet import Sheet
 from cofit.ir import attributes as at
-from cofit.ir.types import Graph, Op
+from cofit.ir.types import Graph, Op, Tensor
 
 # torch's order of gates in ONNX's: r z n -> z r n, i f g o -> i o f g
 _GATES = {"gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
@@ -52,7 +52,7 @@ def gelu(sheet: Sheet, x: str, by_tanh: bool, output: str) -> None:
 
 def recurrent(sheet: Sheet, graph: Graph, op: Op, x: str, output: str) -> None:
     """A GRU or LSTM node, which wants steps before the batch and gates in its own order."""
-    w_ih, w_hh, *biases = (np.asarray(graph.tensors[name].data) for name in op.inputs[1:])
+    w_ih, w_hh, *biases = (_real(graph.tensors[name]) for name in op.inputs[1:])
     order = _GATES[op.kind]
     both = np.concatenate([_gates(bias, order) for bias in biases])
     operands = [
@@ -68,6 +68,15 @@ def recurrent(sheet: Sheet, graph: Graph, op: Op, x: str, output: str) -> None:
     one = sheet.integers(f"{output}/direction", [1])
     flat = sheet.node("Squeeze", [states, one], sheet.fresh(f"{output}/flat"))
     sheet.node("Transpose", [flat], output, perm=(1, 0, 2))
+
+
+def _real(tensor: Tensor) -> NDArray[Any]:
+    data = np.asarray(tensor.data)
+    if tensor.quantisation is None:
+        return data
+    scales = np.array(tensor.quantisation.scale).reshape(-1, *[1] * (data.ndim - 1))
+    real: NDArray[Any] = data * scales
+    return real
 
 
 def _gates(values: NDArray[Any], order: Sequence[int]) -> NDArray[np.float32]:

@@ -30,6 +30,7 @@ from cofit.codegen.kernels.s8_host_elementwise import (
 )
 from cofit.codegen.kernels.s8_host_winograd import S8HostWinograd
 from cofit.codegen.kernels.s8_pool import S8Pool
+from cofit.codegen.kernels.s8_recurrent import S8Recurrent
 from cofit.codegen.kernels.s8_sequences import S8LayerNorm, S8Matmul
 from cofit.codegen.kernels.s8_softmax import S8Softmax
 from cofit.codegen.kernels.s8_sparse import S8Sparse
@@ -44,7 +45,8 @@ I8: tuple[Kernel, ...] = (
     S8HostDepthwise(), S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostWinograd(),
     S8HostDense(), S8Dense(),
     S8HostBinary(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
-    S8Softmax(), S8Matmul(), S8LayerNorm(), Embedding(), Move(), S8HostConcat(), S8Concat(),
+    S8Softmax(), S8Matmul(), S8LayerNorm(), S8Recurrent(), Embedding(), Move(),
+    S8HostConcat(), S8Concat(),
 )  # fmt: skip
 
 

@@ -28,6 +28,9 @@ from cofit.ir.integer import (
     output_bounds,
     product_bound,
     product_requant,
+    recurrent_bounds,
+    recurrent_parameters,
+    state_requant,
 )
 
 Array = NDArray[np.generic]
@@ -73,6 +76,11 @@ def fits_30_bits(graph: Graph, op: Op) -> bool:
     elif op.kind == "layernorm":
         bound = np.array([norm_bound(graph, op)])
         shift = np.array([norm_parameters(graph, op).shift])
+    elif op.kind in ("gru", "lstm"):
+        parameters = recurrent_parameters(graph, op)
+        bound = np.concatenate([*recurrent_bounds(graph, op), [1 << 15]])
+        last = state_requant(graph, op)[1]
+        shift = np.concatenate([parameters.inner[1], parameters.outer[1], [last]])
     else:
         return True
     return bool((bound << np.maximum(shift, 0)).max(initial=0) < 1 << 30)

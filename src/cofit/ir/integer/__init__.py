@@ -22,6 +22,7 @@ activation        table[x + 128], table[i] = clamp(floor(f(sx * (i - 128 - zx)) 
                   computed in float64 here and stored as a constant of the program
 matmul            clamp(R(sum (x1 - z1) * (x2 - z2), scale*s1*s2/sy) + zy)
 layernorm         the algorithm of `layernorm.py`
+gru, lstm         the algorithm of `recurrent.py`: gates Q3.12, states Q0.15
 embedding         rows of the stored table; quantisation of the table kept
 transpose         the same values; quantisation of x kept
 softmax           the fixed-point algorithm of `softmax.py` (Q5.26 / Q0.31 arithmetic of TFLite);
@@ -59,9 +60,13 @@ from cofit.ir.integer.parameters import (
     output_bounds,
     product_bound,
     product_requant,
+    recurrent_bounds,
+    recurrent_parameters,
     softmax_parameters,
+    state_requant,
 )
 from cofit.ir.integer.pool import avg_pool, global_mean, max_pool
+from cofit.ir.integer.recurrent import RecurrentParameters, gate_table, recurrent
 from cofit.ir.integer.requantise import (
     multiplier_of,
     quantise_multiplier,
@@ -77,6 +82,7 @@ __all__ = [
     "Epilogue",
     "NormParameters",
     "Pair",
+    "RecurrentParameters",
     "SoftmaxParameters",
     "activation_table",
     "add",
@@ -89,6 +95,7 @@ __all__ = [
     "conv_requant",
     "conv_sums",
     "dequantise_output",
+    "gate_table",
     "global_mean",
     "kept_quantisation",
     "layer_norm",
@@ -109,12 +116,16 @@ __all__ = [
     "product_requant",
     "quantise_input",
     "quantise_multiplier",
+    "recurrent",
+    "recurrent_bounds",
+    "recurrent_parameters",
     "requantise",
     "requantise_wide",
     "rescale",
     "run_integer",
     "softmax",
     "softmax_parameters",
+    "state_requant",
     "svdf_step",
     "transpose_conv2d",
 ]

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cofit.core import DataError, ModelError, UnsupportedOpError
+from cofit.core import DataError, ModelError
 from cofit.ir import attributes as at
 from cofit.ir.integer import parameters as of
 from cofit.ir.integer.accumulate import Ints
@@ -21,6 +21,7 @@ from cofit.ir.integer.epilogue import Epilogue
 from cofit.ir.integer.layernorm import layer_norm
 from cofit.ir.integer.matmul import batch_matmul, linear
 from cofit.ir.integer.pool import avg_pool, global_mean, max_pool
+from cofit.ir.integer.recurrent import recurrent
 from cofit.ir.integer.softmax import softmax
 from cofit.ir.types import DType, Graph, Op
 
@@ -119,10 +120,13 @@ def apply(graph: Graph, op: Op, args: list[Ints]) -> Ints:
             return layer_norm(x, args[1], args[2], parameters, epilogue)
         case at.Embedding():
             return args[1][np.clip(x, 0, len(args[1]) - 1)]
-        case at.Gru() | at.Lstm():
-            raise UnsupportedOpError(
-                f"op {op.output!r} ({op.kind}) has no integer arithmetic; keep the network in "
-                "float32"
+        case at.Gru() | at.Lstm() as cell:
+            return recurrent(
+                "gru" if isinstance(cell, at.Gru) else "lstm",
+                args,
+                of.recurrent_parameters(graph, op),
+                _epilogue(graph, op, of.state_requant(graph, op)),
+                input_offset=_offset(graph, op.inputs[0]),
             )
 
 

@@ -18,6 +18,7 @@ from cofit.ir.integer.accumulate import magnitude_bound, weight_sums
 from cofit.ir.integer.elementwise import AddRequant, Pair
 from cofit.ir.integer.epilogue import Bounds
 from cofit.ir.integer.layernorm import FRACTION_BITS, MAX_CHANNELS, NormParameters
+from cofit.ir.integer.recurrent import GATE_BITS, STATE_BITS, RecurrentParameters, Rows
 from cofit.ir.integer.requantise import multiplier_of, quantise_multiplier
 from cofit.ir.types import Graph, Op, Quantisation
 
@@ -173,6 +174,46 @@ def norm_bound(graph: Graph, op: Op) -> int:
     most = (math.isqrt(4 * len(weight)) + 1) << FRACTION_BITS
     sums = np.abs(weight.astype(np.int64)) * most + np.abs(bias.astype(np.int64))
     return int(sums.max())
+
+
+def recurrent_parameters(graph: Graph, op: Op) -> RecurrentParameters:
+    """Scalings of the gates of a gru or lstm op.
+
+    Raises:
+        UnsupportedOpError: a sum could leave int32, or a factor is out of range.
+    """
+    bounds, scales = recurrent_bounds(graph, op), (affine(graph, op.inputs[0])[0], 2.0**-STATE_BITS)
+    found: list[Rows] = []
+    for name, bound, scale in zip(op.inputs[1:3], bounds, scales, strict=True):
+        weight = graph.tensors[name]
+        steps = np.broadcast_to(np.array(_quantisation(graph, name).scale), weight.shape[:1])
+        try:
+            rows = multiplier_of((steps * scale * (1 << GATE_BITS)).tolist(), _bits(graph))
+        except UnsupportedOpError as error:
+            raise UnsupportedOpError(f"{_named(op)}: {error}") from error
+        _prove(op, int((bound << np.maximum(rows[1], 0)).max()))
+        found.append(rows)
+    state_requant(graph, op)
+    return RecurrentParameters(found[0], found[1])
+
+
+def recurrent_bounds(graph: Graph, op: Op) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What the sums of a gru or lstm op never exceed, by row: of the input, of the state."""
+    zero_point = affine(graph, op.inputs[0])[1]
+    found = []
+    for weight, bias, most in (
+        (op.inputs[1], op.inputs[3], magnitude_bound(np.dtype(np.int8), -zero_point)),
+        (op.inputs[2], op.inputs[4], 1 << STATE_BITS),
+    ):
+        rows, start = graph.tensors[weight].data, graph.tensors[bias].data
+        assert rows is not None and start is not None
+        found.append(most * weight_sums(rows.astype(np.int8)) + np.abs(start.astype(np.int64)))
+    return found[0], found[1]
+
+
+def state_requant(graph: Graph, op: Op) -> Pair:
+    """(multiplier, shift) of the state that leaves a gru or lstm op: 1 / (2^15 * sy)."""
+    return _scaling(graph, op, 2.0**-STATE_BITS / affine(graph, op.output)[0], 1 << STATE_BITS)
 
 
 def activation_table(graph: Graph, op: Op) -> NDArray[np.int8]:
