@@ -72,6 +72,13 @@ ATTRIBUTES: list[tuple[attributes.Attributes, list[tuple[int, ...]]]] = [
     (attributes.Pad(((0, 0), (1, 2), (0, 3), (4, 0))), [IMAGE]),
     (attributes.Activation("hardswish"), [IMAGE]),
     (attributes.Softmax(), [(1, 3, 6)]),
+    (attributes.Matmul(scale=0.5), [(1, 1, 2, 3, 6), (1, 1, 2, 6, 4)]),
+    (attributes.Matmul(transposed=True), [(1, 3, 6), (1, 4, 6)]),
+    (attributes.Transpose((0, 3, 1, 2)), [IMAGE]),
+    (attributes.LayerNorm(), [(1, 3, 6), (6,), (6,)]),
+    (attributes.Embedding(), [(1, 3), (4, 6)]),
+    (attributes.Gru(), [(1, 3, 6), (12, 6), (12, 4), (12,), (12,)]),
+    (attributes.Lstm(), [(1, 3, 6), (16, 6), (16, 4), (16,), (16,)]),
 ]
 
 
@@ -86,6 +93,8 @@ def test_execution_gives_the_stated_shape_and_keeps_batches_apart(
         for i, s in enumerate(shapes)
     ]
     op = Op("y", attribute, ())
+    if attribute.kind == "embedding":
+        args[0] = torch.randint(0, len(args[1]), args[0].shape, generator=generator)
     y = apply(op, args)
     assert tuple(y.shape) == (3, *output_shape(attribute, tuple(shapes))[1:])
     for i in range(3):
@@ -124,6 +133,8 @@ def test_functions_are_those_of_their_names() -> None:
         "none": x, "relu": x.clamp(min=0), "relu6": x.clamp(0, 6), "hardsigmoid": gate,
         "hardswish": x * gate, "sigmoid": 1 / (1 + (-x).exp()),
         "tanh": 1 - 2 / ((2 * x).exp() + 1),
+        "gelu": x / 2 * (1 + (x / 2**0.5).erf()),
+        "gelu_tanh": x / 2 * (1 + ((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)).tanh()),
     }  # fmt: skip
     assert set(expected) == set(FUNCTIONS)
     for name, y in expected.items():
@@ -182,7 +193,7 @@ def test_graphs_that_make_no_sense_are_refused() -> None:
     wrong = [
         ({"ops": (replace(op, inputs=("missing", "w", "b")),)}, "before it is produced"),
         ({"ops": (op, twice)}, "produced twice"),
-        ({"ops": (replace(op, inputs=("x", "w")),)}, "needs input, weight and bias"),
+        ({"ops": (replace(op, inputs=("x", "w")),)}, "needs input, weight, bias"),
         ({"ops": (replace(op, inputs=("x", "x", "b")),)}, "must be a constant"),
         ({"tensors": tensors | {"y": Tensor("y", (1, 6, 8, 7))}}, "its tensor says"),
         ({"ops": (replace(op, attributes=attributes.Conv2d(groups=2)),)}, "do not fit"),

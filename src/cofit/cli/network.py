@@ -63,8 +63,11 @@ def load_network(spec: str, weights: Path | None, data: str | None) -> Network:
                 "module an attribute input_shape, for example (3, 32, 32)"
             )
         generator = torch_generator(0, "calibration", spec)
-        values = torch.rand((CALIBRATION_INPUTS, *loaded.input_shape), generator=generator)
-        calibration = loaded.preprocess(values)
+        shape = (CALIBRATION_INPUTS, *loaded.input_shape)
+        if loaded.vocabulary is not None:
+            calibration = torch.randint(loaded.vocabulary, shape, generator=generator)
+        else:
+            calibration = loaded.preprocess(torch.rand(shape, generator=generator))
         notes.append(f"int8 is calibrated on {CALIBRATION_INPUTS} random inputs; --data is better")
     graph = trace(loaded.module, calibration[:1], identifier(spec))
     return Network(spec, graph, calibration, tuple(notes))

@@ -9,7 +9,9 @@ from cofit.ir import DType, Tensor
 
 
 def needs_conversion(tensor: Tensor) -> bool:
-    """Whether float32 NCHW differs from how the program holds the tensor."""
+    """Whether float32 NCHW (tokens: int32) differs from how the program holds the tensor."""
+    if tensor.dtype is DType.I32:  # tokens
+        return False
     return tensor.dtype is not DType.F32 or not logical_order(tensor.shape)
 
 

@@ -27,7 +27,7 @@ from cofit.codegen.c_text import (
 )
 from cofit.codegen.kernel import Kernel, KernelCode
 from cofit.codegen.kernels import kernels_for
-from cofit.codegen.layout import same_bytes
+from cofit.codegen.layout import same_bytes, same_bytes_turned
 from cofit.codegen.machine import Machine
 from cofit.codegen.planner import MemoryPlan, plan_memory
 from cofit.codegen.storage import SCRATCH, Access, activation_sizes, assign
@@ -192,10 +192,15 @@ def _steps(graph: Graph, machine: Machine) -> tuple[list[Step], dict[str, str], 
 
 
 def _is_alias(graph: Graph, op: Op) -> bool:
-    if not isinstance(op.attributes, attributes.Reshape):
-        return False
     before = graph.tensors[op.inputs[0]]
-    return before.data is None and same_bytes(before.shape, graph.tensors[op.output].shape)
+    if before.data is not None:
+        return False
+    match op.attributes:
+        case attributes.Reshape():
+            return same_bytes(before.shape, graph.tensors[op.output].shape)
+        case attributes.Transpose(permutation=order):
+            return same_bytes_turned(before.shape, order)
+    return False
 
 
 def _choose(

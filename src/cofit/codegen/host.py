@@ -13,6 +13,7 @@ from cofit.codegen.emit import INPUT, OUTPUT, Source
 from cofit.codegen.layout import memory_shape, to_logical
 from cofit.codegen.runner import Array, Measurement
 from cofit.core import Basis, ModelError, numpy_generator
+from cofit.ir import DType
 
 GUARD_BYTES = 256
 GUARD = 0x5C
@@ -73,6 +74,8 @@ class HostRunner:
         self._input = source.graph.tensors[source.graph.inputs[0]]
         self._output = source.graph.tensors[source.graph.outputs[0]]
         self._float = source.machine.io == "float"
+        tokens = self._input.dtype is DType.I32
+        self._takes = np.float32 if self._float and not tokens else self._input.dtype.value
 
     def run(self, x: Array) -> Array:
         """Outputs (N, ...) of inputs (N, ...)."""
@@ -122,7 +125,9 @@ class HostRunner:
         """Time every step of whole runs with the monotonic clock, after warm-up."""
         rng = numpy_generator(0, "measure", self.source.name)
         x = rng.standard_normal((1, *self._input.shape[1:])).astype(np.float32)
-        if not self._float:
+        if self._input.dtype is DType.I32:
+            x = np.zeros(self._input.shape, np.int32)
+        elif not self._float:
             x = (
                 np.zeros(self._in_shape(), self._input.dtype.value)
                 if self.source.graph.is_integer
@@ -171,4 +176,4 @@ class HostRunner:
             raise ModelError(
                 f"program {self.source.name!r} takes inputs {('N', *shape[1:])}, got {x.shape}"
             )
-        return np.ascontiguousarray(x, np.float32 if self._float else self._input.dtype.value)
+        return np.ascontiguousarray(x, self._takes)

@@ -38,7 +38,16 @@ def same_bytes(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
     """Whether a reshape leaves the elements where they lie in memory."""
     if logical_order(before) and logical_order(after):
         return True
-    size = math.prod(before)
-    index = np.arange(size)
-    first, second = (to_memory(index.reshape(s)).ravel() for s in (before, after))
+    return _same_order(np.arange(math.prod(before)).reshape(before), after)
+
+
+@functools.cache
+def same_bytes_turned(before: tuple[int, ...], order: tuple[int, ...]) -> bool:
+    """Whether a transposition leaves the elements where they lie in memory."""
+    index = np.arange(math.prod(before)).reshape(before)
+    return bool(np.array_equal(to_memory(index).ravel(), to_memory(index.transpose(order)).ravel()))
+
+
+def _same_order(index: Array, after: tuple[int, ...]) -> bool:
+    first, second = (to_memory(each).ravel() for each in (index, index.reshape(after)))
     return bool(np.array_equal(first, second))

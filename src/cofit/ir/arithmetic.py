@@ -47,6 +47,7 @@ def _sum(b: Builder, x: Value, y: Value) -> Ref:
     if not isinstance(x, Ref):
         x, y = y, x
     if isinstance(y, Ref):
+        x, y = _same_rank(b, x, y)
         if x.shape != y.shape:
             raise Refusal(f"shapes {x.shape} and {y.shape}; computed tensors are added if equal")
         return b.emit(at.Add(), x, y)
@@ -59,11 +60,19 @@ def _product(b: Builder, x: Value, y: Value) -> Ref:
     if not isinstance(x, Ref):
         x, y = y, x
     if isinstance(y, Ref):
+        x, y = _same_rank(b, x, y)
         large, small = (y, x) if math.prod(y.shape) > math.prod(x.shape) else (x, y)
         return b.emit(at.Mul(), large, small)
     constant = _beside(x, y)
     neutral = constant.name is None and (constant.value == 1).all()
     return x if neutral else b.emit(at.Mul(), x, constant)
+
+
+def _same_rank(b: Builder, x: Ref, y: Ref) -> tuple[Ref, Ref]:
+    """Both as sequences, where one of the same axes is held as an image."""
+    if x.lead == y.lead or x.shape[x.lead :] != y.shape[y.lead :]:
+        return x, y
+    return b.reshaped(x, x.shape[x.lead :]), b.reshaped(y, y.shape[y.lead :])
 
 
 def _scaled(b: Builder, x: Value, factor: float) -> Value:

@@ -12,7 +12,9 @@ from typing import ClassVar, Literal
 Fused = Literal["none", "relu", "relu6"]
 """Clamps that ride on another op's epilogue."""
 
-Function = Literal["relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "tanh"]
+Function = Literal[
+    "relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu", "gelu_tanh"
+]  # fmt: skip
 """Element-wise functions of one variable; a table of 256 bytes in int8."""
 
 Pads = tuple[int, int, int, int]
@@ -128,9 +130,67 @@ class Activation:
 
 @dataclass(frozen=True)
 class Softmax:
-    """inputs: x; over the last axis of a (1, C) or (1, T, C) tensor."""
+    """inputs: x (1,...,C); over the last axis."""
 
     kind: ClassVar[str] = "softmax"
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """inputs: x (1,...,M,C), y (1,...,C,N), or (1,...,N,C) if `transposed`; scale * x @ y.
+
+    Leading axes are equal; rank 4 is kept for images, so heads are (1,1,H,M,C).
+    """
+
+    kind: ClassVar[str] = "matmul"
+    transposed: bool = False
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """inputs: x; axis i of the output is axis `permutation[i]` of x; the batch stays first."""
+
+    kind: ClassVar[str] = "transpose"
+    permutation: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """inputs: x (1,...,C), weight (C,), bias (C,); over the last axis, biased variance."""
+
+    kind: ClassVar[str] = "layernorm"
+    eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """inputs: tokens (1,...) int32 in [0, V), table (V,C); a row of the table per token."""
+
+    kind: ClassVar[str] = "embedding"
+
+
+@dataclass(frozen=True)
+class Gru:
+    """inputs: x (1,T,C), w_ih (3H,C), w_hh (3H,H), b_ih (3H,), b_hh (3H,); every state (1,T,H).
+
+    Gates in the order r, z, n of torch; h before the first step is zero. Per step:
+    r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh), n = tanh(W_ih x + b_ih + r * (W_hh h + b_hh)),
+    h = (1 - z) * n + z * h.
+    """
+
+    kind: ClassVar[str] = "gru"
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """inputs: x (1,T,C), w_ih (4H,C), w_hh (4H,H), b_ih (4H,), b_hh (4H,); every state (1,T,H).
+
+    Gates in the order i, f, g, o of torch; h and c before the first step are zero. Per step:
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g), h = sigmoid(o) * tanh(c).
+    """
+
+    kind: ClassVar[str] = "lstm"
 
 
 Attributes = (
@@ -147,12 +207,18 @@ Attributes = (
     | Pad
     | Activation
     | Softmax
+    | Matmul
+    | Transpose
+    | LayerNorm
+    | Embedding
+    | Gru
+    | Lstm
 )
 
 KINDS: dict[str, type[Attributes]] = {
     cls.kind: cls
     for cls in (
         Conv2d, Linear, Add, Mul, Concat, MaxPool2d, AvgPool2d, GlobalMean, Reshape, Slice, Pad,
-        Activation, Softmax,
+        Activation, Softmax, Matmul, Transpose, LayerNorm, Embedding, Gru, Lstm,
     )
 }  # fmt: skip

@@ -72,10 +72,7 @@ def compare(
     samples = 0
     for sample in inputs:
         # a copy for each: either may change its arguments in place
-        first, second = (
-            _run(each, tuple(x.to(torch.float64, copy=True) for x in sample), training)
-            for each in (a, b)
-        )
+        first, second = (_run(each, tuple(map(_copied, sample)), training) for each in (a, b))
         shapes = [[tuple(y.shape) for y in outputs] for outputs in (first, second)]
         if shapes[0] != shapes[1]:
             raise VerificationError(
@@ -179,6 +176,10 @@ def _run(computation: Computation, inputs: Inputs, training: bool) -> list[torch
         else:
             outputs = computation(*inputs)
     return [y.to(torch.float64) for y in pytree.tree_leaves(outputs)]
+
+
+def _copied(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.float64, copy=True) if x.is_floating_point() else x.clone()
 
 
 def _doubled(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from cofit.ir import attributes as at
-from cofit.ir.types import Graph, Op
+from cofit.ir.types import DType, Graph, Op
 
 FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda x: x,
@@ -18,6 +18,8 @@ FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "hardsigmoid": F.hardsigmoid,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
 }
 
 
@@ -31,11 +33,14 @@ def run_float(
 
     Args:
         graph: a graph with float tensors.
-        inputs: by name, shape (N, ...) where the graph says (1, ...).
+        inputs: by name, shape (N, ...) where the graph says (1, ...); tokens of any integer type.
         dtype: arithmetic of the run; float64 for a reference.
         keep: return every activation, not only the outputs.
     """
-    values = {name: x.to(dtype) for name, x in inputs.items()}
+    values = {
+        name: x.long() if graph.tensors[name].dtype is DType.I32 else x.to(dtype)
+        for name, x in inputs.items()
+    }
     for op in graph.ops:
         values[op.output] = apply(op, [_operand(graph, values, n, dtype) for n in op.inputs])
     return values if keep else {name: values[name] for name in graph.outputs}
@@ -82,6 +87,49 @@ def apply(op: Op, args: list[torch.Tensor]) -> torch.Tensor:
             return FUNCTIONS[act.function](x)
         case at.Softmax():
             return torch.softmax(x, dim=-1)
+        case at.Matmul() as product:
+            return torch.matmul(x, args[1].mT if product.transposed else args[1]) * product.scale
+        case at.Transpose() as transpose:
+            return x.permute(transpose.permutation)
+        case at.LayerNorm() as norm:
+            return F.layer_norm(x, x.shape[-1:], args[1], args[2], norm.eps)
+        case at.Embedding():
+            return F.embedding(x.long(), args[1])
+        case at.Gru():
+            return _states(x, args, gru_step)
+        case at.Lstm():
+            return _states(x, args, lstm_step)
+
+
+State = tuple[torch.Tensor, ...]
+Step = Callable[[torch.Tensor, torch.Tensor, State], State]
+
+
+def gru_step(inner: torch.Tensor, outer: torch.Tensor, state: State) -> State:
+    """Next (h,) of a GRU; inner = W_ih x + b_ih, outer = W_hh h + b_hh, both (N, 3H)."""
+    xs, hs = inner.chunk(3, -1), outer.chunk(3, -1)
+    r, z = torch.sigmoid(xs[0] + hs[0]), torch.sigmoid(xs[1] + hs[1])
+    n = torch.tanh(xs[2] + r * hs[2])
+    return ((1 - z) * n + z * state[0],)
+
+
+def lstm_step(inner: torch.Tensor, outer: torch.Tensor, state: State) -> State:
+    """Next (h, c) of an LSTM; inner = W_ih x + b_ih, outer = W_hh h + b_hh, both (N, 4H)."""
+    i, f, g, o = (inner + outer).chunk(4, -1)
+    c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def _states(x: torch.Tensor, args: list[torch.Tensor], step: Step) -> torch.Tensor:
+    """Hidden states (N, T, H) of a recurrent layer that begins at zero."""
+    _, w_ih, w_hh, b_ih, b_hh = args
+    zero = x.new_zeros(len(x), w_hh.shape[1])
+    state: State = (zero, zero)
+    found = []
+    for inner in F.linear(x, w_ih, b_ih).unbind(1):
+        state = step(inner, F.linear(state[0], w_hh, b_hh), state)
+        found.append(state[0])
+    return torch.stack(found, 1)
 
 
 def _operand(

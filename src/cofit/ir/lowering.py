@@ -6,8 +6,9 @@ everything computed from them stays there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.fx import Node
 from cofit.core import ModelError, UnsupportedOpError
 from cofit.ir import attributes as at
 from cofit.ir.shapes import output_shape
-from cofit.ir.types import Op, Tensor
+from cofit.ir.types import DType, Op, Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +32,18 @@ class Constant:
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor that the graph computes."""
+    """A tensor that the graph computes.
+
+    `shape` is the graph's: `lead` axes of size one, the batch first, stand before those of torch.
+    """
 
     name: str
     shape: tuple[int, ...]
+    lead: int = 0
+
+    def axis(self, dim: int) -> int:
+        """The graph's axis of torch's."""
+        return dim % (len(self.shape) - self.lead) + self.lead
 
 
 Value = Any
@@ -58,7 +67,7 @@ class Builder:
         ops: emitted so far, in order.
         tensors: of those ops.
         node: the node being lowered.
-        shape: shape of its result, () if it has several.
+        shape: shape of its result as torch has it, () if it has several.
     """
 
     def __init__(self, table: Mapping[str, Lowering]) -> None:
@@ -77,8 +86,10 @@ class Builder:
 
     def input(self, node: Node) -> str:
         """Bind a placeholder to an input of the graph and return its name."""
-        name, shape = self._unique(node.name), tuple(node.meta["val"].shape)
-        self.tensors[name] = Tensor(name, shape)
+        example = node.meta["val"]
+        name, shape = self._unique(node.name), tuple(example.shape)
+        dtype = DType.F32 if example.is_floating_point() else DType.I32
+        self.tensors[name] = Tensor(name, shape, dtype)
         self._values[node] = Ref(name, shape)
         return name
 
@@ -89,7 +100,12 @@ class Builder:
             raise ModelError(
                 f"output {node} is no tensor computed from the input; return only such"
             )
-        return value.name
+        shape = value.shape[value.lead :]
+        if shape[:1] != (1,):
+            raise ModelError(f"output {node} is {shape}; its first axis must be the batch")
+        if value.lead:
+            self.node = node
+        return self.reshaped(value, shape, image=True).name
 
     def lower(self, node: Node) -> None:
         """Emit or fold one call.
@@ -105,12 +121,13 @@ class Builder:
         if function.startswith("_assert"):  # of torch.export's own; verification checks all
             self._values[node] = None
         elif function == "getitem":
-            self._values[node] = first[node.args[1]]
+            self._values[node] = self._as_torch(first[node.args[1]])
         elif not any(isinstance(leaf, Ref) for leaf in _leaves(arguments.values())):
             self._values[node] = first if function in _SAME else self._folded(node)
         elif function in self._table:
             try:
-                self._values[node] = self._table[function](self, SimpleNamespace(**arguments))
+                found = self._table[function](self, SimpleNamespace(**arguments))
+                self._values[node] = self._as_torch(found) if self.shape else found
             except (Refusal, ValueError) as error:
                 raise UnsupportedOpError(
                     f"{self._where()} uses {function!r} in a way cofit cannot represent: {error}"
@@ -138,6 +155,9 @@ class Builder:
             part: added to the name, where one node becomes several ops.
             roles: by operand, last part of the name of a constant that has none.
         """
+        first = next(x for x in inputs if isinstance(x, Ref))
+        if not isinstance(attributes, at.Embedding) and self.tensors[first.name].dtype is DType.I32:
+            raise Refusal("tokens (torch.int64 or torch.int32); only an embedding reads those")
         layer = layer or self._label()
         output = self._unique(".".join(filter(None, (layer, part))))
         names = tuple(
@@ -151,9 +171,54 @@ class Builder:
         self.tensors[output] = Tensor(output, shape)
         return Ref(output, shape)
 
+    def reshaped(self, x: Ref, shape: tuple[int, ...], image: bool = False, part: str = "") -> Ref:
+        """The elements of `x` in a shape of torch.
+
+        The graph holds it with its batch axis before it unless the first axis is of size one, and
+        not in rank 4, which lies in another order in memory, unless it is an `image`.
+        """
+        held = shape if shape[:1] == (1,) else (1, *shape)
+        if len(held) == 4 and not (image and held == shape):
+            held = (1, *held)
+        if x.shape != held:
+            x = self.emit(at.Reshape(held), x, part=part)
+        return replace(x, lead=len(held) - len(shape))
+
+    def cut(self, x: Ref, axis: int, start: int, stop: int, step: int, part: str = "") -> Ref:
+        """A range along one of the graph's axes."""
+        starts, stops, steps = [0] * len(x.shape), list(x.shape), [1] * len(x.shape)
+        starts[axis], stops[axis], steps[axis] = start, stop, step
+        cut = self.emit(at.Slice(tuple(starts), tuple(stops), tuple(steps)), x, part=part)
+        return replace(cut, lead=x.lead)
+
+    def linear(self, x: Ref, weight: Constant, bias: Value = None) -> Ref:
+        """A linear op by a constant (K, C)."""
+        return self.weighted(at.Linear(), x, weight, bias)
+
+    def weighted(self, layer: at.Attributes, x: Ref, weight: Constant, bias: Value) -> Ref:
+        """A conv2d or linear, called by the path of its weight, with a zero bias if it has none."""
+        owner, _, leaf = (weight.name or "").rpartition(".")
+        if bias is None:
+            bias = Constant(weight.value.new_zeros(len(weight.value)))
+        if not isinstance(bias, Constant):
+            raise Refusal("its bias is computed from the input; only constants will do")
+        return self.emit(
+            layer, x, weight, bias,
+            layer=owner if leaf == "weight" else None, roles=("", "weight", "bias"),
+        )  # fmt: skip
+
     def users(self) -> set[str]:
         """Functions that read the node being lowered."""
         return {function_name(user) for user in self.node.users}
+
+    def _as_torch(self, value: Value) -> Value:
+        """A result with the axes that torch says it has."""
+        if not isinstance(value, Ref) or math.prod(value.shape) != math.prod(self.shape):
+            return value  # what a product broadcasts is not widened
+        lead = len(value.shape) - len(self.shape)
+        if lead >= 0 and value.shape == (1,) * lead + self.shape:
+            return replace(value, lead=lead)
+        return self.reshaped(value, self.shape)
 
     def _register(self, constant: Constant, default: str) -> str:
         # in one memory order, whatever the module's: kernels on another would round differently

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from cofit.ir import arithmetic
+from cofit.ir import arithmetic, sequences
 from cofit.ir import attributes as at
 from cofit.ir.lowering import Builder, Constant, Lowering, Ref, Refusal, Value
 
 
 def _convolution(b: Builder, a: Any) -> Value:
-    x, weight = _ref(a.input), _constant(a.weight, "weight")
+    x, weight = _image(b, a.input), _constant(a.weight, "weight")
     if len(x.shape) != 4 or getattr(a, "transposed", False):
         raise Refusal("only two-dimensional convolutions that are not transposed")
     dilation = _pair(a.dilation)
@@ -23,40 +23,11 @@ def _convolution(b: Builder, a: Any) -> Value:
         height, width = (0, 0) if a.padding == "valid" else _pair(a.padding)
         rows, columns = (height, height), (width, width)
     conv = at.Conv2d(_pair(a.stride), (*rows, *columns), dilation, a.groups)
-    return _weighted(b, conv, x, weight, a.bias)
+    return b.weighted(conv, x, weight, a.bias)
 
 
 def _linear(b: Builder, a: Any) -> Value:
-    return _weighted(b, at.Linear(), _ref(a.input), _constant(a.weight, "weight"), a.bias)
-
-
-def _addmm(b: Builder, a: Any) -> Value:
-    if a.alpha != 1 or a.beta != 1:
-        raise Refusal("alpha and beta must be 1")
-    return _weighted(b, at.Linear(), _ref(a.mat1), _transposed(a.mat2), a.self)
-
-
-def _matmul(b: Builder, a: Any) -> Value:
-    matrix = a.mat2 if hasattr(a, "mat2") else a.other
-    return _weighted(b, at.Linear(), _ref(a.self), _transposed(matrix), None)
-
-
-def _transposed(matrix: Value) -> Constant:
-    columns = _constant(matrix, "second factor").value
-    if columns.ndim != 2:
-        raise Refusal(f"the second factor has {columns.ndim} dimensions, only 2 will do")
-    return Constant(columns.t())
-
-
-def _weighted(b: Builder, layer: at.Attributes, x: Ref, weight: Constant, bias: Value) -> Ref:
-    """A conv2d or linear, called by the path of its weight, with a zero bias if it has none."""
-    owner, _, leaf = (weight.name or "").rpartition(".")
-    if bias is None:
-        bias = Constant(weight.value.new_zeros(len(weight.value)))
-    return b.emit(
-        layer, x, weight, _constant(bias, "bias"),
-        layer=owner if leaf == "weight" else None, roles=("", "weight", "bias"),
-    )  # fmt: skip
+    return b.linear(_ref(a.input), _constant(a.weight, "weight"), a.bias)
 
 
 def _native_batch_norm(b: Builder, a: Any) -> Value:
@@ -81,35 +52,44 @@ def _batch_norm(b: Builder, a: Any) -> Value:
 
 
 def _cat(b: Builder, a: Any) -> Value:
-    """Concat; blocks of zeros at either end become padding."""
-    axis = a.dim % len(b.shape)
-    parts = list(a.tensors)
-    before, after = _strip_zeros(parts, axis), _strip_zeros(parts[::-1], axis)
-    parts = [part for part in parts if isinstance(part, Ref)]
+    """Concat; constants at either end become padding, and an addition if they are not zero."""
+    first = next(part for part in a.tensors if isinstance(part, Ref))
+    axis = first.axis(a.dim)
+    parts = [
+        b.reshaped(part, part.shape[part.lead :], image=len(first.shape) == 4)
+        if isinstance(part, Ref) and len(part.shape) != len(first.shape)
+        else part
+        for part in a.tensors
+    ]
+    before, after = _leading(parts), _leading(parts[::-1])[::-1]
+    parts = parts[len(before) : len(parts) - len(after)]
+    if any(not isinstance(part, Ref) for part in parts):
+        raise Refusal("a constant part between computed ones")
     joined = parts[0] if len(parts) == 1 else b.emit(at.Concat(axis), *parts)
     if not before and not after:
         return joined
-    pads = [(0, 0)] * len(b.shape)
-    pads[axis] = (before, after)
-    return b.emit(at.Pad(tuple(pads)), joined, part="pad")
+    if axis == 0:
+        raise Refusal("the batch axis cannot be padded")
+    sizes = [sum(part.value.shape[a.dim] for part in ends) for ends in (before, after)]
+    pads = [(0, 0)] * len(joined.shape)
+    pads[axis] = (sizes[0], sizes[1])
+    padded = b.emit(at.Pad(tuple(pads)), joined, part="pad")
+    if not any(part.value.any() for part in before + after):
+        return padded
+    middle = torch.zeros(joined.shape[first.lead :], dtype=torch.float64)
+    ends = torch.cat([*(p.value for p in before), middle, *(p.value for p in after)], a.dim)
+    return b.emit(at.Add(), padded, Constant(ends.reshape(padded.shape)), part="ends")
 
 
-def _strip_zeros(parts: list[Value], axis: int) -> int:
-    """Sizes of the leading zero constants; a constant between computed tensors is refused."""
-    leading = next(i for i, part in enumerate(parts) if isinstance(part, Ref))
-    if any(_constant(part, "part").value.any() for part in parts[:leading]):
-        raise Refusal("a constant part that is not zero")
-    trailing = next(i for i, part in enumerate(parts[::-1]) if isinstance(part, Ref))
-    if any(not isinstance(part, Ref) for part in parts[leading : len(parts) - trailing]):
-        raise Refusal("a constant part between computed ones")
-    return sum(part.value.shape[axis] for part in parts[:leading])
+def _leading(parts: list[Value]) -> list[Constant]:
+    return parts[: next(i for i, part in enumerate(parts) if isinstance(part, Ref))]
 
 
 def _max_pool(b: Builder, a: Any) -> Value:
     kernel, stride, pads = _window(a)
     if _pair(a.dilation) != (1, 1):
         raise Refusal("dilation must be 1")
-    return b.emit(at.MaxPool2d(kernel, stride, pads), _ref(a.self))
+    return b.emit(at.MaxPool2d(kernel, stride, pads), _image(b, a.self))
 
 
 def _avg_pool(b: Builder, a: Any) -> Value:
@@ -117,7 +97,7 @@ def _avg_pool(b: Builder, a: Any) -> Value:
     if a.divisor_override is not None:
         raise Refusal("divisor_override is not supported")
     counted = bool(a.count_include_pad and any(pads))
-    return b.emit(at.AvgPool2d(kernel, stride, pads, counted), _ref(a.self))
+    return b.emit(at.AvgPool2d(kernel, stride, pads, counted), _image(b, a.self))
 
 
 def _window(a: Any) -> tuple[tuple[int, int], tuple[int, int], at.Pads]:
@@ -129,7 +109,7 @@ def _window(a: Any) -> tuple[tuple[int, int], tuple[int, int], at.Pads]:
 
 
 def _adaptive_pool(b: Builder, a: Any) -> Value:
-    x = _ref(a.self)
+    x = _image(b, a.self)
     size, out = x.shape[2:], b.shape[2:]
     if out == (1, 1):
         return b.emit(at.GlobalMean(), x)
@@ -140,34 +120,17 @@ def _adaptive_pool(b: Builder, a: Any) -> Value:
 
 
 def _mean(b: Builder, a: Any) -> Value:
+    """Of height and width of an image, or of the tokens of a sequence."""
     x = _ref(a.self)
-    axes = sorted(axis % len(x.shape) for axis in getattr(a, "dim", None) or range(len(x.shape)))
-    if len(x.shape) != 4 or axes != [2, 3]:
-        raise Refusal(f"mean of {x.shape} over axes {axes}; only height and width of an image")
-    return b.emit(at.GlobalMean(keep=bool(a.keepdim)), x)
-
-
-def _reshape(b: Builder, a: Any) -> Value:
-    x = _ref(a.self)
-    if b.shape[:1] != x.shape[:1]:
-        raise Refusal(f"{x.shape} to {b.shape} does not keep the batch axis")
-    return x if b.shape == x.shape else b.emit(at.Reshape(b.shape), x)
-
-
-def _permute(b: Builder, a: Any) -> Value:
-    """Moving axes of size one is a reshape; anything else is refused."""
-    x = _ref(a.self)
-    rank = len(x.shape)
-    order = list(range(rank))
-    if hasattr(a, "dims"):
-        order = [axis % rank for axis in a.dims]
-    else:
-        i, j = (a.dim0 % rank, a.dim1 % rank) if hasattr(a, "dim0") else (0, rank - 1)
-        order[i], order[j] = order[j], order[i]
-    wide = [axis for axis in order if x.shape[axis] > 1]
-    if wide != sorted(wide):
-        raise Refusal(f"axes {tuple(order)} of {x.shape} change the order of elements")
-    return _reshape(b, a)
+    axes = sorted(x.axis(axis) for axis in getattr(a, "dim", None) or range(len(x.shape) - x.lead))
+    if len(x.shape) == 4 and axes == [2, 3]:
+        return b.emit(at.GlobalMean(keep=bool(a.keepdim)), x)
+    if len(x.shape) == 3 and axes == [1]:
+        # in memory, tokens are the pixels of an image: neither op before the mean moves a byte
+        row = b.emit(at.Reshape((1, *x.shape)), x, part="row")
+        pixels = b.emit(at.Transpose((0, 3, 1, 2)), row, part="pixels")
+        return b.emit(at.GlobalMean(keep=False), pixels)
+    raise Refusal(f"mean of {x.shape} over axes {axes}; only of an image's pixels or of tokens")
 
 
 def _slice(b: Builder, a: Any) -> Value:
@@ -176,16 +139,15 @@ def _slice(b: Builder, a: Any) -> Value:
 
 def _select(b: Builder, a: Any) -> Value:
     x = _ref(a.self)
-    index = a.index % x.shape[a.dim]
-    if a.dim % len(x.shape) == 0:
+    index = a.index % x.shape[x.axis(a.dim)]
+    if x.axis(a.dim) == 0:
         raise Refusal("the batch axis cannot be dropped")
-    one = _cut(b, x, a.dim, index, index + 1, 1)
-    return b.emit(at.Reshape(b.shape), one, part="drop")
+    return b.reshaped(_cut(b, x, a.dim, index, index + 1, 1), b.shape, image=True, part="drop")
 
 
 def _split(b: Builder, a: Any) -> Value:
     x = _ref(a.self)
-    total = x.shape[a.dim]
+    total = x.shape[x.axis(a.dim)]
     if hasattr(a, "split_sizes"):
         sizes = list(a.split_sizes)
     elif hasattr(a, "chunks"):
@@ -201,15 +163,13 @@ def _split(b: Builder, a: Any) -> Value:
 
 
 def _cut(b: Builder, x: Ref, dim: int, start: int | None, stop: int | None, step: int) -> Ref:
-    axis = dim % len(x.shape)
+    axis = x.axis(dim)
     low, high, step = slice(start, stop, step).indices(x.shape[axis])
     if axis == 0 and (low, high) != (0, x.shape[0]):
         raise Refusal("the batch axis cannot be cut")
     if (low, high, step) == (0, x.shape[axis], 1):
         return x
-    starts, stops, steps = [0] * len(x.shape), list(x.shape), [1] * len(x.shape)
-    starts[axis], stops[axis], steps[axis] = low, high, step
-    return b.emit(at.Slice(tuple(starts), tuple(stops), tuple(steps)), x)
+    return b.cut(x, axis, low, high, step)
 
 
 def _pad(b: Builder, a: Any) -> Value:
@@ -247,8 +207,8 @@ def _silu(b: Builder, a: Any) -> Value:
 
 def _softmax(b: Builder, a: Any) -> Value:
     x = _ref(a.self)
-    if a.dim % len(x.shape) != len(x.shape) - 1 or len(x.shape) > 3:
-        raise Refusal(f"softmax over axis {a.dim} of {x.shape}; only the last of (N, C), (N, T, C)")
+    if x.axis(a.dim) != len(x.shape) - 1:
+        raise Refusal(f"softmax over axis {a.dim} of {x.shape}; only over the last")
     return b.emit(at.Softmax(), x)
 
 
@@ -263,7 +223,7 @@ def _same(b: Builder, a: Any) -> Value:
 def _expand(b: Builder, a: Any) -> Value:
     """Nothing where a product broadcasts anyway."""
     x = _ref(a.self)
-    if b.shape != x.shape and b.users() != {"mul"}:
+    if b.shape != x.shape[x.lead :] and b.users() != {"mul"}:
         raise Refusal(f"{x.shape} is widened to {b.shape}; only a factor of mul may be")
     return x
 
@@ -274,6 +234,12 @@ def _like(b: Builder, a: Any) -> Value:
     if "zeros" not in kind and "ones" not in kind:
         raise Refusal("only zeros and ones")
     return Constant(torch.full(b.shape, float("ones" in kind), dtype=torch.float64))
+
+
+def _image(b: Builder, value: Value) -> Ref:
+    """The operand in rank 4, if it was held as a sequence of heads."""
+    x = _ref(value)
+    return b.reshaped(x, x.shape[x.lead :], image=True) if x.lead else x
 
 
 def _ref(value: Value) -> Ref:
@@ -298,13 +264,15 @@ LOWERINGS: dict[str, Lowering] = {
     "_native_batch_norm_legit_no_training": _native_batch_norm,
     "_softmax": _softmax,
     "_to_copy": _same,
-    "_unsafe_view": _reshape,
+    "_unsafe_view": sequences.reshape,
     "adaptive_avg_pool2d": _adaptive_pool,
     "add": arithmetic.add,
-    "addmm": _addmm,
+    "addmm": sequences.addmm,
     "alias": _same,
     "avg_pool2d": _avg_pool,
+    "baddbmm": sequences.baddbmm,
     "batch_norm": _batch_norm,
+    "bmm": sequences.matmul,
     "cat": _cat,
     "chunk": _split,
     "clamp": _clamp,
@@ -317,28 +285,36 @@ LOWERINGS: dict[str, Lowering] = {
     "detach": _same,
     "div": arithmetic.div,
     "dropout": _same,
+    "einsum": sequences.einsum,
+    "embedding": sequences.embedding,
     "expand": _expand,
     "expand_as": _expand,
-    "flatten": _reshape,
+    "flatten": sequences.reshape,
+    "gelu": sequences.gelu,
+    "gru": sequences.gru,
     "hardsigmoid": _function("hardsigmoid"),
     "hardswish": _function("hardswish"),
     "hardtanh": _clamp,
+    "layer_norm": sequences.layer_norm,
     "linear": _linear,
-    "matmul": _matmul,
+    "lstm": sequences.lstm,
+    "matmul": sequences.matmul,
     "max_pool2d": _max_pool,
     "mean": _mean,
-    "mm": _matmul,
+    "mm": sequences.matmul,
     "mul": arithmetic.mul,
+    "native_layer_norm": sequences.native_layer_norm,
     "neg": arithmetic.neg,
     "new_ones": _like,
     "new_zeros": _like,
     "ones_like": _like,
     "pad": _pad,
-    "permute": _permute,
+    "permute": sequences.permute,
     "relu": _function("relu"),
     "relu6": _function("relu6"),
-    "reshape": _reshape,
+    "reshape": sequences.reshape,
     "rsub": arithmetic.rsub,
+    "scaled_dot_product_attention": sequences.attention,
     "select": _select,
     "sigmoid": _function("sigmoid"),
     "silu": _silu,
@@ -346,14 +322,16 @@ LOWERINGS: dict[str, Lowering] = {
     "softmax": _softmax,
     "split": _split,
     "split_with_sizes": _split,
-    "squeeze": _reshape,
+    "squeeze": sequences.reshape,
+    "stack": sequences.stack,
     "sub": arithmetic.sub,
-    "t": _permute,
+    "t": sequences.permute,
     "tanh": _function("tanh"),
     "to": _same,
-    "transpose": _permute,
-    "unflatten": _reshape,
-    "unsqueeze": _reshape,
-    "view": _reshape,
+    "transpose": sequences.permute,
+    "unbind": sequences.unbind,
+    "unflatten": sequences.reshape,
+    "unsqueeze": sequences.reshape,
+    "view": sequences.reshape,
     "zeros_like": _like,
 }

@@ -13,6 +13,8 @@ from cofit.core import ModelError
 from cofit.ir.execute import apply
 from cofit.ir.types import Graph
 
+_TRAINED = frozenset({"conv2d", "linear", "layernorm", "embedding", "gru", "lstm"})
+
 Edge = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -43,7 +45,7 @@ class GraphModule(nn.Module):
         self.edges: dict[str, Edge] = {}
         self._graph = graph
         self._owners: dict[str, tuple[nn.Module, str]] = {}
-        trained = {name for op, _ in graph.weighted() for name in op.inputs[1:]}
+        trained = {name for op in graph.ops if op.kind in _TRAINED for name in op.inputs[1:]}
         for name, tensor in graph.tensors.items():
             if tensor.data is not None:
                 self._register(name, torch.tensor(np.asarray(tensor.data)), name in trained)

@@ -23,7 +23,7 @@ def simplify(graph: Graph) -> Graph:
     """All rewrites, in the order that lets each feed the next."""
     passes = (
         merge_slices, merge_reshapes, flatten_means, absorb_padding, fold_affine,
-        affine_to_depthwise, fold_affine, fuse_activations,
+        affine_to_depthwise, fold_affine, fuse_activations, fold_products, merge_additions,
     )  # fmt: skip
     return reduce(lambda current, rewrite: rewrite(current), passes, graph)
 
@@ -46,10 +46,17 @@ def merge_slices(graph: Graph) -> Graph:
 
 
 def merge_reshapes(graph: Graph) -> Graph:
-    """Make one reshape of several."""
+    """Make one reshape of several, and none of one that changes nothing."""
     edit = _Edit(graph)
     for op in graph.ops:
         before = edit.private(op)
+        if (
+            before is not None
+            and isinstance(op.attributes, at.Reshape)
+            and edit.tensors[before.output].shape == op.attributes.shape
+        ):
+            edit.merge(op, before)
+            continue
         if before is None:
             continue
         match op.attributes, before.attributes:
@@ -150,6 +157,65 @@ def fuse_activations(graph: Graph) -> Graph:
                 at.Conv2d() | at.Linear() | at.Add() | at.Mul() as host,
             ) if host.fused == "none":
                 edit.merge(op, replace(before, attributes=replace(host, fused=function)))
+    return edit.done()
+
+
+def fold_products(graph: Graph) -> Graph:
+    """Let a product of activations scale and read its second factor by columns itself."""
+    edit = _Edit(graph)
+    for op in graph.ops:
+        if not isinstance(op.attributes, at.Matmul):
+            continue
+        product, inputs = op.attributes, list(op.inputs)
+        for i, name in enumerate(op.inputs):
+            before = edit.producer(name)
+            factor = None if before is None else _factor(graph, before)
+            if before is not None and factor is not None and edit.sole(name):
+                product = replace(product, scale=product.scale * factor)
+                inputs[i] = before.inputs[0]
+        before = edit.producer(inputs[1])
+        if before is not None and isinstance(before.attributes, at.Transpose):
+            *rest, a, b = before.attributes.permutation
+            if (*rest, b, a) == tuple(range(len(rest) + 2)):
+                product = replace(product, transposed=not product.transposed)
+                inputs[1] = before.inputs[0]
+        edit.put(Op(op.output, product, tuple(inputs)))
+    for op in graph.ops:
+        before = edit.private(op)
+        if before is not None and isinstance(before.attributes, at.Matmul):
+            factor = _factor(graph, op)
+            if factor is not None:
+                scaled = replace(before.attributes, scale=before.attributes.scale * factor)
+                edit.merge(op, replace(before, attributes=scaled))
+    return edit.done()
+
+
+def _factor(graph: Graph, op: Op) -> float | None:
+    """The number by which a mul op multiplies, if it does nothing else."""
+    if not isinstance(op.attributes, at.Mul) or op.attributes.fused != "none":
+        return None
+    constant = graph.tensors[op.inputs[1]]
+    if constant.data is None or constant.size != 1:
+        return None
+    return float(_values(constant).reshape(()))
+
+
+def merge_additions(graph: Graph) -> Graph:
+    """Add one constant instead of two: a class token and positions become one addition."""
+    edit = _Edit(graph)
+    for op in graph.ops:
+        before = edit.private(op)
+        if before is None:
+            continue
+        match op.attributes, before.attributes:
+            case at.Add(), at.Add(fused="none"):
+                terms = [graph.tensors[each.inputs[1]] for each in (before, op)]
+                if any(term.data is None for term in terms):
+                    continue
+                total = _values(terms[0]) + _values(terms[1])
+                dtype = _values(terms[1], None).dtype
+                name = edit.add(f"{op.output}.constant", total.astype(dtype))
+                edit.merge(op, Op(before.output, op.attributes, (before.inputs[0], name)))
     return edit.done()
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from cofit.core import ConfigError, DataError, ModelError, UnknownNameError
 from cofit.ir import attributes as at
 from cofit.ir.calibrate import Batch, Ranges
-from cofit.ir.quantise_layer import QuantisedLayer, mean_errors
+from cofit.ir.quantise_layer import QuantisedLayer, mean_errors, quantised_norms
+from cofit.ir.quantise_recurrent import quantised_recurrent
 from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Tensor
 
-_KEEPING = ("maxpool2d", "avgpool2d", "reshape", "slice", "pad")
+_KEEPING = ("maxpool2d", "avgpool2d", "reshape", "slice", "pad", "transpose")
 _UNIT = Quantisation((1 / 256,), -128)  # values in [0, 1)
 
 
@@ -32,7 +33,8 @@ def quantise(
 ) -> Graph:
     """The integer graph of a float graph.
 
-    Pooling, reshape, slice and pad keep the quantisation of their input; inputs of a concatenation
+    Pooling, reshape, slice, pad and transpose keep the quantisation of their input, an embedding
+    that of its table; inputs of a concatenation
     that nothing else reads take that of its output; softmax and sigmoid have scale 1/256 and zero
     point -128. 8-bit weights are scaled by their largest magnitude, 4-bit ones by the clip that
     gives the least squared error.
@@ -58,10 +60,12 @@ def quantise(
         name: _stored(graph.tensors[name], quantisation)
         for name, quantisation in activations.items()
     }
+    tensors |= {name: t for name, t in graph.tensors.items() if t.dtype is DType.I32}
     layers = {
         op.output: QuantisedLayer(graph, op, activations, bits[op.output])
         for op, _ in graph.weighted()
     }
+    tensors |= quantised_norms(graph)
     shifts = mean_errors(graph, layers, activations, bias_correction)
     ops = []
     for op in graph.ops:
@@ -69,6 +73,9 @@ def quantise(
             weight, bias = layers[op.output].tensors(shifts.get(op.output, 0.0))
             tensors |= {weight.name: weight, bias.name: bias}
             op = replace(op, inputs=(op.inputs[0], weight.name, bias.name))
+        elif op.kind in ("gru", "lstm"):
+            op, constants = quantised_recurrent(graph, op, activations)
+            tensors |= constants
         ops.append(op)
     return Graph.build(
         graph.name, graph.inputs, graph.outputs, tuple(ops), tensors, spec or QuantSpec()
@@ -99,13 +106,24 @@ def _bits_by_op(graph: Graph, weight_bits: Mapping[str, int] | int) -> dict[str,
 
 def _activations(graph: Graph, ranges: Ranges) -> dict[str, Quantisation]:
     """Quantisation of every tensor that is not a layer's weight or bias."""
-    layer_constants = {name for op, _ in graph.weighted() for name in op.inputs[1:]}
-    names = [name for name in graph.tensors if name not in layer_constants]
+    layer_constants = {
+        name
+        for op in graph.ops
+        if op.kind in ("conv2d", "linear", "layernorm", "gru", "lstm")
+        for name in op.inputs[1:]
+    }
+    names = [
+        name
+        for name, tensor in graph.tensors.items()
+        if name not in layer_constants and tensor.dtype is not DType.I32
+    ]
     groups = _Groups(names)
     fixed = set()
     for op in graph.ops:
         if op.kind in _KEEPING:
             groups.join(op.inputs[0], op.output)
+        elif op.kind == "embedding":
+            groups.join(op.inputs[1], op.output)
         elif _is_unit(op):
             fixed.add(op.output)
     fixed = {groups.head(name) for name in fixed}

@@ -13,6 +13,7 @@ from cofit.core import DataError
 from cofit.ir import attributes as at
 from cofit.ir.calibrate import Batch, named
 from cofit.ir.execute import apply, run_float
+from cofit.ir.integer.layernorm import BIAS_BOUND, FRACTION_BITS, WEIGHT_BITS
 from cofit.ir.types import DType, Graph, Op, Quantisation, Tensor
 
 Float64 = NDArray[np.float64]
@@ -90,6 +91,39 @@ class QuantisedLayer:
         bias = np.rint((self.bias + shift) / scales).astype(np.int32)
         quantisation = Quantisation(tuple(scales.tolist()), 0, 32)
         return weight, Tensor(self.names[1], bias.shape, DType.I32, quantisation, bias)
+
+
+def quantised_norms(graph: Graph) -> dict[str, Tensor]:
+    """Weights (12 bits) and biases of all layer norms, by name.
+
+    They do not depend on activations, so that norms which share them share these too.
+    """
+    found: dict[str, Tensor] = {}
+    for op in graph.ops:
+        if op.kind != "layernorm":
+            continue
+        weight, bias = (graph.tensors[name] for name in op.inputs[1:])
+        assert weight.data is not None and bias.data is not None
+        values = [t.data.astype(np.float64) for t in (weight, bias) if t.data is not None]
+        if not all(np.isfinite(v).all() for v in values):
+            raise DataError(f"op {op.output!r} has weights that are NaN or infinite")
+        unit = 1 << FRACTION_BITS
+        scale = max(
+            float(np.abs(values[0]).max()) / ((1 << (WEIGHT_BITS - 1)) - 1),
+            float(np.abs(values[1]).max()) * unit / BIAS_BOUND,
+        )
+        scale = float(np.float32(scale)) or 1.0
+        parts = (
+            (weight, DType.I16, scale, WEIGHT_BITS),
+            (bias, DType.I32, scale / unit, 32),
+        )
+        for (tensor, dtype, step, bits), real in zip(parts, values, strict=True):
+            stored = np.rint(real / step).astype(dtype.value)
+            quantisation = Quantisation((step,), 0, bits)
+            found[tensor.name] = replace(
+                tensor, dtype=dtype, quantisation=quantisation, data=stored
+            )
+    return found
 
 
 def _rounded(rows: Float64, scales: Float64, top: int) -> Float64:

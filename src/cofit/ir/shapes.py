@@ -78,19 +78,42 @@ def output_shape(attributes: at.Attributes, shapes: tuple[Shape, ...]) -> Shape:
                 raise ValueError(f"pads {attributes.pads} are negative; use a slice to cut")
             return tuple(n + sum(pads) for n, pads in zip(x, attributes.pads, strict=True))
         case at.Softmax():
-            if len(x) not in (2, 3):
-                raise ValueError(f"softmax of {x}; only of (1, C) and (1, T, C)")
             return x
+        case at.Matmul(transposed=transposed):
+            return _product(x, shapes[1], transposed)
+        case at.Transpose(permutation=order):
+            if sorted(order) != list(range(len(x))) or order[0] != 0:
+                raise ValueError(
+                    f"permutation {order} of {x} must hold every axis, the batch first"
+                )
+            return tuple(x[axis] for axis in order)
+        case at.LayerNorm():
+            if any(shape != x[-1:] for shape in shapes[1:]):
+                raise ValueError(f"layernorm of {x} needs a weight and a bias of {x[-1:]}")
+            return x
+        case at.Embedding():
+            return (*x, shapes[1][1])
+        case at.Gru():
+            return _recurrent(shapes, 3)
+        case at.Lstm():
+            return _recurrent(shapes, 4)
         case at.Activation():
             return x
 
 
 def macs(graph: Graph, op: Op) -> int:
-    """Multiply-accumulates of the dense op (0 for those that multiply nothing by a weight)."""
+    """Multiply-accumulates of the dense op.
+
+    They are those by a weight, and those of products of two activations; 0 for all other ops.
+    """
     weight = graph.weight(op)
+    out = graph.tensors[op.output].shape
+    if isinstance(op.attributes, at.Matmul):
+        return math.prod(out) * graph.tensors[op.inputs[0]].shape[-1]
+    if isinstance(op.attributes, at.Gru | at.Lstm):
+        return out[1] * sum(graph.tensors[name].size for name in op.inputs[1:3])
     if weight is None:
         return 0
-    out = graph.tensors[op.output].shape
     positions = math.prod(out[2:]) if op.kind == "conv2d" else math.prod(out[:-1])
     return positions * weight.size
 
@@ -102,11 +125,26 @@ def kept_macs(graph: Graph, op: Op) -> int:
     count.
     """
     weight = graph.weight(op)
-    if weight is None or weight.data is None:
-        return 0
-    if weight.structure is None:
+    if weight is None or weight.data is None or weight.structure is None:
         return macs(graph, op)
     return macs(graph, op) * int((weight.data != 0).sum()) // max(weight.size, 1)
+
+
+def _product(x: Shape, y: Shape, transposed: bool) -> Shape:
+    inner, columns = (y[-1], y[-2]) if transposed else (y[-2], y[-1])
+    if x[:-2] != y[:-2] or x[-1] != inner or len(x) < 3:
+        raise ValueError(f"matmul of {x} and {y}, transposed {transposed}, does not fit")
+    return (*x[:-1], columns)
+
+
+def _recurrent(shapes: tuple[Shape, ...], gates: int) -> Shape:
+    """Output of a recurrent layer over a sequence."""
+    x, hidden = shapes[0], shapes[2][-1]
+    rows = gates * hidden
+    fits = ((rows, x[-1]), (rows, hidden), (rows,), (rows,))
+    if len(x) != 3 or shapes[1:] != fits:
+        raise ValueError(f"a recurrent layer over {x} does not fit weights of {shapes[1:]}")
+    return (*x[:2], hidden)
 
 
 def _windowed(batch: int, channels: int, out: tuple[int, int]) -> Shape:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +25,8 @@ from cofit.ir.lowering import Builder, function_name
 from cofit.ir.lowerings import LOWERINGS
 from cofit.ir.passes import simplify
 from cofit.ir.types import Graph, Tensor
+
+_TOKENS = (torch.int32, torch.int64)
 
 
 def trace(
@@ -41,7 +43,8 @@ def trace(
 
     Args:
         module: a network whose control flow does not depend on the data.
-        example_inputs: one tensor per argument of `forward`, float, batch first (any batch size).
+        example_inputs: one tensor per argument of `forward`, batch first (any batch size): float,
+            or int32 or int64 for tokens that an embedding reads.
         name: name of the graph.
 
     Raises:
@@ -62,11 +65,13 @@ def _batch_of_one(example_inputs: torch.Tensor | Sequence[torch.Tensor]) -> Inpu
         (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
     )
     for i, example in enumerate(examples):
-        if not isinstance(example, torch.Tensor) or not example.is_floating_point():
+        if not isinstance(example, torch.Tensor) or not (
+            example.is_floating_point() or example.dtype in _TOKENS
+        ):
             kind = example.dtype if isinstance(example, torch.Tensor) else type(example).__name__
             raise ModelError(
-                f"example input {i} is {kind}; only float tensors can be traced, "
-                "so move embeddings and index arithmetic out of the network"
+                f"example input {i} is {kind}; only float tensors and tokens (int32 or int64) can "
+                "be traced"
             )
         if example.ndim < 2 or len(example) < 1:
             raise ModelError(
@@ -90,6 +95,7 @@ def _export(module: nn.Module, examples: Inputs) -> torch.export.ExportedProgram
         mode(module, False),
         torch.no_grad(),
         warnings.catch_warnings(),
+        _plain_attention(),
         contextlib.redirect_stderr(io.StringIO()),  # it prints the graph where it fails
     ):
         warnings.simplefilter("ignore")  # torch.export's own, and the network's
@@ -107,6 +113,17 @@ def _export(module: nn.Module, examples: Inputs) -> torch.export.ExportedProgram
                 "example and must not branch on values of tensors"
             ) from error
     return program
+
+
+@contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Encoder layers as their parts, not as the one fused operator of eval mode."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _settled(node: torch.fx.Node) -> bool:
@@ -141,7 +158,8 @@ def _lower(program: torch.export.ExportedProgram, module: nn.Module, name: str) 
     outputs: tuple[str, ...] = ()
     for node in program.graph.nodes:
         if node.op == "call_function":
-            builder.lower(node)
+            if node.users:  # torch computes weights of attention that nobody asked for
+                builder.lower(node)
         elif node.op == "output":
             outputs = tuple(
                 builder.output(value)
@@ -160,13 +178,17 @@ def _lower(program: torch.export.ExportedProgram, module: nn.Module, name: str) 
 def _verify(module: nn.Module, graph: Graph, examples: Inputs) -> None:
     generator = torch_generator(0, "trace", graph.name)
 
-    def noise(example: torch.Tensor) -> torch.Tensor:
+    tables = vocabularies(graph)
+
+    def noise(name: str, example: torch.Tensor) -> torch.Tensor:
+        if not example.is_floating_point():
+            return torch.randint(tables.get(name, 1), example.shape, generator=generator)
         x = example.to(torch.float64)
         spread = x.std(correction=0).nan_to_num()
         draw = torch.randn(x.shape, generator=generator, dtype=torch.float64)
         return x.mean() + draw * (spread if spread > 0 else 1.0)
 
-    samples = [examples, *(tuple(map(noise, examples)) for _ in range(2))]
+    samples = [examples, *(tuple(map(noise, graph.inputs, examples)) for _ in range(2))]
     try:
         assert_equivalent(module, graph, samples, what=f"the traced graph of {graph.name!r}")
     except CofitError:
@@ -177,6 +199,16 @@ def _verify(module: nn.Module, graph: Graph, examples: Inputs) -> None:
             f"{graph.name!r} cannot be checked, because it does not run in float64 ({cause}); "
             "hold its constant tensors as buffers"
         ) from error
+
+
+def vocabularies(graph: Graph) -> dict[str, int]:
+    """Rows of the smallest table that reads each token input, by its name."""
+    found: dict[str, int] = {}
+    for op in graph.ops:
+        if op.kind == "embedding" and op.inputs[0] in graph.inputs:
+            rows = graph.tensors[op.inputs[1]].shape[0]
+            found[op.inputs[0]] = min(rows, found.get(op.inputs[0], rows))
+    return found
 
 
 def _rounded(tensor: Tensor) -> Tensor:

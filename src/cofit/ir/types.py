@@ -2,7 +2,8 @@
 
 Conventions, everywhere in cofit:
 
-* Shapes are logical and carry the batch: activations `(1, C, H, W)` or `(1, C)` or `(1, T, C)`,
+* Shapes are logical and carry the batch: images `(1, C, H, W)`, features `(1, C)`, sequences
+  `(1, T, C)` and their heads `(1, 1, H, T, C)` (rank 4 is kept for images), tokens `(1, T)`,
   convolution weights `(K, C/groups, R, S)`, linear weights `(K, C)`. A memory layout is a matter
   of code generation, never of the graph.
 * An op has one output tensor and bears that tensor's name, so `graph.producer[name]` and

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from cofit.core import ModelError
 from cofit.ir.shapes import output_shape
-from cofit.ir.types import Graph
+from cofit.ir.types import Graph, Op
+
+_LAYER = ("input", "weight", "bias")
+_RECURRENT = ("input", "w_ih", "w_hh", "b_ih", "b_hh")
+_OPERANDS = {
+    "conv2d": _LAYER,
+    "linear": _LAYER,
+    "layernorm": _LAYER,
+    "embedding": ("tokens", "table"),
+    "gru": _RECURRENT,
+    "lstm": _RECURRENT,
+}
 
 
 def validate(graph: Graph) -> None:
@@ -20,8 +31,8 @@ def validate(graph: Graph) -> None:
             raise ModelError(f"op {op.output!r} ({op.kind}) reads {missing} before it is produced")
         if op.output in known:
             raise ModelError(f"tensor {op.output!r} is produced twice")
-        if op.kind in ("conv2d", "linear"):
-            _check_weighted(graph, op.output, op.inputs)
+        if op.kind in _OPERANDS:
+            _check_constants(graph, op)
         try:
             shape = output_shape(op.attributes, tuple(graph.tensors[n].shape for n in op.inputs))
         except ValueError as error:
@@ -42,9 +53,13 @@ def validate(graph: Graph) -> None:
             )
 
 
-def _check_weighted(graph: Graph, name: str, inputs: tuple[str, ...]) -> None:
-    if len(inputs) != 3:
-        raise ModelError(f"op {name!r} needs input, weight and bias; it has {len(inputs)} inputs")
-    for constant in inputs[1:]:
+def _check_constants(graph: Graph, op: Op) -> None:
+    """All operands but the first of these are constants, and none may be left out."""
+    operands = _OPERANDS[op.kind]
+    if len(op.inputs) != len(operands):
+        raise ModelError(
+            f"op {op.output!r} needs {', '.join(operands)}; it has {len(op.inputs)} inputs"
+        )
+    for constant in op.inputs[1:]:
         if graph.tensors[constant].data is None:
-            raise ModelError(f"op {name!r}: {constant!r} must be a constant")
+            raise ModelError(f"op {op.output!r}: {constant!r} must be a constant")

@@ -29,6 +29,7 @@ class Loaded:
         input_shape: of one input, without the batch axis; None if nobody said.
         fresh: the weights were drawn at random (from the seed), not trained: none were given, and
             a factory called with another seed gives other ones.
+        vocabulary: of a network that takes tokens; None for all others.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Loaded:
     preprocess: Normalise
     input_shape: tuple[int, ...] | None
     fresh: bool
+    vocabulary: int | None = None
 
 
 def load_model(spec: str, weights: str | Path | None = None, seed: int = 0) -> Loaded:
@@ -125,7 +127,8 @@ def _make(spec: str) -> Loaded:
     except UnknownNameError as error:
         names = [entry.name for entry in known_models()]
         raise UnknownNameError("model", spec, [*names, "MODULE:FACTORY", "FILE.pt2"]) from error
-    return Loaded(spec, entry.build().eval(), entry.preprocess, entry.input_shape, fresh=True)
+    module = entry.build().eval()
+    return Loaded(spec, module, entry.preprocess, entry.input_shape, True, entry.vocabulary)
 
 
 def _from_factory(spec: str) -> Loaded:

@@ -14,6 +14,7 @@ from cofit.models.depthwise import DSCNN, SmallMobileNetV2
 from cofit.models.normalise import Normalise
 from cofit.models.plain import VGG16, ConvNet, SmallVGG16
 from cofit.models.resnet import ResNet18, SmallResNet
+from cofit.models.sequences import GruSpeech, TinyBert, TinyViT
 
 IMAGENET = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR = Normalise((0.491, 0.482, 0.446), (0.247, 0.243, 0.261))
@@ -35,6 +36,7 @@ class ModelEntry:
         preprocess: from a data set's values to the network's.
         data: name of the data set it is meant for (`cofit.data.load`), None if cofit has none.
         description: one line for people.
+        vocabulary: of a network that takes tokens: they are integers in [0, vocabulary).
     """
 
     name: str
@@ -44,6 +46,7 @@ class ModelEntry:
     preprocess: Normalise
     data: str | None
     description: str
+    vocabulary: int | None = None
 
 
 def model(name: str) -> ModelEntry:
@@ -91,6 +94,12 @@ _ENTRIES = (
                _IMAGENET_SHAPE, 1000, IMAGENET, None, "ResNet-18 for ImageNet"),
     ModelEntry("vgg16", VGG16,
                _IMAGENET_SHAPE, 1000, IMAGENET, None, "VGG-16 for ImageNet, no batch norm"),
+    ModelEntry("bert_tiny", TinyBert,
+               (32,), 2, Normalise(), None, "text encoder of two layers, 32 tokens", 1000),
+    ModelEntry("vit_tiny", TinyViT,
+               _COLOUR32, 10, CIFAR, "cifar10", "vision transformer of four blocks, 4x4 patches"),
+    ModelEntry("gru_speech", GruSpeech,
+               (32, 40), 12, Normalise(), None, "GRU over 32 frames of 40 speech features"),
     ModelEntry("mlperf_tiny/resnet8", mlperf_tiny.ResNet8,
                _COLOUR32, 10, PIXELS, "cifar10", "MLPerf Tiny image classification, folded"),
     ModelEntry("mlperf_tiny/ds_cnn", mlperf_tiny.ds_cnn,

@@ -20,11 +20,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto, helper
 
-from cofit.codegen.export.onnx_nodes import Sheet, write_op
+from cofit.codegen.export.onnx_nodes import write_op
+from cofit.codegen.export.onnx_sheet import Sheet
 from cofit.core import atomic_write
 from cofit.ir import attributes as at
 from cofit.ir.integer import output_bounds
-from cofit.ir.types import Graph, Op, Tensor
+from cofit.ir.types import DType, Graph, Op, Tensor
 
 Array = NDArray[np.generic]
 
@@ -74,7 +75,11 @@ def onnx_model(graph: Graph) -> onnx.ModelProto:
 
 
 def _port(tensor: Tensor) -> ValueInfoProto:
-    return helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, ["N", *tensor.shape[1:]])
+    kind = TensorProto.INT32 if tensor.dtype is DType.I32 else TensorProto.FLOAT
+    return helper.make_tensor_value_info(tensor.name, kind, ["N", *tensor.shape[1:]])
+
+
+_OWN_CONSTANTS = ("gru", "lstm")  # whose gates ONNX wants in another order
 
 
 class _Writer:
@@ -84,13 +89,20 @@ class _Writer:
         self.sheet = Sheet(name for name, t in graph.tensors.items() if t.data is None)
         self._graph = graph
         self._weights = {name for op, _ in graph.weighted() for name in op.inputs[1:]}
+        # layer norm is computed on real numbers, of which 16 bits have no grid in this opset
+        self._norms = {n for op in graph.ops if op.kind == "layernorm" for n in op.inputs[1:]}
         self._grids: dict[str, tuple[str, str]] = {}
-        self._values = {name: self._rounded(name, name) for name in graph.inputs}
+        self._values = {
+            name: name if graph.tensors[name].dtype is DType.I32 else self._rounded(name, name)
+            for name in graph.inputs
+        }
 
     def write(self, op: Op) -> None:
         """Append the nodes of an op whose inputs are there."""
         for name in op.inputs:
-            if name not in self._values:
+            if op.kind in _OWN_CONSTANTS and name != op.inputs[0]:
+                self._values[name] = name
+            elif name not in self._values:
                 self._values[name] = self._constant(self._graph.tensors[name])
         inputs = [self._values[name] for name in op.inputs]
         output = op.output
@@ -118,6 +130,9 @@ class _Writer:
 
     def _constant(self, tensor: Tensor) -> str:
         assert tensor.data is not None
+        if tensor.name in self._norms and tensor.quantisation is not None:
+            values = tensor.data.astype(np.float64) * tensor.quantisation.scale[0]
+            return self.sheet.constant(tensor.name, values.astype(np.float32))
         if tensor.quantisation is None:
             return self.sheet.constant(tensor.name, tensor.data)
         stored = self.sheet.constant(f"{tensor.name}/stored", self._as_stored(tensor, tensor.data))

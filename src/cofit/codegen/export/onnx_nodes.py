@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from cofit.codegen.export import onnx_sequences
+from cofit.codegen.export.onnx_sheet import Sheet
 from cofit.ir import attributes as at
 from cofit.ir.types import Graph, Op
 
@@ -22,43 +21,6 @@ _FUNCTIONS: dict[at.Function, tuple[str, dict[str, float]]] = {
     "sigmoid": ("Sigmoid", {}),
     "tanh": ("Tanh", {}),
 }
-
-
-class Sheet:
-    """Nodes and constants of an ONNX graph that is being written.
-
-    Args:
-        taken: names that `fresh` must not give.
-    """
-
-    def __init__(self, taken: Iterable[str]) -> None:
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
-        self._taken = set(taken)
-
-    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Append a node, and give the name of its output."""
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
-        return output
-
-    def constant(self, wish: str, values: NDArray[np.generic] | np.generic) -> str:
-        """Append a constant, and give its name: the wished one if nothing else has it."""
-        name = self.fresh(wish)
-        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
-
-    def integers(self, wish: str, values: Iterable[int]) -> str:
-        """Append a list of int64, as ONNX wants shapes and spans."""
-        return self.constant(wish, np.fromiter(values, np.int64))
-
-    def fresh(self, wish: str) -> str:
-        """A name that nothing else has, the wished one if possible."""
-        name, count = wish, 1
-        while name in self._taken:
-            count += 1
-            name = f"{wish}/{count}"
-        self._taken.add(name)
-        return name
 
 
 def write_op(
@@ -138,6 +100,16 @@ def write_op(
             _activation(sheet, inputs[0], activation.function, output)
         case at.Softmax():
             sheet.node("Softmax", inputs, output, axis=-1)
+        case at.Matmul() as product:
+            onnx_sequences.matmul(sheet, product, inputs, len(x), output)
+        case at.Transpose() as transpose:
+            sheet.node("Transpose", inputs, output, perm=transpose.permutation)
+        case at.LayerNorm(eps=eps):
+            sheet.node("LayerNormalization", inputs, output, axis=-1, epsilon=eps)
+        case at.Embedding():
+            sheet.node("Gather", [inputs[1], inputs[0]], output, axis=0)
+        case at.Gru() | at.Lstm():
+            onnx_sequences.recurrent(sheet, graph, op, inputs[0], output)
     if clamp != "none":
         _activation(sheet, bare, clamp, output)
 
@@ -155,6 +127,8 @@ def _activation(sheet: Sheet, x: str, function: at.Function, output: str) -> Non
     if function == "relu6":
         bounds = [sheet.constant(f"{output}/{b}", np.array(b, np.float32)) for b in (0, 6)]
         sheet.node("Clip", [x, *bounds], output)
+    elif function in ("gelu", "gelu_tanh"):
+        onnx_sequences.gelu(sheet, x, function == "gelu_tanh", output)
     else:
         kind, attributes = _FUNCTIONS[function]
         sheet.node(kind, [x], output, **attributes)

@@ -16,11 +16,16 @@ FUNCTIONS = {
     "hardsigmoid": "(v < -3.0f ? 0.0f : v > 3.0f ? 6.0f : v + 3.0f) / 6.0f",
     "sigmoid": "1.0f / (1.0f + expf(-v))",
     "tanh": "tanhf(v)",
+    "gelu": "0.5f * v * (1.0f + erff(v * 0.707106781f))",
+    "gelu_tanh": "0.5f * v * (1.0f + tanhf(0.797884561f * (v + 0.044715f * v * v * v)))",
 }
 
 
+LIBM = ("sigmoid", "tanh", "gelu", "gelu_tanh")
+
+
 class F32Activation:
-    """Element-wise functions; sigmoid and tanh need libm."""
+    """Element-wise functions; some need libm."""
 
     name = "f32-activation"
 
@@ -28,7 +33,7 @@ class F32Activation:
         """No libm on a freestanding machine."""
         if not isinstance(op.attributes, attributes.Activation):
             return f"{op.kind} is not an activation"
-        if machine.freestanding and op.attributes.function in ("sigmoid", "tanh"):
+        if machine.freestanding and op.attributes.function in LIBM:
             return (
                 f"float {op.attributes.function} needs libm, which {machine.name} does not have; "
                 "quantise the network (int8 uses a table)"
@@ -43,7 +48,7 @@ class F32Activation:
             f"for (int i = 0; i < {graph.tensors[op.output].size}; ++i) {{\n"
             f"    const float v = in0[i];\n    out[i] = {FUNCTIONS[function]};\n}}"
         )
-        needs = ("libm.h",) if function in ("sigmoid", "tanh") else ()
+        needs = ("libm.h",) if function in LIBM else ()
         return KernelCode(body, support=needs, in_place=(0,), variant=function)
 
 

@@ -1,4 +1,4 @@
-"""Ops that only move elements, of any type: concat, slice, pad and reshapes that reorder."""
+"""Ops that only move elements, of any type: concat, slice, pad, transpose, reorderings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Move:
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Integer inputs of another scale or zero point need arithmetic."""
-        if op.kind not in ("concat", "slice", "pad", "reshape"):
+        if op.kind not in ("concat", "slice", "pad", "reshape", "transpose"):
             return f"{op.kind} does more than move elements"
         out = graph.tensors[op.output].quantisation
         for name in op.inputs:
@@ -45,6 +45,8 @@ class Move:
                 return KernelCode(_pad(shapes[0], out.shape, pad, zero), variant="pad")
             case attributes.Reshape():
                 return _reshape(shapes[0], out.shape, c_type(out.dtype), out.nbytes)
+            case attributes.Transpose(permutation=order):
+                return KernelCode(_transpose(shapes[0], out.shape, order), variant="transpose")
         raise AssertionError(op.kind)
 
 
@@ -93,6 +95,14 @@ def _pad(shape: Shape, out: Shape, pad: attributes.Pad, zero: int) -> str:
     begin = sum(b * p for b, p in zip(before, pitches, strict=True))
     fill = f"for (int i = 0; i < {math.prod(out)}; ++i) out[i] = {zero};"
     return f"{fill}\n{_copy(counts, pitches, begin, _pitches(counts), 0, 'in0')}"
+
+
+def _transpose(shape: Shape, out: Shape, order: Shape) -> str:
+    axes = memory_shape(tuple(range(len(shape))))
+    pitches = _pitches(memory_shape(shape))
+    of = memory_shape(tuple(pitches[axes.index(axis)] for axis in order))
+    counts = memory_shape(out)
+    return _copy(counts, _pitches(counts), 0, list(of), 0, "in0")
 
 
 def _reshape(shape: Shape, out: Shape, ctype: str, nbytes: int) -> KernelCode:

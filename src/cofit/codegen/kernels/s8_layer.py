@@ -24,7 +24,14 @@ from cofit.ir.integer import (
     conv_requant,
     mean_requant,
     mul_requant,
+    norm_bound,
+    norm_parameters,
     output_bounds,
+    product_bound,
+    product_requant,
+    recurrent_bounds,
+    recurrent_parameters,
+    state_requant,
 )
 
 Array = NDArray[np.generic]
@@ -62,6 +69,19 @@ def fits_30_bits(graph: Graph, op: Op) -> bool:
     elif op.kind == "concat":
         shifts = [pair[1] for pair in concat_requant(graph, op) if pair is not None]
         bound, shift = np.array([255]), np.array(shifts or [0])
+    elif op.kind == "matmul":
+        bound, shift = (
+            np.array([product_bound(graph, op)]),
+            np.array([product_requant(graph, op)[1]]),
+        )
+    elif op.kind == "layernorm":
+        bound = np.array([norm_bound(graph, op)])
+        shift = np.array([norm_parameters(graph, op).shift])
+    elif op.kind in ("gru", "lstm"):
+        parameters = recurrent_parameters(graph, op)
+        bound = np.concatenate([*recurrent_bounds(graph, op), [1 << 15]])
+        last = state_requant(graph, op)[1]
+        shift = np.concatenate([parameters.inner[1], parameters.outer[1], [last]])
     else:
         return True
     return bool((bound << np.maximum(shift, 0)).max(initial=0) < 1 << 30)

@@ -202,6 +202,7 @@ def pixel_loops(
     accumulate: Callable[[int], str],
     bias: str,
     scattered: int | None = None,
+    target: str = "out",
 ) -> str:
     """Tiles along one output row `y`, of the output channels from `k` in group `g`.
 
@@ -212,6 +213,7 @@ def pixel_loops(
             tile's first window.
         bias: C pointer to the tile's first bias.
         scattered: number of stored outputs, where output j belongs to channel `channel[j]`.
+        target: C pointer to the outputs.
     """
     group_in, group_out = window.channels // window.groups, window.outputs // window.groups
     stored = group_out if scattered is None else scattered
@@ -223,7 +225,7 @@ def pixel_loops(
         body = "\n".join([
             f"const float *restrict const q = x + (y - y0) * {window.stride[0] * window.row}"
             f" + i * {window.pixel}{shift_in};",
-            f"float *restrict const o = out + (y * {window.out_width} + i) * {window.outputs}"
+            f"float *restrict const o = {target} + (y * {window.out_width} + i) * {window.outputs}"
             f"{shift_out}{first};",
             open_tile(tile, pixels, bias),
             accumulate(pixels),

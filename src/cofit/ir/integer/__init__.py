@@ -20,6 +20,11 @@ reshape, slice    the same values; quantisation of x kept
 pad               zx where padded; quantisation of x kept
 activation        table[x + 128], table[i] = clamp(floor(f(sx * (i - 128 - zx)) / sy + 0.5) + zy),
                   computed in float64 here and stored as a constant of the program
+matmul            clamp(R(sum (x1 - z1) * (x2 - z2), scale*s1*s2/sy) + zy)
+layernorm         the algorithm of `layernorm.py`
+gru, lstm         the algorithm of `recurrent.py`: gates Q3.12, states Q0.15
+embedding         rows of the stored table; quantisation of the table kept
+transpose         the same values; quantisation of x kept
 softmax           the fixed-point algorithm of `softmax.py` (Q5.26 / Q0.31 arithmetic of TFLite);
                   output scale 1/256, zero point -128
 ================  ================================================================================
@@ -39,6 +44,7 @@ from cofit.ir.integer.elementwise import (
 )
 from cofit.ir.integer.epilogue import Bounds, Epilogue
 from cofit.ir.integer.execute import dequantise_output, quantise_input, run_integer
+from cofit.ir.integer.layernorm import NormParameters, layer_norm
 from cofit.ir.integer.matmul import batch_matmul, linear
 from cofit.ir.integer.parameters import (
     activation_table,
@@ -49,10 +55,18 @@ from cofit.ir.integer.parameters import (
     kept_quantisation,
     mean_requant,
     mul_requant,
+    norm_bound,
+    norm_parameters,
     output_bounds,
+    product_bound,
+    product_requant,
+    recurrent_bounds,
+    recurrent_parameters,
     softmax_parameters,
+    state_requant,
 )
 from cofit.ir.integer.pool import avg_pool, global_mean, max_pool
+from cofit.ir.integer.recurrent import RecurrentParameters, gate_table, recurrent
 from cofit.ir.integer.requantise import (
     multiplier_of,
     quantise_multiplier,
@@ -66,7 +80,9 @@ __all__ = [
     "AddRequant",
     "Bounds",
     "Epilogue",
+    "NormParameters",
     "Pair",
+    "RecurrentParameters",
     "SoftmaxParameters",
     "activation_table",
     "add",
@@ -79,8 +95,10 @@ __all__ = [
     "conv_requant",
     "conv_sums",
     "dequantise_output",
+    "gate_table",
     "global_mean",
     "kept_quantisation",
+    "layer_norm",
     "linear",
     "lookup",
     "matrix_sums",
@@ -91,15 +109,23 @@ __all__ = [
     "mul",
     "mul_requant",
     "multiplier_of",
+    "norm_bound",
+    "norm_parameters",
     "output_bounds",
+    "product_bound",
+    "product_requant",
     "quantise_input",
     "quantise_multiplier",
+    "recurrent",
+    "recurrent_bounds",
+    "recurrent_parameters",
     "requantise",
     "requantise_wide",
     "rescale",
     "run_integer",
     "softmax",
     "softmax_parameters",
+    "state_requant",
     "svdf_step",
     "transpose_conv2d",
 ]

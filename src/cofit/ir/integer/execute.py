@@ -18,10 +18,12 @@ from cofit.ir.integer.accumulate import Ints
 from cofit.ir.integer.conv import conv2d
 from cofit.ir.integer.elementwise import Pair, add, lookup, mul, rescale
 from cofit.ir.integer.epilogue import Epilogue
-from cofit.ir.integer.matmul import linear
+from cofit.ir.integer.layernorm import layer_norm
+from cofit.ir.integer.matmul import batch_matmul, linear
 from cofit.ir.integer.pool import avg_pool, global_mean, max_pool
+from cofit.ir.integer.recurrent import recurrent
 from cofit.ir.integer.softmax import softmax
-from cofit.ir.types import Graph, Op
+from cofit.ir.types import DType, Graph, Op
 
 _BLOCK = 32  # images at a time, so that accumulators stay near the cache
 
@@ -31,7 +33,7 @@ def run_integer(graph: Graph, inputs: Mapping[str, Ints], keep: bool = False) ->
 
     Args:
         graph: an integer graph (see `cofit.ir.quantise`).
-        inputs: int8 by name, shape (N, ...) where the graph says (1, ...).
+        inputs: int8 (tokens: int32) by name, shape (N, ...) where the graph says (1, ...).
         keep: return every activation, not only the outputs.
 
     Raises:
@@ -104,12 +106,35 @@ def apply(graph: Graph, op: Op, args: list[Ints]) -> Ints:
             return lookup(x, of.activation_table(graph, op))
         case at.Softmax():
             return softmax(x, of.softmax_parameters(graph, op))
+        case at.Matmul() as product:
+            epilogue = _epilogue(graph, op, of.product_requant(graph, op))
+            left, right = _offsets(graph, op)
+            factor = np.swapaxes(args[1], -1, -2) if product.transposed else args[1]
+            return batch_matmul(x, factor, epilogue, left_offset=left, right_offset=right)
+        case at.Transpose() as transpose:
+            of.kept_quantisation(graph, op)
+            return np.transpose(x, transpose.permutation)
+        case at.LayerNorm():
+            parameters = of.norm_parameters(graph, op)
+            epilogue = _epilogue(graph, op, (parameters.multiplier, parameters.shift))
+            return layer_norm(x, args[1], args[2], parameters, epilogue)
+        case at.Embedding():
+            return args[1][np.clip(x, 0, len(args[1]) - 1)]
+        case at.Gru() | at.Lstm() as cell:
+            return recurrent(
+                "gru" if isinstance(cell, at.Gru) else "lstm",
+                args,
+                of.recurrent_parameters(graph, op),
+                _epilogue(graph, op, of.state_requant(graph, op)),
+                input_offset=_offset(graph, op.inputs[0]),
+            )
 
 
 def quantise_input(graph: Graph, x: NDArray[np.float32], name: str | None = None) -> Ints:
     """Stored values of real inputs, as compiled programs convert them.
 
-    clamp(rint(x * float32(1 / scale)) + zero_point), every step in float32, halves to even.
+    clamp(rint(x * float32(1 / scale)) + zero_point), every step in float32, halves to even;
+    tokens as int32.
 
     Args:
         graph: an integer graph.
@@ -119,6 +144,8 @@ def quantise_input(graph: Graph, x: NDArray[np.float32], name: str | None = None
     Raises:
         DataError: x holds a NaN.
     """
+    if graph.tensors[name or graph.inputs[0]].dtype is DType.I32:
+        return x.astype(np.int32)
     scale, zero_point = of.affine(graph, name or graph.inputs[0])
     if np.isnan(x).any():
         raise DataError(f"input {name or graph.inputs[0]!r} holds NaN; clean the data")
@@ -175,13 +202,13 @@ def _operand(graph: Graph, values: dict[str, Ints], name: str) -> Ints:
 def _check_inputs(graph: Graph, inputs: Mapping[str, Ints]) -> int:
     sizes = set()
     for name in graph.inputs:
-        shape = graph.tensors[name].shape
+        shape, dtype = graph.tensors[name].shape, graph.tensors[name].dtype.value
         if name not in inputs:
             raise DataError(f"input {name!r} of graph {graph.name!r} is missing")
         x = inputs[name]
-        if x.dtype != np.int8 or x.shape[1:] != shape[1:]:
+        if x.dtype != dtype or x.shape[1:] != shape[1:]:
             raise DataError(
-                f"input {name!r} is {x.dtype} {x.shape}; it must be int8 (N, "
+                f"input {name!r} is {x.dtype} {x.shape}; it must be {dtype} (N, "
                 f"{', '.join(map(str, shape[1:]))})"
             )
         sizes.add(len(x))

@@ -17,6 +17,8 @@ from cofit.ir.integer import softmax as fixed_point
 from cofit.ir.integer.accumulate import magnitude_bound, weight_sums
 from cofit.ir.integer.elementwise import AddRequant, Pair
 from cofit.ir.integer.epilogue import Bounds
+from cofit.ir.integer.layernorm import FRACTION_BITS, MAX_CHANNELS, NormParameters
+from cofit.ir.integer.recurrent import GATE_BITS, STATE_BITS, RecurrentParameters, Rows
 from cofit.ir.integer.requantise import multiplier_of, quantise_multiplier
 from cofit.ir.types import Graph, Op, Quantisation
 
@@ -30,6 +32,8 @@ _FUNCTIONS: dict[at.Function, Callable[[NDArray[np.float64]], NDArray[np.float64
     "hardsigmoid": lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0,
     "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
     "tanh": np.tanh,
+    "gelu": lambda x: x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
 }
 
 
@@ -125,6 +129,91 @@ def mean_requant(graph: Graph, op: Op) -> Pair:
     area = math.prod(graph.tensors[op.inputs[0]].shape[2:])
     scale_x, _ = affine(graph, op.inputs[0])
     return _scaling(graph, op, scale_x / (affine(graph, op.output)[0] * area), 255 * area)
+
+
+def product_requant(graph: Graph, op: Op) -> Pair:
+    """(multiplier, shift) of a product of two activations: scale * s1 * s2 / sy."""
+    assert isinstance(op.attributes, at.Matmul)
+    (scale_1, _), (scale_2, _) = (affine(graph, name) for name in op.inputs)
+    real = op.attributes.scale * scale_1 * scale_2 / affine(graph, op.output)[0]
+    return _scaling(graph, op, real, product_bound(graph, op))
+
+
+def product_bound(graph: Graph, op: Op) -> int:
+    """What the accumulators of a product of two activations never exceed."""
+    first, second = (
+        magnitude_bound(np.dtype(np.int8), -affine(graph, name)[1]) for name in op.inputs
+    )
+    return first * second * graph.tensors[op.inputs[0]].shape[-1]
+
+
+def norm_parameters(graph: Graph, op: Op) -> NormParameters:
+    """Scaling of a layer norm: sw / (2^12 * sy), and its epsilon: C^2 * eps / sx^2.
+
+    Raises:
+        UnsupportedOpError: too many channels, or integers out of range.
+    """
+    assert isinstance(op.attributes, at.LayerNorm)
+    channels = graph.tensors[op.output].shape[-1]
+    if channels > MAX_CHANNELS:
+        raise UnsupportedOpError(
+            f"{_named(op)}: {channels} channels; integer layer norm takes at most {MAX_CHANNELS}"
+        )
+    scale = _quantisation(graph, op.inputs[1]).scale[0] / (1 << FRACTION_BITS)
+    real = scale / affine(graph, op.output)[0]
+    epsilon = channels**2 * op.attributes.eps / affine(graph, op.inputs[0])[0] ** 2
+    # an epsilon far above any variance gives the bias, whatever its size
+    epsilon = min(math.floor(epsilon + 0.5), 1 << 50)
+    return NormParameters(*_scaling(graph, op, real, norm_bound(graph, op)), epsilon)
+
+
+def norm_bound(graph: Graph, op: Op) -> int:
+    """What w * n + b never exceeds: |d| <= sqrt(C (v + 1)) and r >= sqrt(v + 1) / 2."""
+    weight, bias = (graph.tensors[name].data for name in op.inputs[1:])
+    assert weight is not None and bias is not None
+    most = (math.isqrt(4 * len(weight)) + 1) << FRACTION_BITS
+    sums = np.abs(weight.astype(np.int64)) * most + np.abs(bias.astype(np.int64))
+    return int(sums.max())
+
+
+def recurrent_parameters(graph: Graph, op: Op) -> RecurrentParameters:
+    """Scalings of the gates of a gru or lstm op.
+
+    Raises:
+        UnsupportedOpError: a sum could leave int32, or a factor is out of range.
+    """
+    bounds, scales = recurrent_bounds(graph, op), (affine(graph, op.inputs[0])[0], 2.0**-STATE_BITS)
+    found: list[Rows] = []
+    for name, bound, scale in zip(op.inputs[1:3], bounds, scales, strict=True):
+        weight = graph.tensors[name]
+        steps = np.broadcast_to(np.array(_quantisation(graph, name).scale), weight.shape[:1])
+        try:
+            rows = multiplier_of((steps * scale * (1 << GATE_BITS)).tolist(), _bits(graph))
+        except UnsupportedOpError as error:
+            raise UnsupportedOpError(f"{_named(op)}: {error}") from error
+        _prove(op, int((bound << np.maximum(rows[1], 0)).max()))
+        found.append(rows)
+    state_requant(graph, op)
+    return RecurrentParameters(found[0], found[1])
+
+
+def recurrent_bounds(graph: Graph, op: Op) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What the sums of a gru or lstm op never exceed, by row: of the input, of the state."""
+    zero_point = affine(graph, op.inputs[0])[1]
+    found = []
+    for weight, bias, most in (
+        (op.inputs[1], op.inputs[3], magnitude_bound(np.dtype(np.int8), -zero_point)),
+        (op.inputs[2], op.inputs[4], 1 << STATE_BITS),
+    ):
+        rows, start = graph.tensors[weight].data, graph.tensors[bias].data
+        assert rows is not None and start is not None
+        found.append(most * weight_sums(rows.astype(np.int8)) + np.abs(start.astype(np.int64)))
+    return found[0], found[1]
+
+
+def state_requant(graph: Graph, op: Op) -> Pair:
+    """(multiplier, shift) of the state that leaves a gru or lstm op: 1 / (2^15 * sy)."""
+    return _scaling(graph, op, 2.0**-STATE_BITS / affine(graph, op.output)[0], 1 << STATE_BITS)
 
 
 def activation_table(graph: Graph, op: Op) -> NDArray[np.int8]:

@@ -1,0 +1,87 @@
+"""int8 layer norm and products of two activations: plain C, the same on the host and Cortex-M."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.f32_matmul import product_sizes, reject_product
+from cofit.codegen.kernels.s8_layer import bounds_fields, requantise_support
+from cofit.codegen.layout import logical_order
+from cofit.codegen.machine import Machine
+from cofit.core import UnsupportedOpError
+from cofit.ir import Graph, Op, attributes
+from cofit.ir.integer import affine, norm_parameters, product_requant
+
+
+class S8Matmul:
+    """scale * x @ y."""
+
+    name = "s8-matmul"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Matrices in the order of images, scales out of range."""
+        if (reason := reject_product(graph, op)) is not None:
+            return reason
+        try:
+            product_requant(graph, op)
+        except UnsupportedOpError as error:
+            return str(error)
+        return None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One call."""
+        assert isinstance(op.attributes, attributes.Matmul)
+        matrices, rows, inner, columns = product_sizes(graph, op)
+        by_rows = op.attributes.transposed
+        steps = (1, inner) if by_rows else (columns, 1)
+        (_, zero_x), (_, zero_y) = (affine(graph, name) for name in op.inputs)
+        multiplier, shift = product_requant(graph, op)
+        body = (
+            f"static const s8_product_of product = {{\n"
+            f"    .rows = {rows}, .inner = {inner}, .columns = {columns},\n"
+            f"    .inner_step = {steps[0]}, .column_step = {steps[1]},\n"
+            f"    .x_offset = {-zero_x}, .y_offset = {-zero_y},\n"
+            f"    .multiplier = {multiplier}, .shift = {shift}, {bounds_fields(graph, op)}}};\n"
+            f"s8_matmul(&product, in0, in1, {matrices}, out);"
+        )
+        support = (requantise_support(graph), "s8_matmul.h")
+        return KernelCode(body, support=support, variant="by rows" if by_rows else "by columns")
+
+
+class S8LayerNorm:
+    """layernorm over the last axis."""
+
+    name = "s8-layernorm"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Other ops, images, what cannot be held in int32."""
+        if op.kind != "layernorm":
+            return f"{op.kind} is not layernorm"
+        if not logical_order(graph.tensors[op.output].shape):
+            return "its rows lie in the order of an image"
+        try:
+            norm_parameters(graph, op)
+        except UnsupportedOpError as error:
+            return str(error)
+        return None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One call."""
+        shape = graph.tensors[op.output].shape
+        weight, bias = (graph.tensors[name].data for name in op.inputs[1:])
+        assert weight is not None and bias is not None
+        p = norm_parameters(graph, op)
+        body = (
+            f"static const s8_norm norm = {{.multiplier = {p.multiplier}, .shift = {p.shift},\n"
+            f"    {bounds_fields(graph, op)}, .epsilon = {p.epsilon}u}};\n"
+            f"s8_layernorm(&norm, in0, weight, bias, {math.prod(shape[:-1])}, {shape[-1]}, out);"
+        )
+        constants = (
+            Constant("weight", weight.astype(np.int16)),
+            Constant("bias", bias.astype(np.int32)),
+        )
+        support = (requantise_support(graph), "s8_layernorm.h")
+        return KernelCode(body, constants, support, in_place=(0,), variant="12 bits of fraction")

@@ -1,0 +1,140 @@
+"""Integer layer norm and products of activations: against float, by hand, and at the extremes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cofit.core import UnsupportedOpError, numpy_generator
+from cofit.ir import (
+    DType,
+    Graph,
+    Op,
+    Quantisation,
+    QuantSpec,
+    Ranges,
+    Tensor,
+    attributes,
+    quantise,
+    run_integer,
+)
+from cofit.ir.integer import activation_table, norm_bound, norm_parameters
+from cofit.ir.integer import run_integer as integers
+from cofit.ir.integer.layernorm import square_root
+
+
+def norm_graph(rng, channels: int, rows: int = 4, eps: float = 1e-5, spread: float = 3.0) -> Graph:
+    """A float graph of one layer norm whose input lies within +-spread."""
+    weight = rng.normal(1, 0.4, channels).astype(np.float32)
+    bias = rng.normal(0, 0.5, channels).astype(np.float32)
+    shape = (1, rows, channels)
+    tensors = {
+        "x": Tensor("x", shape),
+        "w": Tensor("w", (channels,), data=weight),
+        "b": Tensor("b", (channels,), data=bias),
+        "y": Tensor("y", shape),
+    }
+    op = Op("y", attributes.LayerNorm(eps), ("x", "w", "b"))
+    graph = Graph.build("norm", ("x",), ("y",), (op,), tensors)
+    lower = {"x": -spread, "y": -4.0}
+    return quantise(graph, Ranges(lower, {"x": spread * rng.uniform(0.5, 1), "y": 4.0})), graph
+
+
+def steps_off(integer: Graph, real: Graph, x: np.ndarray) -> np.ndarray:
+    """Steps between the integer result and the rounded float result of the same stored input."""
+    qx, qy = (integer.tensors[name].quantisation for name in "xy")
+    values = torch.from_numpy((x.astype(np.float64) - qx.zero_point) * qx.scale[0])
+    weight, bias = (torch.from_numpy(real.tensors[n].data).double() for n in "wb")
+    eps = real.ops[0].attributes.eps
+    y = F.layer_norm(values, values.shape[-1:], weight, bias, eps).numpy()
+    wanted = np.clip(np.floor(y / qy.scale[0] + 0.5) + qy.zero_point, -128, 127)
+    return np.abs(run_integer(integer, {"x": x})["y"] - wanted)
+
+
+@pytest.mark.parametrize("channels", [8, 48, 64, 128, 512])
+def test_04_integer_layer_norm_is_within_one_step_of_the_float_one(channels):
+    rng = numpy_generator(1, "norm", channels)
+    integer, real = norm_graph(rng, channels, rows=200)
+    x = np.clip(rng.normal(0, 30, (8, 200, channels)), -128, 127).astype(np.int8)
+    off = steps_off(integer, real, x)
+    assert (off <= 1).mean() >= 0.999 and off.max() <= 2
+
+
+@pytest.mark.parametrize("value", [-128, -1, 0, 77, 127])
+def test_04_a_constant_input_gives_the_bias_exactly(value):
+    integer, real = norm_graph(numpy_generator(2), 64)
+    y = run_integer(integer, {"x": np.full((1, 4, 64), value, np.int8)})["y"]
+    grid = integer.tensors["y"].quantisation
+    bias = np.floor(real.tensors["b"].data / grid.scale[0] + 0.5) + grid.zero_point
+    assert np.array_equal(y, np.broadcast_to(bias, y.shape))
+
+
+def test_one_outlier_reaches_the_bound_and_no_more():
+    """The largest n there is: one value against all others."""
+    integer, _ = norm_graph(numpy_generator(3), 512, rows=2)
+    x = np.full((1, 2, 512), -128, np.int8)
+    x[0, 0, 5], x[0, 1, 7] = 127, -127
+    run_integer(integer, {"x": x})
+    op = integer.ops[0]
+    weight, bias = (integer.tensors[n].data.astype(np.int64) for n in "wb")
+    d = 512 * x.astype(np.int64) - x.sum(-1, dtype=np.int64, keepdims=True)
+    root = np.maximum(square_root((d * d).sum(-1, keepdims=True) // 512), 1)
+    most = np.abs(weight * (d * 4096 // root) + bias).max()
+    assert most <= norm_bound(integer, op) < 1 << 31
+
+
+def test_epsilon_is_counted_in_units_of_the_input():
+    integer, real = norm_graph(numpy_generator(4), 64, rows=100, eps=0.5, spread=2.0)
+    scale = integer.tensors["x"].quantisation.scale[0]
+    assert norm_parameters(integer, integer.ops[0]).epsilon == round(64**2 * 0.5 / scale**2)
+    x = numpy_generator(5).integers(-40, 40, (4, 100, 64)).astype(np.int8)
+    assert (steps_off(integer, real, x) <= 1).mean() >= 0.999
+
+
+def test_square_roots_are_floors():
+    values = np.array([0, 1, 2, 3, 4, 8, 9, 10**12 - 1, 10**12, (1 << 52) - 1], np.int64)
+    assert square_root(values).tolist() == [math.isqrt(v) for v in values.tolist()]
+
+
+def test_too_many_channels_are_refused():
+    integer, _ = norm_graph(numpy_generator(6), 2049, rows=1)
+    with pytest.raises(UnsupportedOpError, match="at most 2048"):
+        run_integer(integer, {"x": np.zeros((1, 1, 2049), np.int8)})
+
+
+def quantised(name: str, shape: tuple[int, ...], scale: float, zero: int) -> Tensor:
+    return Tensor(name, shape, DType.I8, Quantisation((scale,), zero))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_of_activations_by_hand(transposed):
+    rng = numpy_generator(7)
+    right = (1, 1, 3, 4, 6) if transposed else (1, 1, 3, 6, 4)
+    tensors = {t.name: t for t in (
+        quantised("x", (1, 1, 3, 5, 6), 0.1, 3),
+        quantised("y", right, 0.05, -7),
+        quantised("z", (1, 1, 3, 5, 4), 0.04, 11),
+    )}  # fmt: skip
+    op = Op("z", attributes.Matmul(transposed, 0.25), ("x", "y"))
+    graph = Graph.build("product", ("x", "y"), ("z",), (op,), tensors, QuantSpec())
+    x, y = (rng.integers(-128, 128, (2, *tensors[n].shape[1:])).astype(np.int8) for n in "xy")
+    factor = y.astype(np.float64) + 7
+    real = 0.25 * 0.1 * 0.05 * ((x.astype(np.float64) - 3) @ (
+        factor.swapaxes(-1, -2) if transposed else factor
+    ))  # fmt: skip
+    wanted = np.clip(np.floor(real / 0.04 + 0.5) + 11, -128, 127)
+    found = integers(graph, {"x": x, "y": y})["z"]
+    assert (found == wanted).mean() > 0.99 and np.abs(found - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("function", ["gelu", "gelu_tanh"])
+def test_gelu_is_a_table_of_the_float_function(function):
+    tensors = {"x": quantised("x", (1, 256), 0.04, 5), "y": quantised("y", (1, 256), 0.03, -100)}
+    op = Op("y", attributes.Activation(function), ("x",))
+    graph = Graph.build("gelu", ("x",), ("y",), (op,), tensors, QuantSpec())
+    real = torch.from_numpy(0.04 * (np.arange(-128, 128) - 5.0))
+    y = F.gelu(real, approximate="tanh" if function == "gelu_tanh" else "none").numpy()
+    wanted = np.clip(np.floor(y / 0.03 + 0.5) - 100, -128, 127)
+    assert np.array_equal(activation_table(graph, op), wanted)
