@@ -1,6 +1,6 @@
 """`python -m benchmarks`: every benchmark in turn."""
 
-from benchmarks import mlperf_tiny
+from benchmarks import cortex_m, mlperf_tiny
 
-for benchmark in (mlperf_tiny,):
+for benchmark in (cortex_m, mlperf_tiny):
     benchmark.main()

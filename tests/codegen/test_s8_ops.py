@@ -96,9 +96,11 @@ def test_softmax_is_exact_for_many_scales_and_sizes() -> None:
 @pytest.mark.parametrize("rounding", Rounding)
 def test_wide_accumulators_use_the_wide_requantisation(rounding: Rounding) -> None:
     rng = np.random.default_rng(10)
+    weight = weights(rng, (6, 4))
+    weight[0, 0] = -128  # which has no lifted form
     tensors = {
         "x": Tensor("x", (1, 4), DType.I8, Quantisation((1.0,), 0)),
-        "w": Tensor("w", (6, 4), DType.I8, Quantisation((2.0**-24,)), weights(rng, (6, 4))),
+        "w": Tensor("w", (6, 4), DType.I8, Quantisation((2.0**-24,)), weight),
         "b": Tensor(
             "b", (6,), DType.I32, Quantisation((2.0**-24,)),
             np.array([2**31 - 10**6, -(2**31) + 10**6, 2**30, -(2**30), 7, 0], np.int32),

@@ -66,10 +66,10 @@ def structured_layer(chain: Chain, text: str) -> bool:
     return True
 
 
-def kernel_for(text: str, machine: Machine) -> str:
-    """The family that a structure must reach; vectors compute narrow ones densely."""
+def kernel_for(text: str, machine: Machine) -> str | tuple[str, ...]:
+    """The families that a structure may reach; vectors compute narrow ones densely."""
     if machine is PORTABLE:
-        return "s8-sparse"
+        return "s8-sparse", "s8-lifted" if text.startswith("channel") else "s8-blocks"
     wide = text.startswith(("block8", "block16", "stripe16"))
     dense = "s8-host-kept" if text.startswith("channel") else "s8-host-dense"
     return "s8-host-block" if wide else dense

@@ -136,21 +136,25 @@ def test_each_option_is_priced_once_and_scaled_into_the_network():
     assert half.latency_s == pytest.approx(2e-3)
 
 
-def test_losses_are_slope_times_error():
+def test_losses_are_slope_times_noise():
     found, _ = menu(bits=(8, 4))
     op = GRAPH.producer["wide"]
     weight = torch.from_numpy(GRAPH.tensors["wide.weight"].data)
-    mild = [parse(t).project(weight) for t in ("block2x4@2", "channel@2")]
+
+    def recovered(text):
+        return PROBE.recovered("wide.weight", parse(text).project(weight))
+
+    mild = [recovered(t) for t in ("block2x4@2", "channel@2")]
     mild.append(FixedPoint(4).project(weight))
-    slope = max(PROBE.divergence(op, m) / PROBE.error("wide.weight", m) for m in mild)
+    slope = max(PROBE.divergence(op, m) / PROBE.noise("wide.weight", m) for m in mild)
     for option in found.options["wide"][1:]:
         changed = (
             FixedPoint(4).project(weight)
             if option.structure is None
-            else parse(option.structure).project(weight)
+            else recovered(option.structure)
         )
-        error = PROBE.error("wide.weight", changed)
-        assert option.loss == pytest.approx(slope * error, rel=1e-9)
+        noise = PROBE.noise("wide.weight", changed)
+        assert option.loss == pytest.approx(slope * noise, rel=1e-9)
     by_rate = {o.structure: o.loss for o in found.options["wide"]}
     assert by_rate["block2x4@2"] < by_rate["block2x4@4"]
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from fit_cases import graph_of, mlp
-from scipy.linalg import hadamard
 from scipy.special import rel_entr, softmax
 from torch import nn
 
@@ -71,15 +70,24 @@ def outputs(graph, x, changed=None):
         return run_float(graph.with_tensors(tensors), {graph.inputs[0]: x})[graph.outputs[0]]
 
 
+def mean_output(graph, probe, name, weight):
+    """Mean of a layer's outputs before its activation, per channel and without its bias."""
+    x = probe.values[graph.producer[name].inputs[0]]
+    if weight.dim() == 2:
+        return (x @ weight.T).mean(0)
+    return torch.nn.functional.conv2d(x, weight, padding=1).mean((0, 2, 3))
+
+
 @pytest.mark.parametrize("text", ["unstructured@2", "block1x4@4", "channel@2"])
-def test_error_is_the_relative_output_error_for_uncorrelated_inputs(text):
+def test_error_is_the_relative_output_error(text):
     graph = mlp(8, 8)
     spans = torch.tensor([0.1, 3.0, 1.0, 0.0, 2.0, 0.5, 1.5, 4.0])
-    x = torch.from_numpy(hadamard(8)).float() * spans  # x.T @ x is diagonal
+    x = inputs(40, 8) @ inputs(8, 8, seed=3) * spans
     probe = Probe.run(graph, x)
     dense = weight_of(graph, "0.weight")
     changed = parse(text).project(dense)
-    exact = (x @ (dense - changed).T).square().sum() / (x @ dense.T).square().sum()
+    centred = x - x.mean(0)  # the bias makes up for the mean
+    exact = (centred @ (dense - changed).T).square().sum() / (centred @ dense.T).square().sum()
     assert 0 < exact < 1
     assert probe.error("0.weight", changed) == pytest.approx(float(exact), rel=1e-5)
 
@@ -136,7 +144,15 @@ def test_divergence_equals_a_run_of_the_changed_graph(name):
     x = inputs(16, 3, 8, 8)
     probe = Probe.run(graph, x)
     changed = parse("unstructured@3").project(weight_of(graph, f"{name}.weight"))
-    expected = kl(outputs(graph, x), outputs(graph, x, {f"{name}.weight": changed}))
+    replaced = {f"{name}.weight": changed}
+    if name in ("wide", "head"):  # plain layers: their bias gives the mean that the dense one had
+        means = (
+            mean_output(graph, probe, name, w)
+            for w in (weight_of(graph, f"{name}.weight"), changed)
+        )
+        dense_mean, changed_mean = means
+        replaced[f"{name}.bias"] = weight_of(graph, f"{name}.bias") + dense_mean - changed_mean
+    expected = kl(outputs(graph, x), outputs(graph, x, replaced))
     assert expected > 1e-4
     found = probe.divergence(graph.producer[name], changed)
     assert found == pytest.approx(expected, rel=1e-3)
@@ -177,7 +193,7 @@ def test_slope_is_the_steepest_measured_divergence_per_error():
     dense = weight_of(graph, "pairs.weight")
     anchors = [parse(f"unstructured@{rate}").project(dense) for rate in (1.5, 2, 4)]
     op = graph.producer["pairs"]
-    ratios = [probe.divergence(op, a) / probe.error("pairs.weight", a) for a in anchors]
+    ratios = [probe.divergence(op, a) / probe.noise("pairs.weight", a) for a in anchors]
     assert len(set(ratios)) == 3
     assert slopes(probe, {"pairs.weight": anchors}, silent) == {"pairs.weight": max(ratios)}
 
@@ -187,7 +203,7 @@ def test_slope_of_a_small_perturbation_does_not_depend_on_its_size():
     graph = graph_of(Grouped(), 3, 8, 8)
     probe = Probe.run(graph, inputs(64, 3, 8, 8))
     dense = weight_of(graph, "head.weight")
-    step = inputs(*dense.shape, seed=3) * 0.1
+    step = inputs(*dense.shape, seed=3) * 0.02
     one, half = (
         slopes(probe, {"head.weight": [dense + step * size]}, silent)["head.weight"]
         for size in (1.0, 0.5)
@@ -212,3 +228,36 @@ def test_probe_keeps_the_values_of_the_whole_sample():
     probe = Probe.run(graph, x)
     assert np.array_equal(probe.values["2"].numpy(), outputs(graph, x).numpy())
     assert all(probe.values[op.output].shape[0] == 9 for op in graph.ops)
+
+
+@pytest.mark.parametrize("text", ["unstructured@2", "block1x4@2", "channel@2"])
+def test_recovered_weights_keep_the_support_and_lessen_the_error(text):
+    graph = graph_of(Grouped(), 3, 8, 8)
+    probe = Probe.run(graph, inputs(32, 3, 8, 8))
+    pruned = parse(text).project(weight_of(graph, "head.weight"))
+    found = probe.recovered("head.weight", pruned)
+    assert torch.equal(found != 0, pruned != 0)
+    gain = probe.error("head.weight", pruned) - probe.error("head.weight", found)
+    assert gain > 0 if text != "channel@2" else gain == pytest.approx(0, abs=1e-5)
+    whole = weight_of(graph, "deep.weight")
+    assert probe.recovered("deep.weight", whole) is whole  # groups are not solved
+
+
+def test_inputs_that_repeat_others_cost_nothing():
+    graph = mlp(8, 4)
+    half = inputs(64, 4)
+    probe = Probe.run(graph, torch.cat([half, half], dim=1))
+    pruned = weight_of(graph, "0.weight").clone()
+    pruned[:, 4:] = 0
+    assert probe.error("0.weight", pruned) > 0.1
+    assert probe.error("0.weight", probe.recovered("0.weight", pruned)) < 1e-6
+
+
+def test_noise_grows_without_the_bound_that_errors_have():
+    graph = mlp(8, 4)
+    probe = Probe.run(graph, inputs(64, 8))
+    dense = weight_of(graph, "0.weight")
+    small, half = (probe.noise("0.weight", dense * share) for share in (0.99, 0.5))
+    assert small == pytest.approx(probe.error("0.weight", dense * 0.99), rel=1e-3)
+    assert half == pytest.approx(1 / 3)  # a quarter of the energy is lost
+    assert 500 < probe.noise("0.weight", torch.zeros_like(dense)) < float("inf")

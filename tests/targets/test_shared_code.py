@@ -40,9 +40,10 @@ def test_general_bytes_are_those_of_a_program_of_many_layers(network, bits):
     cost = TARGET.without_limits().cost(lowered(network, bits))
     rows = {row.op: row for row in cost.rows}
     codes = {code.function: code for code in rows["layer2.0.conv2"].shared}
-    several = "s8_dense_2" if bits == 8 else "s8_dense4_2"  # ten layers but one call it
-    assert {several, "s8_column", "s8_store"} <= set(codes)
-    for name in (several, "s8_column"):
+    # ten layers but one call these
+    several = ("s8_dense_tiles", "s8_lift_window") if bits == 8 else ("s8_dense4_2", "s8_column")
+    assert set(several) <= set(codes)
+    for name in several:
         assert codes[name].flash_bytes == pytest.approx(codes[name].general_bytes, rel=0.05)
     # code stands in the runtime's row, once
     assert rows["(runtime)"].flash_bytes > sum(code.flash_bytes for code in codes.values())
@@ -56,14 +57,14 @@ def test_a_layer_alone_says_what_it_calls(network, table):
         for kind, (structure, bits) in KINDS.items()
     }
     own = {kind: {code.function for code in row.shared} for kind, row in rows.items()}
-    always = own["dense"] & own["narrow"] & own["block"]
-    assert {"s8_column", "s8_store"} <= always
-    assert own["dense"] - always == {"s8_dense_2"}
-    assert own["narrow"] - always == {"s8_dense4_2"}
-    assert own["block"] - always == {"s8_block4_2"}
+    columns = own["dense"] & own["block"]
+    assert columns == {"s8_lift_window", "s8_lift_2"}
+    assert own["dense"] - columns == {"s8_lifted_2", "s8_dense_tiles"}
+    assert own["block"] - columns == {"s8_blocks_quads_2", "s8_block_tiles_2"}
+    assert own["narrow"] == {"s8_dense4_2", "s8_column", "s8_widen", "s8_store"}
     for row in rows.values():
-        for code in row.shared:  # fitted to one layer, code is smaller
-            assert 0 < code.flash_bytes <= 1.1 * code.general_bytes
+        for code in row.shared:  # fitted to one layer, code is smaller, but loops may be unrolled
+            assert 0 < code.flash_bytes <= 1.5 * code.general_bytes
     narrow = {code.function: code for code in rows["narrow"].shared}["s8_dense4_2"]
     assert narrow.flash_bytes < 0.5 * narrow.general_bytes
 
@@ -72,7 +73,7 @@ def test_shared_code_is_in_no_layers_flash(network, table):
     op = network.producer["layer2.0.conv2"]
     source = emit(lowered(network, 8), machine("cortex-m4"))
     step = next(step for step in source.steps if step.name == op.output)
-    assert "s8_dense_2" in shared_names(step.code.support)
+    assert "s8_dense_tiles" in shared_names(step.code.support)
     row = table.row(signature_of(network, op, None, "int8", 8))
     constants = step.constant_bytes
     assert constants <= row.flash_bytes < constants + 400  # the call, no kernel

@@ -52,12 +52,14 @@ def measure_slopes(
     bits: Sequence[int],
     progress: Progress,
 ) -> dict[str, float]:
-    """Divergence per unit of error, by weight name, at each layer's mildest options."""
+    """Divergence per unit of noise, by weight name, at each layer's mildest options."""
     anchors: dict[str, list[torch.Tensor]] = {}
     for _, weight in probe.graph.weighted():
         dense = torch.from_numpy(weight.data)
         structures, _ = layer_structures(weight.shape, families, rates)
-        anchors[weight.name] = [s.project(dense) for s in structures[:MILDEST]]
+        anchors[weight.name] = [
+            probe.recovered(weight.name, s.project(dense)) for s in structures[:MILDEST]
+        ]
         anchors[weight.name] += [FixedPoint(fewer).project(dense) for fewer in bits[1:]]
     return slopes(probe, anchors, progress)
 
@@ -84,7 +86,7 @@ def make_menu(
         bits: weight bits, the usual one first (for example (8, 4)).
         free: ops whose output channels can be removed (see `removal.free_layers`).
         price: cost of layers alone on the target.
-        steepness: divergence per unit of error, by weight name (see `measure_slopes`).
+        steepness: divergence per unit of noise to signal, by weight name (see `measure_slopes`).
     """
     rows = {row.op: row for row in dense.rows}
     wanted: dict[str, list[tuple[Structure | None, int]]] = {}
@@ -127,9 +129,11 @@ def _options(
     dense = torch.from_numpy(probe.graph.tensors[weight].data)
     rows = [next(priced) for _ in wanted]
     for (structure, bits), row in zip(wanted, rows, strict=True):
-        changed = dense if structure is None else structure.project(dense)
+        changed = dense
+        if structure is not None:
+            changed = probe.recovered(weight, structure.project(dense))
         if bits < 8:
             changed = FixedPoint(bits).project(changed)
-        loss = 0.0 if changed is dense else steepness[weight] * probe.error(weight, changed)
+        loss = 0.0 if changed is dense else steepness[weight] * probe.noise(weight, changed)
         text = structure.text if structure is not None else None
         yield scaled_option(row, rows[0], in_network, text, bits, loss)

@@ -35,7 +35,8 @@ class FitConfig(BaseModel):
         epochs: epochs of training into the chosen structures, per round.
         rounds: how often to plan again at most when reality misses the plan.
         batch_size: images per training step.
-        learning_rate: peak learning rate of fitting, of Adam.
+        learning_rate: peak learning rate of fitting, of Adam; default: by how far the pruned
+            network is from the dense one (see `training.suited_rate`).
         samples: validation images used for sensitivities.
         threads: torch threads while training.
         seed: of every random draw.
@@ -57,7 +58,7 @@ class FitConfig(BaseModel):
     epochs: int = Field(default=10, ge=1)
     rounds: int = Field(default=3, ge=1, le=10)
     batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=0.0005, gt=0, allow_inf_nan=False)
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     samples: int = Field(default=256, ge=1)
     threads: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0)

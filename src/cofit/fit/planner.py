@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from cofit.fit.removal import (
     chosen_removals,
     credited,
     free_layers,
+    reappraised,
     remove_channels,
     strongest_removals,
 )
@@ -87,39 +89,45 @@ class Planner:
         cost = self.device.cost(self.lowering.lower(narrowed))
         self.progress("narrowed network", 1, 1)
         families = [name for name in self._families() if name != REMOVAL]
-        second = choose(narrowed, self._menu(narrowed, cost, families, ()), cost, limits)
+        probe = Probe.run(narrowed, self.sample)
+        second = choose(narrowed, self._menu(probe, cost, families, ()), cost, limits)
         lost = sum(option.loss for option in removals.values())
         return replace(second, loss=second.loss + lost, bound=second.bound + lost, removals=texts)
 
+    @functools.cached_property
+    def _probe(self) -> Probe:
+        return Probe.run(self.graph, self.sample)
+
     def _first_menu(self) -> Menu:
         def compute() -> Any:
-            menu = self._menu(self.graph, self.cost, self._families(), free_layers(self.graph))
+            probe = self._probe
+            menu = self._menu(probe, self.cost, self._families(), free_layers(self.graph))
+            menu = reappraised(self.graph, menu, probe, self._slopes())
             return _MENU.dump_python(menu, mode="json")
 
         name = f"menu-{self.lowering.precision}"
         return _MENU.validate_python(self.state.stage(name, compute))
 
     def _menu(
-        self, graph: Graph, cost: Cost, families: Sequence[str], free: Collection[str]
+        self, probe: Probe, cost: Cost, families: Sequence[str], free: Collection[str]
     ) -> Menu:
         precision = self.lowering.precision
         return make_menu(
-            graph,
-            Probe.run(graph, self.sample),
+            probe.graph,
+            probe,
             cost,
             families,
             self.config.rates,
             self._bits(),
             free,
-            lambda asked: self.device.price(graph, asked, precision, self.progress),
+            lambda asked: self.device.price(probe.graph, asked, precision, self.progress),
             self._slopes(),
         )
 
     def _slopes(self) -> dict[str, float]:
         def compute() -> Any:
-            probe = Probe.run(self.graph, self.sample)
             return measure_slopes(
-                probe, self._families(), self.config.rates, self._bits(), self.progress
+                self._probe, self._families(), self.config.rates, self._bits(), self.progress
             )
 
         slopes: dict[str, float] = self.state.stage(f"slopes-{self.lowering.precision}", compute)

@@ -17,21 +17,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 
-from cofit.core import torch_generator
+from cofit.fit.least_squares import is_plain, solve_kept, windows
 from cofit.fit.progress import Progress
 from cofit.ir import Graph, Op
 from cofit.ir import attributes as at
 from cofit.ir.execute import apply
 from cofit.structures import Structure
-
-EQUATIONS = 64
-"""Equations per unknown: enough that solving does not learn the sample by heart."""
-
-RIDGE = 1e-4
-"""Weight of the starting point, relative to the mean square of the layer's inputs."""
 
 ACTIVATION_ELEMENTS = 1 << 26
 """Elements of the largest activation: bounds memory by taking fewer inputs."""
@@ -58,14 +50,13 @@ def reconstruct(
         return graph
     inputs = inputs[: max(1, ACTIVATION_ELEMENTS // largest)]
     wanted, found = ({g.inputs[0]: inputs} for g in (dense, graph))
-    generator = torch_generator(0, "reconstruct")
     for index, op in enumerate(graph.ops):
         progress("reconstruct", index, len(graph.ops))
         whole = dense.producer[op.output]
         with torch.no_grad():
             if _is_changed(graph, dense, op, structures):
                 target = apply(_linear(whole), _arguments(dense, whole, wanted))
-                graph = _solved(graph, op, found[op.inputs[0]], target, generator)
+                graph = _solved(graph, op, found[op.inputs[0]], target)
             wanted[op.output] = apply(whole, _arguments(dense, whole, wanted))
             found[op.output] = apply(op, _arguments(graph, op, found))
         for values, of in ((wanted, dense), (found, graph)):
@@ -75,10 +66,11 @@ def reconstruct(
 
 
 def _is_changed(graph: Graph, dense: Graph, op: Op, structures: Mapping[str, Structure]) -> bool:
-    """Whether a layer still has all its outputs, but not all its weights."""
-    if not isinstance(op.attributes, at.Conv2d | at.Linear):
-        return False
-    if isinstance(op.attributes, at.Conv2d) and op.attributes.groups > 1:
+    """Whether a layer still has all its outputs, but not all its weights.
+
+    What remains of a layer that lost outputs gives what it gave.
+    """
+    if not is_plain(op):
         return False
     now, before = (g.tensors[op.inputs[1]].shape for g in (graph, dense))
     return now[0] == before[0] and (now != before or op.inputs[1] in structures)
@@ -98,63 +90,25 @@ def _arguments(graph: Graph, op: Op, values: Mapping[str, torch.Tensor]) -> list
     ]  # fmt: skip
 
 
-def _solved(
-    graph: Graph, op: Op, x: torch.Tensor, target: torch.Tensor, generator: torch.Generator
-) -> Graph:
+def _solved(graph: Graph, op: Op, x: torch.Tensor, target: torch.Tensor) -> Graph:
     weight, bias = (graph.tensors[name] for name in op.inputs[1:])
-    start = np.asarray(weight.data, np.float64).reshape(weight.shape[0], -1)
-    start = np.concatenate([start, np.asarray(bias.data, np.float64)[:, None]], axis=1)
-    gram, moment = _equations(op, weight.shape, x, target, generator)
-    moment -= start @ gram  # of what is missing from the outputs
-    support = start != 0
-    support[:, -1] = True
-    solution = start.copy()
-    for rows, kept in _alike(support):
-        part = gram[np.ix_(kept, kept)]
-        part[np.diag_indices_from(part)] += RIDGE * max(np.trace(part) / len(kept), 1e-30)
-        step = np.linalg.solve(part, moment[np.ix_(rows, kept)].T).T
-        solution[np.ix_(rows, kept)] += step
+    rows, positions = windows(op, weight.shape, x)
+    rows = torch.cat([rows, rows.new_ones(1, rows.shape[1])]).double()  # the bias multiplies ones
+    if isinstance(op.attributes, at.Conv2d):
+        y = target.flatten(2)[..., positions].transpose(0, 1).flatten(1)
+    else:
+        y = target.flatten(0, -2).T
+    flat = np.asarray(weight.data, np.float64).reshape(weight.shape[0], -1)
+    start = np.column_stack([flat, np.asarray(bias.data, np.float64)])
+    kept = np.column_stack([flat != 0, np.ones(len(flat), bool)])
+    solution = solve_kept(start, kept, (rows @ rows.T).numpy(), (y.double() @ rows.T).numpy())
+    solution = solution.astype(np.float32)
     return graph.with_tensors(
         {
-            weight.name: replace(
-                weight, data=solution[:, :-1].reshape(weight.shape).astype(np.float32)
-            ),
-            bias.name: replace(bias, data=solution[:, -1].astype(np.float32)),
+            weight.name: replace(weight, data=solution[:, :-1].reshape(weight.shape)),
+            bias.name: replace(bias, data=solution[:, -1]),
         }
     )
-
-
-def _equations(
-    op: Op, shape: tuple[int, ...], x: torch.Tensor, y: torch.Tensor, generator: torch.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """X X^T (n, n) and Y X^T (K, n) over a sample of output positions; X ends in a row of ones."""
-    unknowns = math.prod(shape[1:]) + 1
-    if isinstance(op.attributes, at.Conv2d):
-        a = op.attributes
-        top, bottom, left, right = a.padding
-        x = F.pad(x, (left, right, top, bottom))
-        positions = math.prod(y.shape[2:])
-        share = min(1.0, EQUATIONS * unknowns / (positions * len(x)))
-        pick = torch.randperm(positions, generator=generator)[: math.ceil(share * positions)]
-        columns = torch.cat(
-            [
-                F.unfold(part, shape[2:], dilation=a.dilation, stride=a.stride)[..., pick]
-                for part in x.split(16)
-            ]
-        )
-        columns = columns.transpose(0, 1).flatten(1)
-        y = y.flatten(2)[..., pick].transpose(0, 1).flatten(1)
-    else:
-        columns, y = x.flatten(0, -2).T, y.flatten(0, -2).T
-    rows = torch.cat([columns, columns.new_ones(1, columns.shape[1])]).double()
-    return (rows @ rows.T).numpy(), (y.double() @ rows.T).numpy()
-
-
-def _alike(support: NDArray[np.bool_]) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows with the same support, and that support as indices."""
-    patterns, owner = np.unique(support, axis=0, return_inverse=True)
-    for index, pattern in enumerate(patterns):
-        yield np.flatnonzero(owner.ravel() == index), np.flatnonzero(pattern)
 
 
 def _forget(values: dict[str, torch.Tensor], graph: Graph, later: Iterable[Op]) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from cofit.fit.candidates import REMOVAL
 from cofit.fit.planning import Menu, Option, Plan
+from cofit.fit.sensitivity import Probe
 from cofit.ir import ChannelGroup, Graph, Member, channel_groups, remove
 from cofit.structures import Structure, parse
 
@@ -51,6 +52,32 @@ def credited(graph: Graph, menu: Menu) -> Menu:
     return Menu(options, menu.reasons)
 
 
+def reappraised(graph: Graph, menu: Menu, probe: Probe, steepness: Mapping[str, float]) -> Menu:
+    """The menu with the damage of removals as it is where their channels are read.
+
+    A channel that is gone is one input less for the layers that read it, whose other weights make
+    up for it as far as they can.
+
+    Args:
+        graph: the dense float graph.
+        menu: its options.
+        probe: activations of the dense network.
+        steepness: divergence per unit of noise to signal, by weight name.
+    """
+    options = dict(menu.options)
+    for op, weight in graph.weighted():
+        row = options[op.output]
+        if any(_removes(option) for option in row):
+            group = _group_of(graph, weight.name)
+            options[op.output] = tuple(
+                replace(option, loss=_loss_of_readers(graph, group, weight.name, option, probe,
+                                                      steepness))
+                if _removes(option) else option
+                for option in row
+            )  # fmt: skip
+    return Menu(options, menu.reasons)
+
+
 def chosen_removals(plan: Plan) -> dict[str, Option]:
     """Channel removals among a plan's choices, by weight name."""
     return {layer.weight: layer.chosen for layer in plan.layers if _removes(layer.chosen)}
@@ -75,13 +102,37 @@ def remove_channels(
     removed: dict[str, int] = {}
     for name, structure in removals.items():
         group = _group_of(graph, name)
-        weight = torch.from_numpy(graph.tensors[name].data)
-        kept = structure.project(weight).flatten(1).abs().sum(dim=1) > 0
-        member = next(m for m in group.constants if m.tensor == name and m.axis == 0)
-        gone = [i for i, places in enumerate(member.indices) if not bool(kept[list(places)].any())]
+        gone = _lost_channels(graph, group, name, structure)
         graph = remove(graph, group, gone)
         removed[name] = len(gone)
     return graph, removed
+
+
+def _lost_channels(graph: Graph, group: ChannelGroup, name: str, structure: Structure) -> list[int]:
+    """Channels of the group that the structure's projection of the weight leaves empty."""
+    weight = torch.from_numpy(graph.tensors[name].data)
+    kept = structure.project(weight).flatten(1).abs().sum(dim=1) > 0
+    member = next(m for m in group.constants if m.tensor == name and m.axis == 0)
+    return [i for i, places in enumerate(member.indices) if not bool(kept[list(places)].any())]
+
+
+def _loss_of_readers(
+    graph: Graph,
+    group: ChannelGroup,
+    name: str,
+    option: Option,
+    probe: Probe,
+    steepness: Mapping[str, float],
+) -> float:
+    gone = _lost_channels(graph, group, name, parse(str(option.structure)))
+    loss = 0.0
+    for member in group.constants:
+        if member.axis == 1 and member.tensor in steepness:
+            pruned = torch.from_numpy(graph.tensors[member.tensor].data).clone()
+            pruned[:, [place for channel in gone for place in member.indices[channel]]] = 0
+            changed = probe.recovered(member.tensor, pruned)
+            loss += steepness[member.tensor] * probe.noise(member.tensor, changed)
+    return loss
 
 
 def _share(graph: Graph, member: Member) -> float:

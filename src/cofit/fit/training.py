@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from cofit.core import derive_seed
 from cofit.fit.config import PRETRAIN_EPOCHS, FitConfig
 from cofit.fit.progress import Progress
 from cofit.fit.reconstruct import reconstruct
+from cofit.fit.sensitivity import output_divergence
 from cofit.fit.subject import Subject
-from cofit.ir import Graph
+from cofit.ir import Graph, load_graph, run_float, save_graph
 from cofit.ir.module import GraphModule
 from cofit.regimes import (
     ADMM,
@@ -38,6 +40,13 @@ ADMM_SHARE = 0.4
 """Share of a round's epochs that draws the weights to their structures; the rest retrains."""
 
 CHECKPOINT_STEPS = 50
+
+DIVERGENCES = 0.02, 1.0
+RATES = 3e-4, 3e-3
+"""Learning rates at these divergences and beyond (see `suited_rate`)."""
+
+ROUNDING_SHARE = 0.3
+"""Share of that learning rate that training through rounding takes."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Trainer:
     def into_structures(
         self, graph: Graph, teacher: Graph, structures: Mapping[str, Structure], label: str
     ) -> Graph:
-        """Draw weights to their structures by ADMM, harden, make up for the loss, retrain.
+        """Draw weights to their structures by ADMM, harden, make up for what is lost, retrain.
 
         Args:
             graph: float graph to start from; structures it bears are given up.
@@ -84,26 +93,52 @@ class Trainer:
         graph = _unstructured(graph)
         first = max(1, round(self.config.epochs * ADMM_SHARE)) if structures else 0
         rest = max(1, self.config.epochs - first)
+        hardened = self._stored(
+            f"{label}-hardened",
+            lambda: self._hardened(graph, teacher, structures, first, label),
+        )
+        regimes: list[Regime] = [Masked(structures)] if structures else []
+        trained = self._stored(
+            f"{label}-retrained",
+            lambda: self._shaped(
+                hardened, teacher, regimes, self._recipe(rest, hardened, teacher),
+                f"{label}-retrain",
+            ),
+        )  # fmt: skip
+        changed = {
+            name: replace(trained.tensors[name], structure=structure.text)
+            for name, structure in structures.items()
+        }
+        return trained.with_tensors(changed)
+
+    def _stored(self, stem: str, compute: Callable[[], Graph]) -> Graph:
+        """A graph that is computed once, also by a fit that is killed later."""
+        if not (self.folder / f"{stem}.json").exists():
+            save_graph(compute(), self.folder, stem)
+        return load_graph(self.folder, stem)
+
+    def _hardened(
+        self,
+        graph: Graph,
+        teacher: Graph,
+        structures: Mapping[str, Structure],
+        epochs: int,
+        label: str,
+    ) -> Graph:
+        """Weights in their structures, not yet retrained."""
+        calibration = self.subject.calibration
+        graph = whole = reconstruct(graph, teacher, calibration, {}, self.progress)
         if structures:
             admm = ADMM(
                 {name: (structure,) for name, structure in structures.items()},
                 rho=1e-3,
-                stages=first,
+                stages=epochs,
                 stage_epochs=1,
-                growth=10 ** (3 / max(first - 1, 1)) if first > 1 else 10.0,
+                growth=10 ** (3 / max(epochs - 1, 1)) if epochs > 1 else 10.0,
             )
-            recipe = self._fitting_recipe(first)
+            recipe = self._recipe(epochs, graph, teacher)
             graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
-        calibration = self.subject.calibration
-        graph = reconstruct(graph, teacher, calibration, structures, self.progress)
-        recipe = self._fitting_recipe(rest)
-        regimes: list[Regime] = [Masked(structures)] if structures else []
-        graph = self._shaped(graph, teacher, regimes, recipe, f"{label}-retrain")
-        changed = {
-            name: replace(graph.tensors[name], structure=structure.text)
-            for name, structure in structures.items()
-        }
-        return graph.with_tensors(changed)
+        return reconstruct(graph, whole, calibration, structures, self.progress)
 
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
@@ -113,18 +148,22 @@ class Trainer:
             *([Masked(kept)] if kept else []),
         ]
         module = GraphModule(scores_only(graph))
-        recipe = self._fitting_recipe(1, 0.05)
+        recipe = self._recipe(1, graph, teacher, ROUNDING_SHARE)
         stack = RegimeStack([*regimes, QAT(integer)])
         self._run(f"{label}-qat", module, recipe, stack)
         return _with_weights(graph, module)
 
-    def _fitting_recipe(self, epochs: int, share: float = 1.0) -> Recipe:
+    def _recipe(self, epochs: int, graph: Graph, teacher: Graph, share: float = 1.0) -> Recipe:
         """Adam, whose steps do not grow with the gradient.
 
         Folding normalisation into the weights leaves channels of very different norms, on which
         plain gradient steps that are right for one channel wreck another.
         """
-        return Recipe(epochs, self.config.learning_rate * share, optimiser="adam")
+        x = self.subject.calibration
+        with torch.no_grad():
+            wanted, found = (run_float(g, {g.inputs[0]: x})[g.outputs[0]] for g in (teacher, graph))
+        rate = self.config.learning_rate or suited_rate(output_divergence(wanted, found))
+        return Recipe(epochs, rate * share, optimiser="adam")
 
     def _shaped(
         self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
@@ -158,6 +197,18 @@ class Trainer:
             checkpoint=checkpoint, progress=self.progress, stage=label,
         )  # fmt: skip
         checkpoint.path.unlink(missing_ok=True)
+
+
+def suited_rate(divergence: float) -> float:
+    """Peak learning rate for a network whose outputs diverge this far from the dense one's.
+
+    A network that is nearly right forgets more than it learns at a rate that one which must learn
+    anew needs. Between the two it grows as a power of the divergence.
+    """
+    low, high = map(math.log, DIVERGENCES)
+    place = (math.log(max(divergence, 1e-30)) - low) / (high - low)
+    slow, fast = map(math.log, RATES)
+    return math.exp(slow + min(max(place, 0.0), 1.0) * (fast - slow))
 
 
 def scores_only(graph: Graph) -> Graph:

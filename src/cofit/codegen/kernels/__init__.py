@@ -17,9 +17,10 @@ from cofit.codegen.kernels.f32_pool import F32Pool
 from cofit.codegen.kernels.f32_recurrent import F32Recurrent
 from cofit.codegen.kernels.f32_softmax import F32Softmax
 from cofit.codegen.kernels.move import Move
+from cofit.codegen.kernels.s8_blocks import S8Blocks
 from cofit.codegen.kernels.s8_dense import S8Dense
 from cofit.codegen.kernels.s8_depthwise import S8Depthwise
-from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat
+from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat, S8Sum
 from cofit.codegen.kernels.s8_host import S8HostBlock, S8HostDense, S8HostKept
 from cofit.codegen.kernels.s8_host_depthwise import S8HostDepthwise
 from cofit.codegen.kernels.s8_host_elementwise import (
@@ -29,6 +30,8 @@ from cofit.codegen.kernels.s8_host_elementwise import (
     S8HostPool,
 )
 from cofit.codegen.kernels.s8_host_winograd import S8HostWinograd
+from cofit.codegen.kernels.s8_lifted import S8Lifted
+from cofit.codegen.kernels.s8_planes import S8Planes
 from cofit.codegen.kernels.s8_pool import S8Pool
 from cofit.codegen.kernels.s8_recurrent import S8Recurrent
 from cofit.codegen.kernels.s8_sequences import S8LayerNorm, S8Matmul
@@ -42,9 +45,10 @@ F32: tuple[Kernel, ...] = (
     F32Matmul(), F32LayerNorm(), F32Recurrent(), Embedding(), Move(),
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
-    S8HostDepthwise(), S8Depthwise(), S8HostBlock(), S8HostKept(), S8Sparse(), S8HostWinograd(),
-    S8HostDense(), S8Dense(),
-    S8HostBinary(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
+    S8HostDepthwise(), S8Planes(), S8Depthwise(),
+    S8HostBlock(), S8HostKept(), S8Blocks(), S8Lifted(), S8Sparse(),
+    S8HostWinograd(), S8HostDense(), S8Dense(),
+    S8HostBinary(), S8Sum(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8Softmax(), S8Matmul(), S8LayerNorm(), S8Recurrent(), Embedding(), Move(),
     S8HostConcat(), S8Concat(),
 )  # fmt: skip

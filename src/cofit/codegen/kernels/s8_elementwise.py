@@ -12,14 +12,73 @@ from cofit.codegen.kernels.s8_layer import bounds_fields, requantise_support
 from cofit.codegen.layout import memory_shape, to_memory
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
-from cofit.ir import Graph, Op, attributes
+from cofit.ir import Graph, Op, Rounding, attributes
 from cofit.ir.integer import (
     activation_table,
     add_requant,
     affine,
     concat_requant,
     mul_requant,
+    output_bounds,
 )
+
+
+class S8Sum:
+    """add of two whole activations, of which one counts half, by one SMMLA for each scaling."""
+
+    name = "s8-sum"
+
+    def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
+        """Broadcasts, bounds, roundings of their own."""
+        if op.kind != "add":
+            return f"{op.kind} is not add"
+        x, y = (graph.tensors[name] for name in op.inputs)
+        if x.shape != y.shape or x.data is not None or y.data is not None:
+            return "its inputs are not two activations of one shape"
+        try:
+            found = _halved_sum(graph, op)
+        except UnsupportedOpError as error:
+            return str(error)
+        return found if isinstance(found, str) else None
+
+    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+        """One call."""
+        found = _halved_sum(graph, op)
+        assert not isinstance(found, str)
+        values, (x, y) = found
+        fields = ", ".join(f".{name} = {value}" for name, value in values.items())
+        return KernelCode(
+            f"static const s8_scaled_sum parameters = {{{fields}}};\n"
+            f"s8_add_scaled(&parameters, in{x}, in{y}, {graph.tensors[op.output].size}, out);",
+            support=("s8_add_scaled.h",),
+            in_place=(0, 1),
+            variant="half",
+        )
+
+
+def _halved_sum(graph: Graph, op: Op) -> tuple[dict[str, int], tuple[int, int]] | str:
+    """Parameters of `s8_add_scaled`, and the inputs in the order it takes them."""
+    assert graph.spec is not None
+    if graph.spec.rounding is Rounding.DOUBLE:
+        return "its sums are rounded twice"
+    if output_bounds(graph, op) != (-128, 127):
+        return "its outputs are bounded"
+    requant = add_requant(graph, op)
+    assert requant.left_shift == 20  # y then moves left by 19 bits
+    scales, half = (requant.first, requant.second), (1 << 30, 0)
+    x, y = (0, 1) if scales[1] == half else (1, 0)
+    (x_multiplier, x_shift), (multiplier, shift) = scales[x], requant.output
+    before, after = 2 - x_shift, -1 - shift
+    if scales[y] != half or not (before <= 30 and 1 <= after <= 22):
+        return "its scales are too far apart"
+    zero_x, zero_y = (affine(graph, op.inputs[i])[1] for i in (x, y))
+    values = {
+        "x_offset": -zero_x << 23, "x_multiplier": x_multiplier,
+        "x_round": 1 << (before - 1), "x_shift": before, "y_offset": -zero_y << 19,
+        "multiplier": multiplier, "shift": after,
+        "round": (1 << (after - 1)) + (affine(graph, op.output)[1] << after),
+    }  # fmt: skip
+    return values, (x, y)
 
 
 class S8Binary:

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,6 +194,9 @@ class Columns:
     reach: int = 0
     tile: int = 2
 
+    element: ClassVar[str] = "int16_t"
+    layer: ClassVar[str] = "s8_layer"
+
     @property
     def length(self) -> int:
         """Elements of a column."""
@@ -244,17 +248,17 @@ class Columns:
         at = "pixel" if self.pixels % tile == 0 else f"(pixel < {last} ? pixel : {last})"
         lines = [
             *self._declarations(),
-            "int16_t *const x = (int16_t *)(void *)scratch;",
+            f"{self.element} *const x = ({self.element} *)(void *)scratch;",
             f"for (int32_t pixel = 0; pixel < {self.pixels}; pixel += {tile}) {{",
             f"    const int32_t at = {at};",
         ]
         if groups == 1:
-            lines.append("    const s8_layer *const layer = layers;")
+            lines.append(f"    const {self.layer} *const layer = layers;")
             lines.append(f"    int8_t *const y = out + at * {w.outputs};")
             lines.extend(f"    {line}" for line in (*self._fill("in0"), call))
         else:
             lines.append(f"    for (int32_t g = 0; g < {groups}; g++) {{")
-            lines.append("        const s8_layer *const layer = layers + g;")
+            lines.append(f"        const {self.layer} *const layer = layers + g;")
             lines.append(
                 f"        int8_t *const y = out + at * {w.outputs} + g * {w.outputs // groups};"
             )

@@ -8,7 +8,7 @@ the same size, no arithmetic at run time. Reads past a ragged channel edge meet 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,12 @@ class Plan:
     Attributes:
         columns: order of the columns and what is read past their end.
         rows: the packed encoding.
-        function: prefix of the support function, also of its file.
+        function: prefix of the support function.
         arguments: those between `layer` and the columns.
         constants: arrays named in `arguments`.
         prologue: C before the loop.
+        support: further support files.
+        header: name of the function's support file, if it is another.
     """
 
     columns: Columns
@@ -60,7 +62,8 @@ class Plan:
     arguments: tuple[str, ...] = ()
     constants: tuple[Constant, ...] = ()
     prologue: str = ""
-    support: tuple[str, ...] = field(default=())
+    support: tuple[str, ...] = ()
+    header: str = ""
 
 
 class S8Sparse:
@@ -89,7 +92,8 @@ class S8Sparse:
             "\n".join(part for part in (declaration, plan.prologue, loop) if part),
             (*constants, *plan.constants),
             (
-                requantise_support(graph), f"{plan.function}.h", *plan.columns.support,
+                requantise_support(graph), f"{plan.header or plan.function}.h",
+                *plan.columns.support,
                 *plan.support,
             ),
             plan.columns.scratch_bytes,
@@ -133,6 +137,12 @@ def _unsupported(encoding: Encoding) -> str | None:
     if encoding.format == "fkw" and any(m.bit_count() != 4 for m in _masks(encoding)):
         return "its patterns do not keep four weights"
     return None
+
+
+def pattern_taps(encoding: Encoding) -> list[list[int]]:
+    """Kept taps, row by row, of each pattern of fkw."""
+    _, _, r, s = encoding.shape
+    return [[b for b in range(r * s) if mask >> b & 1] for mask in _masks(encoding)]
 
 
 def _masks(encoding: Encoding) -> list[int]:
@@ -200,6 +210,7 @@ def _block(
         Rows(np.concatenate(packed), None, count, index),
         f"s8_block{width}",
         (str(out),),
+        header="s8_block",
     )
 
 
@@ -220,7 +231,7 @@ def pack_rows(rows: Int8) -> Int8:
 def _pattern(graph: Graph, op: Op, encoding: Encoding) -> Plan:
     arrays, size = encoding.arrays, encoding.parameters["group"]
     _, _, r, s = encoding.shape
-    taps = [[b for b in range(r * s) if mask >> b & 1] for mask in _masks(encoding)]
+    taps = pattern_taps(encoding)
     values = arrays["values"].astype(np.int8).reshape(-1, 4, size)[:, SHUFFLE].transpose(0, 2, 1)
     k, offset, packed = encoding.shape[0], arrays["offset"].tolist(), [np.zeros(0, np.int8)]
     for group in range(len(offset) - 1):
@@ -257,7 +268,7 @@ def _kept(graph: Graph, op: Op, encoding: Encoding) -> Plan:
 
 
 def idle_outputs(graph: Graph, op: Op) -> Int8:
-    """Stored outputs of the channels as their biases alone give them."""
+    """(K,) stored outputs as the biases alone give them; an idle channel's value is among these."""
     bias = graph.tensors[op.inputs[2]].data
     assert bias is not None and graph.spec is not None
     scaled = requantise(bias, *conv_requant(graph, op), graph.spec.rounding)
