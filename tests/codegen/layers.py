@@ -82,8 +82,12 @@ def random_layer(name: str, rng: np.random.Generator) -> Graph:
     return b.graph(y)
 
 
+SEQUENCE_KINDS = frozenset({"matmul", "transpose", "layernorm", "embedding", "gru", "lstm"})
+"""Tried in `test_sequence_programs.py` and `test_s8_sequences.py`."""
+
+
 def every_op(name: str, rng: np.random.Generator) -> Graph:
-    """A graph with every operator kind, in-place chances, aliases and reorderings."""
+    """A graph with every operator kind but those of sequences, in-place chances and aliases."""
     at = attributes
     b = Builder(name, (1, 5, 9, 11), rng)
     a = b.conv("x", 16, 3, padding=(1, 1, 1, 1), fused="relu6")

@@ -187,7 +187,8 @@ def test_requantisation_at_the_ends_of_int32(chosen: Machine) -> None:
     most = (1 << 31) - 1024
     graphs = []
     for rounding in Rounding:
-        for scale in (1 - 2.0**-31, 0.5, 2.0**-8, 2.0**-23, 0.7 * 2.0**-31, 2.0**-32, 2.0**-40):
+        below_one = 1 - 2.0**-rounding.multiplier_bits  # what rounds to one needs a left shift
+        for scale in (below_one, 0.5, 2.0**-8, 2.0**-23, 0.7 * 2.0**-31, 2.0**-32, 2.0**-40):
             for zero_y in (-128, 127):
                 graphs += [requantised(scale, b, zero_y, rounding) for b in (most, -most)]
         for scale, limit in ((2 - 2.0**-29, most >> 1), (2.0**20, most >> 22)):

@@ -24,6 +24,9 @@ from cofit.codegen.machine import Machine, machine
 from cofit.ir import Graph, describe, load_graph, save_graph
 from cofit.ir.attributes import KINDS
 
+# random graphs are of images; these have tests of their own in tests/codegen
+SEQUENCES = frozenset({"matmul", "transpose", "layernorm", "embedding", "gru", "lstm"})
+
 pytestmark = pytest.mark.device
 RANDOM = "COFIT_FUZZ" in os.environ
 EXAMPLES = int(os.environ.get("COFIT_FUZZ", "200"))
@@ -114,7 +117,7 @@ def test_every_kind_and_kernel_is_reached() -> None:
             for graph, chosen in ((case.integer, PORTABLE), (case.integer, HOST),
                                   (case.floating, HOST)):  # fmt: skip
                 kernels.update(step.kernel for step in emit(graph, chosen).steps)
-    assert set(kinds) == set(KINDS) and min(kinds.values()) >= EXAMPLES // 40
+    assert set(kinds) == set(KINDS) - SEQUENCES and min(kinds.values()) >= EXAMPLES // 40
     assert {
         "f32-block", "f32-pattern", "f32-planes", "f32-depthwise", "f32-dense",
         "f32-binary", "f32-activation", "f32-pool", "f32-softmax", "move", "s8-depthwise",
