@@ -31,6 +31,7 @@ COFIT_SHARED void s8_gather(const s8_window *w, const int8_t *in, int32_t pixel,
     const int32_t first = s8_first_tap(x, w->dilation_x);
     const int32_t end = s8_end_tap(x, w->dilation_x, w->columns, w->width);
     const int8_t zero = (int8_t)-w->offset;
+    COFIT_UNROLL(1)
     for (int32_t r = 0; r < w->rows; r++) {
         const int32_t iy = y + r * w->dilation_y;
         const int32_t inside = iy >= 0 && iy < w->height && first < end;
@@ -41,6 +42,7 @@ COFIT_SHARED void s8_gather(const s8_window *w, const int8_t *in, int32_t pixel,
             if (whole) {
                 to = s8_gather_run(from, (end - first) * w->channels, to);
             } else {
+                COFIT_UNROLL(1)
                 for (int32_t s = first; s < end; s++, from += w->dilation_x * w->pitch)
                     to = s8_gather_run(from, w->channels, to);
             }

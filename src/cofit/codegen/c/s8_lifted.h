@@ -90,6 +90,7 @@ COFIT_SHARED void s8_lifted_1(const s8_scaled *layer, const uint32_t *x, int8_t 
     const int32_t round = layer->round, shift = layer->shift;
     int8_t *const spare = (int8_t *)(uintptr_t)(x + 2 * layer->chunks);
     int8_t *to = layer->plain ? y : spare;
+    COFIT_UNROLL(1)
     for (; bias != end; bias += 8, to += 4) {
         int32_t acc[4] = {bias[0], bias[1], bias[2], bias[3]};
         w = s8_strip(w, x, layer->chunks, acc);

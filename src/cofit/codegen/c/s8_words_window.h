@@ -42,6 +42,7 @@ COFIT_INLINE void s8_words_window(const s8_window *w, const int8_t *in, int32_t 
     const int32_t whole = step == w->channels;
     const uint32_t zero = (uint32_t)(uint8_t)-w->offset * 0x01010101u;
     const uint32_t base = cofit_pack(w->offset, w->offset);
+    COFIT_UNROLL(1)
     for (int32_t r = 0; r < w->rows; r++) {
         const int32_t iy = y + r * w->dilation_y;
         const int32_t inside = iy >= 0 && iy < w->height && first < end;
@@ -50,6 +51,7 @@ COFIT_INLINE void s8_words_window(const s8_window *w, const int8_t *in, int32_t 
         if (inside) {
             const int8_t *from = in + (iy * w->width + x) * w->pitch + first * step;
             const int32_t run = whole ? (end - first) * words : words;
+            COFIT_UNROLL(1)
             for (int32_t s = whole ? end - 1 : first; s < end; s++, from += step)
                 to = s8_words(from, run, to, base, form);
         }
