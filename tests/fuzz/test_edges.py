@@ -191,7 +191,8 @@ def test_requantisation_at_the_ends_of_int32(chosen: Machine) -> None:
         for scale in (below_one, 0.5, 2.0**-8, 2.0**-23, 0.7 * 2.0**-31, 2.0**-32, 2.0**-40):
             for zero_y in (-128, 127):
                 graphs += [requantised(scale, b, zero_y, rounding) for b in (most, -most)]
-        for scale, limit in ((2 - 2.0**-29, most >> 1), (2.0**20, most >> 22)):
+        below_two = 2 - 2.0 ** -(rounding.multiplier_bits - 2)
+        for scale, limit in ((below_two, most >> 1), (2.0**20, most >> 22)):
             graphs += [requantised(scale, b, 127, rounding) for b in (limit, -limit)]
     graphs = [replace(graph, name=f"g{i}") for i, graph in enumerate(graphs)]
     x = np.array([-128, 127, 0], np.float32).reshape(3, 1, 1, 1) * np.ones((3, 3, 1, 2), np.float32)

@@ -10,7 +10,7 @@ from graphs import Growing
 from sanitise import sanitised
 
 from cofit.codegen.emit import emit
-from cofit.ir import Graph, calibrate, quantise
+from cofit.ir import Graph, QuantSpec, Rounding, calibrate, quantise
 from cofit.ir import attributes as at
 
 pytestmark = pytest.mark.device
@@ -23,7 +23,7 @@ def one_conv() -> tuple[Graph, np.ndarray]:
     growing.append(at.Conv2d(padding=(1, 1, 1, 1)), "x", growing.constant(weight), bias)
     x = growing.rng.standard_normal((2, 3, 6, 6)).astype(np.float32)
     graph = growing.finish()
-    return quantise(graph, calibrate(graph, [x])), x
+    return quantise(graph, calibrate(graph, [x]), QuantSpec(Rounding.DOUBLE)), x
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
