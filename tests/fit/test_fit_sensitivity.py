@@ -141,7 +141,7 @@ def test_linear_over_tokens_averages_over_all_of_them():
 @pytest.mark.parametrize("name", ["wide", "deep", "pairs", "head"])
 def test_divergence_equals_a_run_of_the_changed_graph(name):
     graph = graph_of(Grouped(), 3, 8, 8)
-    x = inputs(16, 3, 8, 8)
+    x = inputs(10, 3, 8, 8)  # few enough that means are over all windows
     probe = Probe.run(graph, x)
     changed = parse("unstructured@3").project(weight_of(graph, f"{name}.weight"))
     replaced = {f"{name}.weight": changed}

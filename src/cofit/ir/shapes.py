@@ -78,8 +78,10 @@ def output_shape(attributes: at.Attributes, shapes: tuple[Shape, ...]) -> Shape:
                 raise ValueError(f"pads {attributes.pads} are negative; use a slice to cut")
             return tuple(n + sum(pads) for n, pads in zip(x, attributes.pads, strict=True))
         case at.Softmax():
+            _check_rows(x, "softmax")
             return x
         case at.Matmul(transposed=transposed):
+            _check_rows(x, "matmul")
             return _product(x, shapes[1], transposed)
         case at.Transpose(permutation=order):
             if sorted(order) != list(range(len(x))) or order[0] != 0:
@@ -88,6 +90,7 @@ def output_shape(attributes: at.Attributes, shapes: tuple[Shape, ...]) -> Shape:
                 )
             return tuple(x[axis] for axis in order)
         case at.LayerNorm():
+            _check_rows(x, "layernorm")
             if any(shape != x[-1:] for shape in shapes[1:]):
                 raise ValueError(f"layernorm of {x} needs a weight and a bias of {x[-1:]}")
             return x
@@ -99,6 +102,12 @@ def output_shape(attributes: at.Attributes, shapes: tuple[Shape, ...]) -> Shape:
             return _recurrent(shapes, 4)
         case at.Activation():
             return x
+
+
+def _check_rows(x: Shape, kind: str) -> None:
+    """Elements of the last axis must be neighbours in memory; those of an image are channels."""
+    if len(x) == 4:
+        raise ValueError(f"{kind} of the image {x}; give it rows, for example (1, T, C)")
 
 
 def macs(graph: Graph, op: Op) -> int:
