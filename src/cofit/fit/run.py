@@ -48,6 +48,9 @@ ROUNDING_LOSS = 0.0025
 FINAL = (InfeasibleError, ModelError, TargetError, UnsupportedOpError)
 """Errors that a second try meets again."""
 
+MEASURED_MARGIN = 0.96
+"""Share of a measured limit that the first plan aims at: clocks differ by a few percent later."""
+
 UNBOUNDED_LATENCY = 0.5
 """First latency target, relative to dense, of a budget that limits nothing but accuracy."""
 
@@ -121,6 +124,8 @@ class _Fitting:
         goals = {**limits, **hardware}
         outcomes: list[Outcome] = []
         margins = dict.fromkeys(hardware, 1.0)
+        if "latency" in margins and not self._device.emulated:
+            margins["latency"] = MEASURED_MARGIN
         start = given
         for number in range(self._config.rounds):
             planned = {metric: hardware[metric] * margins[metric] for metric in hardware}
