@@ -5,8 +5,8 @@ layer gives, from the activations of the pruned network, the outputs it had in t
 
     min ||W X + b - Y||^2 + ridge ||W - W_0||^2   over W with the zeros of W_0,
 
-layer after layer, so that each also makes up for the errors that reach it (He, Zhang and Sun, ICCV
-2017, equation 1 with the support given; the order of layers as in their section 3.3).
+layer after layer, so that each also makes up for the errors that reach it (after He, Zhang and Sun,
+Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, with the support given).
 """
 
 from __future__ import annotations

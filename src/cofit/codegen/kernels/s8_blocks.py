@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
-from cofit.codegen.kernels.s8_layer import Int8, columns_of, is_host, reject_weighted
+from cofit.codegen.kernels.s8_layer import Int8, columns_of, reject_scalar
 from cofit.codegen.kernels.s8_lifted import (
     LiftedColumns,
     lifted,
@@ -137,11 +137,9 @@ class S8Blocks:
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Other structures, and what the lifted form cannot hold."""
-        reason = reject_weighted(graph, op)
+        reason = reject_scalar(graph, op, machine)
         if reason is not None:
             return reason
-        if is_host(machine):
-            return "vectors are faster"
         encoding = structured_encoding(graph, op)
         if isinstance(encoding, str):
             return encoding

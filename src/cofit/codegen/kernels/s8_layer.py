@@ -126,6 +126,11 @@ def reject_weighted(graph: Graph, op: Op) -> str | None:
     return None
 
 
+def reject_scalar(graph: Graph, op: Op, machine: Machine) -> str | None:
+    """As `reject_weighted`, of kernels for machines without vectors."""
+    return reject_weighted(graph, op) or ("vectors are faster" if is_host(machine) else None)
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of a weight in a kernel's own order.

@@ -20,8 +20,7 @@ from cofit.codegen.kernels.s8_layer import (
     Int8,
     columns_of,
     constant,
-    is_host,
-    reject_weighted,
+    reject_scalar,
     weight_values,
 )
 from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers, stored_plainly
@@ -119,11 +118,9 @@ class S8Lifted:
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Sums of more than 24 bits, roundings of their own, 4-bit weights."""
-        reason = reject_weighted(graph, op)
+        reason = reject_scalar(graph, op, machine)
         if reason is not None:
             return reason
-        if is_host(machine):
-            return "vectors are faster"
         quantisation = graph.tensors[op.inputs[1]].quantisation
         if quantisation is not None and quantisation.bits == 4:
             return "weights of 4 bits have their own loop"

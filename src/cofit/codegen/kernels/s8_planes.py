@@ -8,8 +8,7 @@ from cofit.codegen.c_text import array_name
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.s8_layer import (
     bounds_fields,
-    is_host,
-    reject_weighted,
+    reject_scalar,
     weight_values,
     window_text,
 )
@@ -30,11 +29,9 @@ class S8Planes:
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Other kernels, odd channels, roundings of their own."""
-        reason = reject_weighted(graph, op)
+        reason = reject_scalar(graph, op, machine)
         if reason is not None:
             return reason
-        if is_host(machine):
-            return "vectors are faster"
         w = window(graph, op)
         if not w.groups == w.channels == w.outputs or w.groups % 2:
             return "it is not depthwise with an even number of channels"
