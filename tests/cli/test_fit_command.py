@@ -125,7 +125,7 @@ def test_options_win_over_the_file(cofit: Run) -> None:
 def test_goes_on_after_a_kill(cofit: Run) -> None:
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     command = "import sys; from cofit.cli import main; sys.exit(main())"
-    for stage in ("pretrain.ckpt", "round0-plan.json"):
+    for stage in ("pretrain.ckpt", "round0-plan0.json"):
         process = subprocess.Popen(
             [sys.executable, "-c", command, *words("killed", pretrain_epochs=8)],
             env=os.environ | {"PYTHONPATH": path},
@@ -138,7 +138,7 @@ def test_goes_on_after_a_kill(cofit: Run) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     before = {p.name: p.stat().st_mtime_ns for p in Path("killed/state").glob("*.json")}
-    assert {"given.json", "dense-int8.json", "round0-plan.json"} <= set(before)
+    assert {"given.json", "dense-int8.json", "round0-plan0.json"} <= set(before)
     del before["key.json"]  # the time of all processes is kept in it
     assert cofit(*words("killed", pretrain_epochs=8), "--quiet").status == 0
     assert all(Path("killed/state", n).stat().st_mtime_ns == t for n, t in before.items())

@@ -1,10 +1,10 @@
-"""When another round is worth its time, what it plans for, and which network is best."""
+"""What the next plan aims at, and which network is best."""
 
 import pytest
 from fit_cases import cost, row
 
 from cofit.fit.planning import Plan
-from cofit.fit.rounds import ROOM, SLACK, Outcome, adjusted, settled
+from cofit.fit.rounds import ROOM, SLACK, Outcome, adjusted, overruns_of
 
 LIMITS = {"latency": 10e-3, "flash": 1000.0, "accuracy_drop": 0.01}
 
@@ -21,24 +21,8 @@ def test_overruns_are_values_over_limits_and_points_of_accuracy():
     assert outcome(accuracy=0.98).drop(0.99) == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize(
-    ("overruns", "drop", "expected"),
-    [
-        ({"latency": 0.95, "accuracy_drop": 0.995}, 0.005, True),  # met, no room left
-        ({"latency": 1.01, "accuracy_drop": 0.995}, 0.005, False),  # too slow
-        ({"latency": 0.5, "accuracy_drop": 1.001}, 0.011, False),  # too inaccurate
-        ({"latency": 0.5, "accuracy_drop": 0.995}, 0.005, False),  # accuracy could come back
-        ({"latency": 0.5, "accuracy_drop": 0.99}, 0.0, True),  # nothing to come back
-        ({"latency": 0.5, "accuracy_drop": 0.97}, -0.02, True),  # better than dense
-        ({"latency": 0.5, "accuracy_drop": 0.96}, 0.01, False),  # a limit of five points
-        ({"latency": 0.5, "accuracy_drop": 0.999}, 0.0, True),  # a limit of a tenth
-        ({"latency": 0.5, "flash": 0.86}, 0.02, True),  # one limit is used up
-        ({"latency": 0.5, "flash": 0.5}, 0.02, False),  # no accuracy limit, room all the same
-        ({"latency": 1.0, "flash": 1.0}, 0.02, True),
-    ],
-)
-def test_settled(overruns, drop, expected):
-    assert settled(overruns, drop) is expected
+def test_overruns_of_a_cost_ask_only_for_what_is_limited():
+    assert overruns_of(cost(row("a", 4e-3, 100)), {"latency": 2e-3}) == {"latency": 2.0}
 
 
 def test_a_limit_that_was_overrun_is_planned_for_less():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cofit.codegen import Program, emit, machine
 from cofit.core import ConfigError, Cost, CostRow, format_quantity
@@ -93,6 +93,21 @@ class Device:
     def cost(self, graph: Graph) -> Cost:
         """Cost of a whole program, also of one that is too large for the device."""
         return self._roomy().cost(graph)
+
+    def cost_beside(self, graph: Graph, reference: Graph, known: Cost) -> Cost:
+        """As `cost`, on the clock by which a reference program took what is known of it.
+
+        A shared machine is faster at one time than at another; both programs are measured in turn
+        and latencies are stated relative to the reference's.
+        """
+        if self.emulated:
+            return self.cost(graph)
+        roomy = self._roomy()
+        now, cost = roomy.compare([roomy.program(reference), roomy.program(graph)])
+        clock = known.latency_s / now.latency_s
+        return replace(
+            cost, rows=tuple(replace(row, latency_s=row.latency_s * clock) for row in cost.rows)
+        )
 
     def memory(self) -> dict[str, float]:
         """What the device has, by budget word; absent where it is not limited."""

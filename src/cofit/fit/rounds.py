@@ -41,13 +41,10 @@ class Outcome:
 
         An accuracy drop counts as 1 + (drop - limit) so that it compares in points.
         """
-        totals = self.cost.totals()
-        found: dict[str, float] = {}
-        for metric, limit in limits.items():
-            if metric == "accuracy_drop":
-                found[metric] = 1 + self.drop(dense_accuracy) - limit
-            else:
-                found[metric] = float(totals[metric] or 0) / limit
+        hardware = {metric: v for metric, v in limits.items() if metric != "accuracy_drop"}
+        found = overruns_of(self.cost, hardware)
+        if "accuracy_drop" in limits:
+            found["accuracy_drop"] = 1 + self.drop(dense_accuracy) - limits["accuracy_drop"]
         return found
 
     def drop(self, dense_accuracy: float) -> float:
@@ -63,23 +60,14 @@ class Outcome:
         return (excess, max(drop, 1.0), -self.accuracy, self.cost.latency_s)
 
 
-def settled(overruns: Mapping[str, float], drop: float) -> bool:
-    """Whether another round is not worth its time: all limits met, and no room to give back.
-
-    Room is what no hardware limit uses while accuracy is below that of the dense network.
-
-    Args:
-        overruns: see `Outcome.overruns`; at least one is of a hardware limit.
-        drop: accuracy lost to the dense network.
-    """
-    if any(value > 1 for value in overruns.values()):
-        return False
-    hardware = [value for metric, value in overruns.items() if metric != "accuracy_drop"]
-    return max(hardware) >= ROOM or drop <= 0
+def overruns_of(cost: Cost, limits: Mapping[str, float]) -> dict[str, float]:
+    """Value over limit by budget word; at most 1 where the limit is met."""
+    totals = cost.totals()
+    return {metric: float(totals[metric] or 0) / limit for metric, limit in limits.items()}
 
 
 def adjusted(margins: Mapping[str, float], overruns: Mapping[str, float]) -> dict[str, float]:
-    """Planning margins of the next round.
+    """Planning margins of the next plan.
 
     What overran its limit by a factor f is planned for 1/f of it; if everything was met with room
     to spare, all are planned for as much more as the tightest allows.

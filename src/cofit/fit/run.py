@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,13 +23,13 @@ from cofit.data import Split
 from cofit.fit.conclude import Finding, FitResult, conclude
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device, device
-from cofit.fit.planner import Planner
 from cofit.fit.planning import Plan
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
 from cofit.fit.preflight import check
 from cofit.fit.progress import Progress, silent
+from cofit.fit.proposal import Base, Proposal, Proposer
 from cofit.fit.removal import remove_channels
-from cofit.fit.rounds import Outcome, adjusted, settled
+from cofit.fit.rounds import Outcome, adjusted
 from cofit.fit.sensitivity import output_divergence
 from cofit.fit.state import State
 from cofit.fit.subject import Subject, load_subject
@@ -40,7 +39,6 @@ from cofit.structures import parse
 
 _COST: TypeAdapter[Cost] = TypeAdapter(Cost)
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
-_PLAN: TypeAdapter[tuple[Precision, Plan]] = TypeAdapter(tuple[Precision, Plan])
 
 ROUNDING_LOSS = 0.0025
 """Validation accuracy that int8 may cost before an epoch of quantisation-aware training."""
@@ -48,26 +46,11 @@ ROUNDING_LOSS = 0.0025
 FINAL = (InfeasibleError, ModelError, TargetError, UnsupportedOpError)
 """Errors that a second try meets again."""
 
-MEASURED_MARGIN = 0.96
-"""Share of a measured limit that the first plan aims at: clocks differ by a few percent later."""
+MEASURED_SHARE = 0.97
+"""Share of a measured limit that plans aim at: clocks differ by a few percent later."""
 
 UNBOUNDED_LATENCY = 0.5
 """First latency target, relative to dense, of a budget that limits nothing but accuracy."""
-
-
-@dataclass(frozen=True)
-class Base:
-    """The dense network in one precision on the target.
-
-    Attributes:
-        precision: of the program.
-        cost: of the dense program.
-        divergence: of its outputs from the given network's on the validation sample.
-    """
-
-    precision: Precision
-    cost: Cost
-    divergence: float
 
 
 def run_fit(
@@ -122,30 +105,34 @@ class _Fitting:
         for metric, has in self._device.memory().items():
             hardware[metric] = min(hardware.get(metric, has), has)
         goals = {**limits, **hardware}
+        aims = dict(hardware)
+        if "latency" in aims and not self._device.emulated:
+            aims["latency"] *= MEASURED_SHARE
+        proposer = Proposer(
+            given, self._sample(), bases, self._device, self._config, self._state, self._progress
+        )
         outcomes: list[Outcome] = []
-        margins = dict.fromkeys(hardware, 1.0)
-        if "latency" in margins and not self._device.emulated:
-            margins["latency"] = MEASURED_MARGIN
-        start = given
+        margins: Mapping[str, float] = dict.fromkeys(aims, 1.0)
         for number in range(self._config.rounds):
-            planned = {metric: hardware[metric] * margins[metric] for metric in hardware}
             try:
-                outcome = self._round(f"round{number}", given, start, bases, planned)
+                proposal = proposer.propose(f"round{number}", aims, margins)
             except InfeasibleError:
                 if not outcomes:
                     raise
                 break  # tightened beyond what is possible: the best so far is the answer
+            outcome = self._round(f"round{number}", given, proposal, outcomes[-1:])
             outcomes.append(outcome)
             overruns = outcome.overruns(goals, float_accuracy)
             if seen:  # a drop on images the given network learnt by heart says little
                 overruns.pop("accuracy_drop", None)
-            if settled(overruns, 0.0 if seen else outcome.drop(float_accuracy)):
+            if all(value <= 1 for value in overruns.values()):
                 break
-            margins = adjusted(margins, overruns)
-            if not outcome.removed:  # removed channels cannot come back: then start afresh
-                start = load_graph(self._state.folder, f"{outcome.label}-float")
+            if any(overruns[metric] > 1 for metric in hardware):
+                margins = adjusted(proposal.margins, overruns)
+            else:
+                margins = proposal.margins
         best = min(outcomes, key=lambda o: o.rank(goals, float_accuracy))
-        dense = self._lowering(bases[0].precision).lower(given)
+        dense = bases[0].lowering.lower(given)
         return conclude(
             self._subject,
             self._config,
@@ -207,57 +194,27 @@ class _Fitting:
         sample = self._sample()
         with torch.no_grad():
             scores = run_float(given, {given.inputs[0]: sample})[given.outputs[0]]
-        lowered = reference_scores(self._lowering(precision).lower(given))(sample.numpy())
-        return Base(precision, cost, output_divergence(scores, torch.from_numpy(lowered)))
+        lowering = self._lowering(precision)
+        lowered = reference_scores(lowering.lower(given))(sample.numpy())
+        return Base(lowering, cost, output_divergence(scores, torch.from_numpy(lowered)))
 
     def _sample(self) -> torch.Tensor:
         return self._subject.data.validation.inputs[: self._config.samples]
 
-    def _plan(
-        self, label: str, given: Graph, bases: list[Base], planned: Mapping[str, float]
-    ) -> tuple[Precision, Plan]:
-        """The plan of least loss over the precisions that can meet the limits at all."""
-
-        def compute() -> Any:
-            plans: list[tuple[float, Precision, Plan]] = []
-            refusals: list[InfeasibleError] = []
-            for base in bases:
-                planner = Planner(
-                    given,
-                    self._sample(),
-                    self._lowering(base.precision),
-                    base.cost,
-                    self._device,
-                    self._config,
-                    self._state,
-                    self._progress,
-                )
-                try:
-                    plan = planner.plan(planned)
-                except InfeasibleError as error:
-                    refusals.append(error)
-                else:
-                    plans.append((plan.loss + base.divergence, base.precision, plan))
-            if not plans:
-                raise refusals[-1]
-            _, precision, plan = min(plans, key=lambda row: row[0])
-            return _PLAN.dump_python((precision, plan), mode="json")
-
-        return _PLAN.validate_python(self._state.stage(f"{label}-plan", compute))
-
     def _round(
-        self,
-        label: str,
-        given: Graph,
-        start: Graph,
-        bases: list[Base],
-        planned: Mapping[str, float],
+        self, label: str, given: Graph, proposal: Proposal, before: Sequence[Outcome]
     ) -> Outcome:
+        """Train into a plan, going on from the round before it where that has its channels."""
+        precision, plan = proposal.precision, proposal.plan
+
         def compute() -> Any:
-            precision, plan = self._plan(label, given, bases, planned)
             removals = {name: parse(text) for name, text in plan.removals.items()}
-            narrowed, removed = remove_channels(start, removals)
-            trained = self._trainer.into_structures(narrowed, given, plan.structures, label)
+            start, removed = remove_channels(given, removals)
+            if before and before[-1].plan.removals == plan.removals:
+                start = load_graph(self._state.folder, f"{before[-1].label}-float")
+            else:
+                start = self._trainer.recovered(start, given)
+            trained = self._trainer.into_structures(start, given, plan.structures, label)
             lowering = self._lowering(precision)
             lowered = lowering.lower(trained, plan.weight_bits)
             if lowered.is_integer:

@@ -76,10 +76,16 @@ class Trainer:
             "pretrain", module, recipe, Regime(), F.cross_entropy if scores else _of_probabilities
         )
 
+    def recovered(self, graph: Graph, dense: Graph) -> Graph:
+        """A narrowed graph whose layers make up for the inputs they lost (see `reconstruct`)."""
+        return reconstruct(graph, dense, self.subject.calibration, {}, self.progress)
+
     def into_structures(
         self, graph: Graph, teacher: Graph, structures: Mapping[str, Structure], label: str
     ) -> Graph:
         """Draw weights to their structures by ADMM, harden, make up for what is lost, retrain.
+
+        A graph that is in its structures already is only retrained.
 
         Args:
             graph: float graph to start from; structures it bears are given up.
@@ -90,13 +96,19 @@ class Trainer:
         Returns:
             The graph with new weights, each in its structure and bearing its text.
         """
-        graph = _unstructured(graph)
-        first = max(1, round(self.config.epochs * ADMM_SHARE)) if structures else 0
-        rest = max(1, self.config.epochs - first)
-        hardened = self._stored(
-            f"{label}-hardened",
-            lambda: self._hardened(graph, teacher, structures, first, label),
+        within = all(
+            structure.check(torch.from_numpy(graph.tensors[name].data)) is None
+            for name, structure in structures.items()
         )
+        graph = _unstructured(graph)
+        first = 0 if within else max(1, round(self.config.epochs * ADMM_SHARE))
+        rest = max(1, self.config.epochs - first)
+        hardened = graph
+        if not within:
+            hardened = self._stored(
+                f"{label}-hardened",
+                lambda: self._hardened(graph, teacher, structures, first, label),
+            )
         regimes: list[Regime] = [Masked(structures)] if structures else []
         trained = self._stored(
             f"{label}-retrained",
@@ -126,19 +138,16 @@ class Trainer:
         label: str,
     ) -> Graph:
         """Weights in their structures, not yet retrained."""
-        calibration = self.subject.calibration
-        graph = whole = reconstruct(graph, teacher, calibration, {}, self.progress)
-        if structures:
-            admm = ADMM(
-                {name: (structure,) for name, structure in structures.items()},
-                rho=1e-3,
-                stages=epochs,
-                stage_epochs=1,
-                growth=10 ** (3 / max(epochs - 1, 1)) if epochs > 1 else 10.0,
-            )
-            recipe = self._recipe(epochs, graph, teacher)
-            graph = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
-        return reconstruct(graph, whole, calibration, structures, self.progress)
+        admm = ADMM(
+            {name: (structure,) for name, structure in structures.items()},
+            rho=1e-3,
+            stages=epochs,
+            stage_epochs=1,
+            growth=10 ** (3 / max(epochs - 1, 1)) if epochs > 1 else 10.0,
+        )
+        recipe = self._recipe(epochs, graph, teacher)
+        drawn = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
+        return reconstruct(drawn, graph, self.subject.calibration, structures, self.progress)
 
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
