@@ -1,0 +1,228 @@
+"""Which structure or precision would make a layer faster, priced on the layer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from cofit.core import CostRow, format_quantity
+from cofit.fit.device import Device
+from cofit.fit.explanation import Advice, Alone, Layer
+from cofit.fit.precision import Precision
+from cofit.fit.progress import Progress
+from cofit.ir import Graph, Op, Tensor
+from cofit.structures import Structure, detect, family, parse
+from cofit.targets import OpSignature, signature_of
+from cofit.targets.table import SPREAD_LIMIT
+
+RATES = (2.0, 4.0, 8.0)
+FAMILIES = 2
+"""How many of a device's families are priced at every rate, its first ones."""
+
+OTHER_RATE = 4.0
+"""Rate at which pruning is priced in the precision that a layer does not have."""
+
+LEAST_GAIN = 0.05
+"""Of a layer's time; less is not worth a change, nor above the noise of a clock."""
+
+MOST = 4
+
+PRICE_CHUNK = 8
+"""Layers priced between two reports of progress."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a layer could be; `exact` if its weights are that already."""
+
+    structure: Structure | None
+    precision: Precision
+    bits: int
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Advised:
+    """A layer measured alone, how many other forms were priced, and those worth a change."""
+
+    alone: Alone
+    considered: int
+    advice: tuple[Advice, ...]
+
+
+def advise(
+    graph: Graph, device: Device, layers: Sequence[Layer], progress: Progress
+) -> dict[str, Advised]:
+    """Price layers as they are, dense, and in a few other forms.
+
+    Args:
+        graph: of the program.
+        device: what it runs on, with its cost table.
+        layers: the layers worth it.
+        progress: called with (stage, steps done, all steps).
+
+    Returns:
+        By op name.
+    """
+    asked: dict[str, tuple[Form, list[Form]]] = {}
+    for layer in layers:
+        op = graph.producer[layer.op]
+        weight = graph.weight(op)
+        assert weight is not None
+        asked[layer.op] = _as_it_is(graph, weight), list(_forms(graph, op, weight, device))
+    signatures = [
+        _signature(graph, graph.producer[name], form)
+        for name, (now, forms) in asked.items()
+        for form in (now, _dense(now), *forms)
+    ]
+    for begin in range(0, len(signatures), PRICE_CHUNK):
+        progress("pricing layers alone", begin, len(signatures))
+        device.table.fill(signatures[begin : begin + PRICE_CHUNK])
+    return {layer.op: _advised(graph, device, layer, *asked[layer.op]) for layer in layers}
+
+
+def _advised(graph: Graph, device: Device, layer: Layer, now: Form, forms: list[Form]) -> Advised:
+    op = graph.producer[layer.op]
+
+    def price(form: Form) -> CostRow:
+        return device.table.row(_signature(graph, op, form))
+
+    own = price(now)
+    dense = price(_dense(now))
+    alone = Alone(
+        latency_s=own.latency_s,
+        kernel=own.note.partition(";")[0],
+        dense_s=dense.latency_s,
+        dense_kernel=dense.note.partition(";")[0],
+    )
+    found = [_advice(layer, own, form, price(form), now) for form in forms]
+    gaining = [a for a in found if a.gain_s > LEAST_GAIN * layer.latency_s]
+    return Advised(alone, len(forms), _best(gaining))
+
+
+def _best(found: list[Advice]) -> tuple[Advice, ...]:
+    """The fastest without a change of weights, then the fastest of each rate and precision."""
+    kept: dict[tuple[bool, str, int, float], Advice] = {}
+    for advice in sorted(found, key=lambda a: a.latency_s):
+        key = (advice.exact, advice.precision, advice.bits, 0.0 if advice.exact else advice.rate)
+        kept.setdefault(key, advice)
+    ordered = sorted(kept.values(), key=lambda a: (not a.exact, a.latency_s))
+    fewer = [a for a in ordered if not _pointless(a, ordered)]
+    return tuple(fewer[:MOST])
+
+
+def _pointless(advice: Advice, others: Sequence[Advice]) -> bool:
+    """Whether a form that keeps more weights in the same precision is as fast."""
+    return not advice.exact and any(
+        other.rate < advice.rate
+        and (other.precision, other.bits) == (advice.precision, advice.bits)
+        and other.latency_s <= advice.latency_s
+        for other in others
+    )
+
+
+def _advice(layer: Layer, own: CostRow, form: Form, row: CostRow, now: Form) -> Advice:
+    ratio = row.latency_s / own.latency_s if own.latency_s else 1.0
+    latency = layer.latency_s * ratio
+    structure = None if form.structure is None else form.structure.text
+    times = (
+        f"{format_quantity(layer.latency_s, 'time')} to {format_quantity(latency, 'time')} "
+        f"({1 / max(ratio, 1e-12):.1f}x, {row.basis} on the layer alone{_doubt(own, row)})"
+    )
+    if form.exact:
+        text = (
+            f"its zeros satisfy {structure}, but the weight is compiled as "
+            f"{layer.structure or 'dense'}: compile it with --structure {structure}: {times}"
+        )
+    else:
+        words = [] if form.precision == now.precision else [form.precision]
+        words += [f"int{form.bits} weights"] if form.bits < min(now.bits, 8) else []
+        words += [structure] if structure else (["dense"] if now.structure else [])
+        text = f"{' '.join(words)}: {times}"
+    return Advice(
+        structure=structure,
+        precision=form.precision,
+        bits=form.bits,
+        rate=1.0 if form.structure is None else form.structure.rate,
+        latency_s=latency,
+        gain_s=layer.latency_s - latency,
+        exact=form.exact,
+        basis=row.basis,
+        text=text,
+    )
+
+
+def _doubt(*rows: CostRow) -> str:
+    """How far the prices may be off, where that is worth saying."""
+    spread = max(row.spread or 0.0 for row in rows)
+    return f", spread {spread:.0%}" if spread > SPREAD_LIMIT else ""
+
+
+def _as_it_is(graph: Graph, weight: Tensor) -> Form:
+    structure = None if weight.structure is None else parse(weight.structure)
+    precision: Precision = "int8" if graph.is_integer else "fp32"
+    bits = weight.quantisation.bits if weight.quantisation is not None else 32
+    return Form(structure, precision, bits)
+
+
+def _dense(now: Form) -> Form:
+    return Form(None, now.precision, now.bits)
+
+
+def _forms(graph: Graph, op: Op, weight: Tensor, device: Device) -> Iterator[Form]:
+    """Other forms of a layer: what its zeros satisfy, a few structures, the other precision."""
+    now = _as_it_is(graph, weight)
+    seen = {now.structure.text if now.structure else None}
+    prunable = getattr(op.attributes, "groups", 1) == 1
+    names = [name for name in device.families(now.precision) if name != "channel"][:FAMILIES]
+    zeros = satisfied(weight, device.families(now.precision)) if prunable else []
+    for structure in zeros:
+        if now.structure is None and structure.text not in seen:
+            seen.add(structure.text)
+            yield Form(structure, now.precision, now.bits, exact=True)
+    if now.structure is not None:
+        yield _dense(now)
+    present = max([now.structure.rate if now.structure else 1.0, *(s.rate for s in zeros)])
+    rates = [present, *(r for r in RATES if r > 1.2 * present)] if present > 1 else list(RATES)
+    for structure in _structures(weight, names if prunable else [], rates):
+        if structure.text not in seen:
+            yield Form(structure, now.precision, now.bits)
+    if device.emulated:
+        if now.bits > 4 and now.structure is None:
+            yield Form(None, "int8", 4)
+        return
+    other: Precision = "fp32" if now.precision == "int8" else "int8"
+    bits = 8 if other == "int8" else 32
+    yield Form(None, other, bits)
+    names = [name for name in device.families(other) if name != "channel"][:1]
+    for structure in _structures(weight, names if prunable else [], [OTHER_RATE]):
+        yield Form(structure, other, bits)
+
+
+def satisfied(weight: Tensor, families: Sequence[str]) -> list[Structure]:
+    """Structures that the zeros of a weight have: of the families given, else of any."""
+    if weight.data is None:
+        return []
+    values = torch.from_numpy(weight.data)
+    own = [found for name in families if (found := detect(values, [name])) is not None]
+    found = own or [detect(values)]
+    return [structure for structure in found if structure is not None and structure.rate > 1]
+
+
+def _structures(
+    weight: Tensor, names: Sequence[str], rates: Sequence[float]
+) -> Iterator[Structure]:
+    for name in names:
+        for rate in rates:
+            structure = family(name)(rate)
+            if structure.applies(weight.shape) is None:
+                yield structure
+
+
+def _signature(graph: Graph, op: Op, form: Form) -> OpSignature:
+    text = None if form.structure is None else form.structure.text
+    if form.precision == "fp32":
+        return signature_of(graph, op, text, "float32")
+    return signature_of(graph, op, text, "int8", form.bits)
