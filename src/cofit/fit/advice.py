@@ -14,8 +14,7 @@ from cofit.fit.precision import Precision
 from cofit.fit.progress import Progress
 from cofit.ir import Graph, Op, Tensor
 from cofit.structures import Structure, detect, family, parse
-from cofit.targets import OpSignature, signature_of
-from cofit.targets.table import SPREAD_LIMIT
+from cofit.targets import OpSignature, signature_of, time_together
 
 RATES = (2.0, 4.0, 8.0)
 FAMILIES = 2
@@ -28,9 +27,6 @@ LEAST_GAIN = 0.05
 """Of a layer's time; less is not worth a change, nor above the noise of a clock."""
 
 MOST = 4
-
-PRICE_CHUNK = 8
-"""Layers priced between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -66,39 +62,37 @@ def advise(
     Returns:
         By op name.
     """
-    asked: dict[str, tuple[Form, list[Form]]] = {}
-    for layer in layers:
+    found: dict[str, Advised] = {}
+    for index, layer in enumerate(layers):
+        progress("pricing layers alone", index, len(layers))
         op = graph.producer[layer.op]
         weight = graph.weight(op)
         assert weight is not None
-        asked[layer.op] = _as_it_is(graph, weight), list(_forms(graph, op, weight, device))
-    signatures = [
-        _signature(graph, graph.producer[name], form)
-        for name, (now, forms) in asked.items()
-        for form in (now, _dense(now), *forms)
-    ]
-    for begin in range(0, len(signatures), PRICE_CHUNK):
-        progress("pricing layers alone", begin, len(signatures))
-        device.table.fill(signatures[begin : begin + PRICE_CHUNK])
-    return {layer.op: _advised(graph, device, layer, *asked[layer.op]) for layer in layers}
+        now = _as_it_is(graph, weight)
+        forms = list(_forms(graph, op, weight, device))
+        signatures = [_signature(graph, op, form) for form in (now, _dense(now), *forms)]
+        found[layer.op] = _advised(layer, now, forms, _prices(device, signatures))
+    return found
 
 
-def _advised(graph: Graph, device: Device, layer: Layer, now: Form, forms: list[Form]) -> Advised:
-    op = graph.producer[layer.op]
+def _prices(device: Device, signatures: Sequence[OpSignature]) -> list[CostRow]:
+    """On this machine timed in turn; emulated counts are the same whenever they are taken."""
+    if not device.emulated:
+        return time_together(signatures)
+    device.table.fill(signatures)
+    return [device.table.row(signature) for signature in signatures]
 
-    def price(form: Form) -> CostRow:
-        return device.table.row(_signature(graph, op, form))
 
-    own = price(now)
-    dense = price(_dense(now))
+def _advised(layer: Layer, now: Form, forms: list[Form], prices: list[CostRow]) -> Advised:
+    own, dense, *others = prices
     alone = Alone(
         latency_s=own.latency_s,
         kernel=own.note.partition(";")[0],
         dense_s=dense.latency_s,
         dense_kernel=dense.note.partition(";")[0],
     )
-    found = [_advice(layer, own, form, price(form), now) for form in forms]
-    gaining = [a for a in found if a.gain_s > LEAST_GAIN * layer.latency_s]
+    found = [_advice(layer, own, *pair, now) for pair in zip(forms, others, strict=True)]
+    gaining = [advice for advice in found if advice.gain_s > LEAST_GAIN * layer.latency_s]
     return Advised(alone, len(forms), _best(gaining))
 
 
@@ -129,7 +123,7 @@ def _advice(layer: Layer, own: CostRow, form: Form, row: CostRow, now: Form) -> 
     structure = None if form.structure is None else form.structure.text
     times = (
         f"{format_quantity(layer.latency_s, 'time')} to {format_quantity(latency, 'time')} "
-        f"({1 / max(ratio, 1e-12):.1f}x, {row.basis} on the layer alone{_doubt(own, row)})"
+        f"({1 / max(ratio, 1e-12):.1f}x, {row.basis} on the layer alone)"
     )
     if form.exact:
         text = (
@@ -137,9 +131,9 @@ def _advice(layer: Layer, own: CostRow, form: Form, row: CostRow, now: Form) -> 
             f"{layer.structure or 'dense'}: compile it with --structure {structure}: {times}"
         )
     else:
-        words = [] if form.precision == now.precision else [form.precision]
+        words: list[str] = [] if form.precision == now.precision else [form.precision]
         words += [f"int{form.bits} weights"] if form.bits < min(now.bits, 8) else []
-        words += [structure] if structure else (["dense"] if now.structure else [])
+        words += [structure or "dense"] if structure or now.structure or not words else []
         text = f"{' '.join(words)}: {times}"
     return Advice(
         structure=structure,
@@ -152,12 +146,6 @@ def _advice(layer: Layer, own: CostRow, form: Form, row: CostRow, now: Form) -> 
         basis=row.basis,
         text=text,
     )
-
-
-def _doubt(*rows: CostRow) -> str:
-    """How far the prices may be off, where that is worth saying."""
-    spread = max(row.spread or 0.0 for row in rows)
-    return f", spread {spread:.0%}" if spread > SPREAD_LIMIT else ""
 
 
 def _as_it_is(graph: Graph, weight: Tensor) -> Form:
@@ -206,8 +194,8 @@ def satisfied(weight: Tensor, families: Sequence[str]) -> list[Structure]:
     if weight.data is None:
         return []
     values = torch.from_numpy(weight.data)
-    own = [found for name in families if (found := detect(values, [name])) is not None]
-    found = own or [detect(values)]
+    own = [detect(values, [name]) for name in families]
+    found = own if any(own) else [detect(values)]
     return [structure for structure in found if structure is not None and structure.rate > 1]
 
 

@@ -15,6 +15,7 @@ from cofit.targets.lookup import known_targets, target
 from cofit.targets.roofline import Roofline, roofline_of, traffic
 from cofit.targets.signature import OpSignature, one_op_graph, signature_of
 from cofit.targets.table import CostTable, table_key
+from cofit.targets.together import time_together
 from cofit.targets.work import Work, work_of
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "signature_of",
     "table_key",
     "target",
+    "time_together",
     "toolchain_report",
     "traffic",
     "work_of",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cofit.codegen import Source
 from cofit.targets.ceilings import Ceilings
+from cofit.targets.signature import Precision
 from cofit.targets.work import Work, work_of
 
 COMPUTE, OVERHEAD = "compute", "overhead"
@@ -86,7 +87,7 @@ def roofline_of(
     source: Source, work: Work, traffic: Mapping[str, int], ceilings: Ceilings
 ) -> Roofline:
     """The least time of a step's work."""
-    precision = "int8" if source.graph.is_integer else "float32"
+    precision: Precision = "int8" if source.graph.is_integer else "float32"
     rates = {level.name: level.read.per_s for level in ceilings.levels}
     return Roofline(
         work.macs_executed / ceilings.macs[precision].per_s,
