@@ -10,20 +10,25 @@ from typing import Any
 
 from cofit.fit.conclude import FitResult
 from cofit.fit.config import FitConfig, make_config, read_config
+from cofit.fit.explaining import explain_program, open_program
+from cofit.fit.explanation import Explanation
 from cofit.fit.progress import Progress, silent
 from cofit.fit.run import run_fit
 from cofit.fit.subject import Subject, load_subject, make_subject
 from cofit.fit.summary import Summary
 
 __all__ = [
+    "Explanation",
     "FitConfig",
     "FitResult",
     "Progress",
     "Subject",
     "Summary",
+    "explain_program",
     "load_subject",
     "make_config",
     "make_subject",
+    "open_program",
     "read_config",
     "run_fit",
     "silent",

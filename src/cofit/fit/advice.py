@@ -63,6 +63,7 @@ def advise(
         By op name.
     """
     found: dict[str, Advised] = {}
+    priced: dict[tuple[str, ...], list[CostRow]] = {}  # layers may be alike
     for index, layer in enumerate(layers):
         progress("pricing layers alone", index, len(layers))
         op = graph.producer[layer.op]
@@ -71,7 +72,10 @@ def advise(
         now = _as_it_is(graph, weight)
         forms = list(_forms(graph, op, weight, device))
         signatures = [_signature(graph, op, form) for form in (now, _dense(now), *forms)]
-        found[layer.op] = _advised(layer, now, forms, _prices(device, signatures))
+        key = tuple(signature.text for signature in signatures)
+        if key not in priced:
+            priced[key] = _prices(device, signatures)
+        found[layer.op] = _advised(layer, now, forms, priced[key])
     return found
 
 

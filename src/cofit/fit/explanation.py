@@ -29,7 +29,7 @@ class Limits(_Row):
     """What the machine can do at most (see `cofit.targets.Ceilings`).
 
     `macs_per_s` is the peak of the program's precision, reached with `instruction`; `step_s` is an
-    empty step. `clock` is the peak seen while the program was timed over that of the ceilings,
+    empty step. `clock` is the best peak seen while the program was timed over that of the ceilings,
     None where nothing is timed.
     """
 

@@ -76,7 +76,7 @@ def open_program(folder: Path) -> Program:
     return load_program(deployed if inside else folder)
 
 
-def explain(program: Program, progress: Progress = silent) -> Explanation:
+def explain_program(program: Program, progress: Progress = silent) -> Explanation:
     """Time a program, find the limits of its machine, and say layer by layer why they differ.
 
     Layers that take much of the time are priced alone, as they are, dense, and in a few other
@@ -147,7 +147,7 @@ def _time(program: Program, ceilings: Ceilings, progress: Progress) -> _Timed:
         peaks.append(probe.rate("float32"))
     latencies = sorted(m.latency_s for m in series)
     spread = (latencies[-1] - latencies[0]) / max(statistics.median(latencies), 1e-12)
-    clock = statistics.median(peaks) / ceilings.macs["float32"].per_s
+    clock = max(peaks) / ceilings.macs["float32"].per_s
     return _Timed(min(series, key=lambda m: m.latency_s), spread, clock, {})
 
 
