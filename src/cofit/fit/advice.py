@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -22,6 +22,12 @@ FAMILIES = 2
 
 OTHER_RATE = 4.0
 """Rate at which pruning is priced in the precision that a layer does not have."""
+
+WORTH = 0.05
+"""Layers that alike take less of the time are explained without being measured alone."""
+
+MOST_PRICED = 4
+"""Kinds of layers measured alone, those that take most time."""
 
 LEAST_GAIN = 0.05
 """Of a layer's time; less is not worth a change, nor above the noise of a clock."""
@@ -51,31 +57,42 @@ class Advised:
 def advise(
     graph: Graph, device: Device, layers: Sequence[Layer], progress: Progress
 ) -> dict[str, Advised]:
-    """Price layers as they are, dense, and in a few other forms.
+    """Price the layers worth it as they are, dense, and in a few other forms.
+
+    Layers that are alike count together and are priced once.
 
     Args:
         graph: of the program.
         device: what it runs on, with its cost table.
-        layers: the layers worth it.
+        layers: of the program.
         progress: called with (stage, steps done, all steps).
 
     Returns:
         By op name.
     """
+    alike: dict[str, list[Layer]] = {}
+    for layer in layers:
+        if layer.weight_shape:
+            op = graph.producer[layer.op]
+            signature = _signature(graph, op, _as_it_is(graph, op))
+            alike.setdefault(signature.text, []).append(layer)
+    shares = {text: sum(layer.share for layer in group) for text, group in alike.items()}
+    worth = sorted((t for t in shares if shares[t] >= WORTH), key=lambda t: -shares[t])
     found: dict[str, Advised] = {}
-    priced: dict[tuple[str, ...], list[CostRow]] = {}  # layers may be alike
-    for index, layer in enumerate(layers):
-        progress("pricing layers alone", index, len(layers))
-        op = graph.producer[layer.op]
-        weight = graph.weight(op)
-        assert weight is not None
-        now = _as_it_is(graph, weight)
-        forms = list(_forms(graph, op, weight, device))
-        signatures = [_signature(graph, op, form) for form in (now, _dense(now), *forms)]
-        key = tuple(signature.text for signature in signatures)
-        if key not in priced:
-            priced[key] = _prices(device, signatures)
-        found[layer.op] = _advised(layer, now, forms, priced[key])
+    for index, text in enumerate(worth[:MOST_PRICED]):
+        progress("pricing layers alone", index, len(worth[:MOST_PRICED]))
+        # weights differ where shapes do not: so may what their zeros satisfy
+        forms = {row.op: list(_forms(graph, graph.producer[row.op], device)) for row in alike[text]}
+        wanted = list(dict.fromkeys(form for own in forms.values() for form in own))
+        op = graph.producer[alike[text][0].op]
+        now = _as_it_is(graph, op)
+        own, dense, *others = _prices(
+            device, [_signature(graph, op, form) for form in (now, _dense(now), *wanted)]
+        )
+        prices = dict(zip(wanted, others, strict=True))
+        for layer in alike[text]:
+            rows = [(form, prices[form]) for form in forms[layer.op]]
+            found[layer.op] = _advised(layer, now, own, dense, rows)
     return found
 
 
@@ -87,15 +104,16 @@ def _prices(device: Device, signatures: Sequence[OpSignature]) -> list[CostRow]:
     return [device.table.row(signature) for signature in signatures]
 
 
-def _advised(layer: Layer, now: Form, forms: list[Form], prices: list[CostRow]) -> Advised:
-    own, dense, *others = prices
+def _advised(
+    layer: Layer, now: Form, own: CostRow, dense: CostRow, forms: list[tuple[Form, CostRow]]
+) -> Advised:
     alone = Alone(
         latency_s=own.latency_s,
         kernel=own.note.partition(";")[0],
         dense_s=dense.latency_s,
         dense_kernel=dense.note.partition(";")[0],
     )
-    found = [_advice(layer, own, *pair, now) for pair in zip(forms, others, strict=True)]
+    found = [_advice(layer, own, form, row, now) for form, row in forms]
     gaining = [advice for advice in found if advice.gain_s > LEAST_GAIN * layer.latency_s]
     return Advised(alone, len(forms), _best(gaining))
 
@@ -152,7 +170,9 @@ def _advice(layer: Layer, own: CostRow, form: Form, row: CostRow, now: Form) -> 
     )
 
 
-def _as_it_is(graph: Graph, weight: Tensor) -> Form:
+def _as_it_is(graph: Graph, op: Op) -> Form:
+    weight = graph.weight(op)
+    assert weight is not None
     structure = None if weight.structure is None else parse(weight.structure)
     precision: Precision = "int8" if graph.is_integer else "fp32"
     bits = weight.quantisation.bits if weight.quantisation is not None else 32
@@ -163,9 +183,10 @@ def _dense(now: Form) -> Form:
     return Form(None, now.precision, now.bits)
 
 
-def _forms(graph: Graph, op: Op, weight: Tensor, device: Device) -> Iterator[Form]:
+def _forms(graph: Graph, op: Op, device: Device) -> Iterator[Form]:
     """Other forms of a layer: what its zeros satisfy, a few structures, the other precision."""
-    now = _as_it_is(graph, weight)
+    weight, now = graph.weight(op), _as_it_is(graph, op)
+    assert weight is not None
     seen = {now.structure.text if now.structure else None}
     prunable = getattr(op.attributes, "groups", 1) == 1
     names = [name for name in device.families(now.precision) if name != "channel"][:FAMILIES]
@@ -214,7 +235,9 @@ def _structures(
 
 
 def _signature(graph: Graph, op: Op, form: Form) -> OpSignature:
+    """Without the fused activation, which costs next to nothing: more layers are alike."""
     text = None if form.structure is None else form.structure.text
-    if form.precision == "fp32":
-        return signature_of(graph, op, text, "float32")
-    return signature_of(graph, op, text, "int8", form.bits)
+    bits = 8 if form.precision == "fp32" else form.bits
+    found = signature_of(graph, op, text, "float32" if form.precision == "fp32" else "int8", bits)
+    plain = {"fused": "none"} if hasattr(op.attributes, "fused") else {}
+    return replace(found, attributes=replace(op.attributes, **plain))

@@ -46,11 +46,6 @@ from cofit.targets.rows import RUNTIME
 SERIES = 7
 """Measurements of the program, in turn with the peak of the machine; the fastest counts."""
 
-WORTH = 0.05
-"""Layers below this share of the time are explained without being measured alone."""
-
-MOST_ADVISED = 4
-
 
 @dataclass(frozen=True)
 class _Timed:
@@ -102,11 +97,7 @@ def explain_program(program: Program, progress: Progress = silent) -> Explanatio
                 overhead_s=rest, reached=0.0, binds=OVERHEAD,
             )
         )  # fmt: skip
-    worth = sorted(
-        (row for row in layers if row.share >= WORTH and row.weight_shape),
-        key=lambda row: -row.latency_s,
-    )[:MOST_ADVISED]
-    advised = advise(program.graph, device, worth, progress)
+    advised = advise(program.graph, device, layers, progress)
     limits = _limits(program, ceilings, timed.clock)
     done = tuple(_explained(layer, advised.get(layer.op), limits) for layer in layers)
     return Explanation(

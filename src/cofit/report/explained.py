@@ -25,9 +25,9 @@ def print_explanation(explanation: Explanation, console: Console) -> None:
     hidden = len(explanation.layers) - MOST_LAYERS
     if hidden > 0:
         console.print(plain(f"and {hidden} more layers, see --json or --html", "dim"))
-    for layer in told(explanation)[:MOST_EXPLAINED]:
+    for layer, others in told(explanation)[:MOST_EXPLAINED]:
         console.print()
-        console.print(plain(f"{layer.op}  {layer.kernel}", "bold"))
+        console.print(plain(f"{title(layer, others)}  {layer.kernel}", "bold"))
         for sentence in layer.why:
             console.print(plain(f"  {sentence}"))
         for advice in layer.advice:
@@ -70,10 +70,21 @@ def caution() -> str:
     )
 
 
-def told(explanation: Explanation) -> list[Layer]:
-    """Layers with something to say, the slowest first."""
-    found = [layer for layer in explanation.layers if layer.why or layer.advice]
-    return sorted(found, key=lambda layer: -layer.latency_s)
+def told(explanation: Explanation) -> list[tuple[Layer, int]]:
+    """The slowest of each kind of layer, and how many more are like it; by the time of the kind."""
+    alike: dict[tuple[object, ...], list[Layer]] = {}
+    for layer in explanation.layers:
+        if layer.why or layer.advice:
+            form = (layer.structure, layer.zeros, layer.binds, bool(layer.advice))
+            sizes = (layer.weight_shape, layer.input_bytes, layer.output_bytes)
+            alike.setdefault((layer.kernel, *form, *sizes), []).append(layer)
+    groups = sorted(alike.values(), key=lambda group: -sum(layer.latency_s for layer in group))
+    return [(max(group, key=lambda layer: layer.latency_s), len(group) - 1) for group in groups]
+
+
+def title(layer: Layer, others: int) -> str:
+    """The layer, and how many are like it."""
+    return f"{layer.op} and {others} like it" if others else layer.op
 
 
 def _layers(explanation: Explanation) -> Table:

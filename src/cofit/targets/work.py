@@ -78,7 +78,7 @@ def work_of(source: Source, step: Step) -> Work:
         weight_bytes=weights,
         index_bytes=step.constant_bytes - weights - parameters,
         parameter_bytes=parameters,
-        input_bytes=sum(_activation_bytes(source, name) for name in step.reads),
+        input_bytes=_input_bytes(source, step),
         output_bytes=_activation_bytes(source, step.writes),
         register_bytes=register_bytes(source.machine, graph, step, executed),
     )
@@ -140,6 +140,12 @@ def _kept_macs(graph: Graph, op: Op | None, dense: int) -> int:
 
 def _bytes_of(constants: tuple[Constant, ...], names: tuple[str, ...]) -> int:
     return sum(c.values.nbytes for c in constants if c.name in names)
+
+
+def _input_bytes(source: Source, step: Step) -> int:
+    if step.kind == "slice":  # reads what it writes
+        return _activation_bytes(source, step.writes)
+    return sum(_activation_bytes(source, name) for name in step.reads)
 
 
 def _activation_bytes(source: Source, name: str) -> int:
