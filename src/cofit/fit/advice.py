@@ -12,7 +12,7 @@ from cofit.fit.device import Device
 from cofit.fit.explanation import Advice, Alone, Layer
 from cofit.fit.precision import Precision
 from cofit.fit.progress import Progress
-from cofit.ir import Graph, Op, Tensor
+from cofit.ir import Graph, Op, Tensor, attributes
 from cofit.structures import Structure, detect, family, parse
 from cofit.targets import OpSignature, signature_of, time_together
 
@@ -239,5 +239,6 @@ def _signature(graph: Graph, op: Op, form: Form) -> OpSignature:
     text = None if form.structure is None else form.structure.text
     bits = 8 if form.precision == "fp32" else form.bits
     found = signature_of(graph, op, text, "float32" if form.precision == "fp32" else "int8", bits)
-    plain = {"fused": "none"} if hasattr(op.attributes, "fused") else {}
-    return replace(found, attributes=replace(op.attributes, **plain))
+    if isinstance(op.attributes, attributes.Conv2d | attributes.Linear):
+        found = replace(found, attributes=replace(op.attributes, fused="none"))
+    return found

@@ -57,7 +57,7 @@ def ceilings(explanation: Explanation) -> str:
     limits = explanation.limits
     levels = ", ".join(f"{level.name} {level.bytes_per_s / 1e9:.3g}" for level in limits.levels)
     return (
-        f"limits ({limits.basis}) of {limits.machine}: {limits.macs_per_s / 1e9:.3g} G "
+        f"Limits ({limits.basis}) of {limits.machine}: {limits.macs_per_s / 1e9:.3g} G "
         f"multiply-adds/s by {limits.instruction}; GB/s: {levels}"
     )
 

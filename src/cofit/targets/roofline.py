@@ -97,11 +97,14 @@ def roofline_of(
 
 
 def _since_written(source: Source, index: int) -> int:
-    """Bytes touched from the step that wrote the oldest input up to and with this step."""
+    """Bytes of the oldest input of a step and of all that was touched since it was written."""
     step = source.steps[index]
     written = {earlier.writes: at for at, earlier in enumerate(source.steps[:index])}
-    first = min((written[name] for name in step.reads if name in written), default=index)
-    return sum(work_of(source, s).nbytes for s in source.steps[first : index + 1])
+    first = min((written[name] for name in step.reads if name in written), default=None)
+    if first is None:  # the caller wrote it
+        return work_of(source, step).input_bytes
+    between = sum(work_of(source, s).nbytes for s in source.steps[first + 1 : index])
+    return work_of(source, source.steps[first]).output_bytes + between
 
 
 def intensity(work: Work) -> float:

@@ -98,6 +98,7 @@ def _ceilings(explanation: Explanation, plane: _Plane, labels: Labels) -> Iterat
     lowest, least = 10.0**plane.y0, 10.0**plane.x0
     nearest = limits.macs_per_s / limits.levels[0].bytes_per_s
     yield element("line", x1=plane.x(nearest), x2=plot.right, y1=peak_y, y2=peak_y, class_="limit")
+    labels.block([Box(plane.x(nearest), peak_y - 1, plot.right, peak_y + 1)])
     words = f"{limits.macs_per_s / 1e9:.3g} G/s {limits.instruction}"
     yield labels.first_free([(plot.right, peak_y - 7, "end", words)], "limit-label")
     for level in limits.levels:
