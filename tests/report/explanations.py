@@ -49,8 +49,8 @@ def explanation(**changed: Any) -> Explanation:
     move = layer(
         "pool", kind="maxpool2d", kernel="f32-pool max", weight_shape=(), latency_s=5e-6,
         share=0.05, macs_dense=0, macs_kept=0, macs_executed=0, weight_bytes=0,
-        intensity=0.0, compute_s=0.0, memory_s={"L1": 1e-6}, limit_s=1e-6, overhead_s=4e-6, reached=0.2, binds="overhead",
-        why=("overhead binds: 20% of its time",),
+        intensity=0.0, compute_s=0.0, memory_s={"L1": 1e-6}, limit_s=1e-6, overhead_s=4e-6,
+        reached=0.2, binds="overhead", why=("overhead binds: 20% of its time",),
     )  # fmt: skip
     ignored = layer(
         "conv3", zeros="block8x1@4", density=0.25, latency_s=30e-6, share=0.3,
