@@ -167,6 +167,19 @@ def test_what_binds_is_said() -> None:
     assert "overhead binds" in said(changed(binds="overhead", reached=0.2))
 
 
+def test_weights_beyond_the_second_level_are_streamed() -> None:
+    second = LevelRow(name="L2", capacity_bytes=500, bytes_per_s=1e9, spread=0.0)
+    limits = LIMITS.model_copy(update={"levels": (*LIMITS.levels, second)})
+    assert "its 1.00 KB of weights do not fit L2" in said(changed(binds="overhead"), limits)
+    assert "do not fit" not in said(PRUNED, limits)  # compute binds
+    assert "do not fit" not in said(changed(binds="overhead", weight_bytes=500), limits)
+
+
+def test_other_arithmetic_is_named() -> None:
+    softmax = changed(kind="softmax", binds="overhead", macs_executed=0, macs_kept=0)
+    assert "its bytes need" in said(softmax) and "exponentials" in said(softmax)
+
+
 def test_small_layers_are_told_what_a_call_costs() -> None:
     assert "an empty step takes 10 ns" in said(changed(latency_s=4e-8))
     assert "empty step" not in said(PRUNED)

@@ -75,16 +75,13 @@ def test_a_core_does_two_products_and_a_word_per_cycle() -> None:
     assert cortex_m_ceilings(board("stm32f746")).overlap
 
 
-def test_bytes_come_from_the_nearest_level_that_holds_them() -> None:
-    levels = (
-        Level("L1", 100, Rate(1.0)),
-        Level("L2", 1000, Rate(1.0)),
-        Level("DRAM", None, Rate(1.0)),
-    )
+def test_a_cache_keeps_what_it_holds_and_no_more() -> None:
+    sizes = {"L1": 100, "L2": 1000, "DRAM": None}
+    levels = tuple(Level(name, size, Rate(1.0)) for name, size in sizes.items())
     found = Ceilings(Basis.MEASURED, "", {"float32": Rate(1.0)}, "", levels, 0.0, True)
-    assert [found.holding(n).name for n in (1, 100, 101, 1000, 1001)] == [
-        "L1", "L1", "L2", "L2", "DRAM",
-    ]  # fmt: skip
+    assert found.shares(0) == found.shares(1) == found.shares(100) == {"L1": 1.0}
+    assert found.shares(1000) == {"L1": 0.1, "L2": 0.9}
+    assert found.shares(2000) == {"L1": 0.05, "L2": 0.45, "DRAM": 0.5}
 
 
 def test_working_sets_lie_between_levels() -> None:

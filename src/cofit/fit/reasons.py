@@ -21,6 +21,9 @@ STEP_SHARE = 0.2
 LIST_SHARE = 0.1
 """Bytes of lists beside those of weights from which they are worth mentioning."""
 
+ARITHMETIC = ("activation", "softmax", "layernorm", "gru", "lstm")
+OTHER = "arithmetic that is no multiply-add: exponentials, divisions, roots, comparisons"
+
 _NARROW = re.compile(r"block \d+x\d+, ([124]) outputs")
 
 
@@ -28,7 +31,8 @@ def reasons(layer: Layer, limits: Limits) -> tuple[str, ...]:
     """Sentences about one layer, the most useful first; none of a layer that only takes time."""
     if layer.kernel == "":
         return ()
-    found = [*_zeros(layer), *_pruning(layer), _binding(layer, limits), *_small(layer, limits)]
+    found = [*_zeros(layer), *_pruning(layer), _binding(layer, limits)]
+    found += [*_streamed(layer, limits), *_small(layer, limits)]
     found += [*_instructions(layer), *_nothing_faster(layer)]
     return tuple(sentence for sentence in found if sentence)
 
@@ -94,15 +98,27 @@ def _binding(layer: Layer, limits: Limits) -> str:
         return f"compute binds: {work} take {reached}"
     if layer.binds == OVERHEAD:
         what = "multiply-adds" if layer.macs_executed else "bytes"
+        rest = OTHER if layer.kind in ARITHMETIC else "calls, edges, copies and rounding"
         return (
             f"overhead binds: its {what} need {format_quantity(layer.limit_s, 'time')} at the "
-            f"limit, {reached}; the rest is calls, edges, copies and rounding"
+            f"limit, {reached}; the rest is {rest}"
         )
     if layer.instructions is not None:
         return f"loads and stores bind: with the multiplications they take {reached}"
     moved = format_quantity(layer.traffic_bytes.get(layer.binds, 0), "bytes")
     tile = " into the register tile" if layer.binds == limits.levels[0].name else ""
     return f"{layer.binds} binds: loading {moved}{tile} takes {reached}"
+
+
+def _streamed(layer: Layer, limits: Limits) -> list[str]:
+    """Weights beyond the second level, which a kernel reads once for every band of pixels."""
+    held = next((level.capacity_bytes for level in limits.levels[1:2]), None)
+    if layer.binds == COMPUTE or held is None or layer.weight_bytes <= held:
+        return []
+    return [
+        f"its {format_quantity(layer.weight_bytes, 'bytes')} of weights do not fit "
+        f"{limits.levels[1].name}: every pass over them comes from further away"
+    ]
 
 
 def _small(layer: Layer, limits: Limits) -> list[str]:

@@ -79,14 +79,22 @@ class Ceilings:
     step_s: float
     overlap: bool
 
-    def holding(self, nbytes: int) -> Level:
-        """The nearest level that holds so many bytes."""
-        fitting = (
-            level
-            for level in self.levels
-            if level.capacity_bytes is None or nbytes <= level.capacity_bytes
-        )
-        return next(fitting, self.levels[-1])
+    def shares(self, within: int) -> dict[str, float]:
+        """Parts of so many bytes, read over and over, that come from each level.
+
+        However well a cache chooses what to keep, it keeps no more than it holds: the rest comes
+        from further away.
+        """
+        found: dict[str, float] = {}
+        nearer = 0
+        for level in self.levels:
+            size = within if level.capacity_bytes is None else min(level.capacity_bytes, within)
+            if size > nearer or within == 0:
+                found[level.name] = (size - nearer) / within if within else 1.0
+                nearer = size
+            if nearer == within:
+                break
+        return found
 
 
 class Probe:

@@ -63,24 +63,24 @@ class Roofline:
 def traffic(source: Source, index: int, work: Work, ceilings: Ceilings) -> dict[str, int]:
     """Bytes that a step takes from each level, at least.
 
-    Constants are read once per inference, so they come from the level that holds all that an
-    inference touches. Inputs come from the level that holds what was touched since they were
-    written, outputs go to the one that holds what the step touches. What a register tile loads
-    again and again comes from the nearest level.
+    Constants are read once per inference, so they come from the levels that hold all that an
+    inference touches. Inputs come from those that hold what was touched since they were written,
+    outputs go to those that hold what the step touches. What a register tile loads again and again
+    comes from the nearest level.
     """
     everything = source.constant_bytes + source.plan.arena_bytes
-    found: dict[str, int] = {}
+    found: dict[str, float] = {}
 
     def take(nbytes: int, within: int) -> None:
-        name = ceilings.holding(within).name
-        found[name] = found.get(name, 0) + nbytes
+        for name, share in ceilings.shares(within).items():
+            found[name] = found.get(name, 0.0) + share * nbytes
 
     take(work.constant_bytes, everything)
     take(work.input_bytes, min(_since_written(source, index), everything))
     take(work.output_bytes, work.nbytes)
     nearest = ceilings.levels[0].name
     found[nearest] = max(found.get(nearest, 0), work.register_bytes)
-    return {name: nbytes for name, nbytes in found.items() if nbytes}
+    return {name: round(nbytes) for name, nbytes in found.items() if round(nbytes)}
 
 
 def roofline_of(

@@ -13,8 +13,8 @@ from cofit.codegen.machine import Machine
 from cofit.ir import DType, Graph, Op
 from cofit.ir.shapes import macs
 
-WEIGHTS = ("weight", "weights", "table")
-EPILOGUE = ("bias", "multiplier", "shift", "rest", "idle", "zeros")
+WEIGHTS = ("weight", "weights")
+PARAMETERS = ("bias", "multiplier", "shift", "rest", "idle", "zeros", "table")
 
 WINOGRAD = "s8-host-dense-winograd"
 WINOGRAD_SAVING = 36 / 16
@@ -69,17 +69,21 @@ def work_of(source: Source, step: Step) -> Work:
     graph, constants = source.graph, step.code.constants
     dense = macs(graph, step.op) if step.op is not None else 0
     executed = executed_macs(graph, step)
+    output_bytes = _activation_bytes(source, step.writes)
     weights = _bytes_of(constants, WEIGHTS)
-    parameters = _bytes_of(constants, EPILOGUE)
+    parameters = _bytes_of(constants, PARAMETERS)
+    rest = step.constant_bytes - weights - parameters
+    if step.kind == "embedding":  # of the table, only the rows of the tokens are read
+        weights, parameters, rest = output_bytes, 0, 0
     return Work(
         macs_dense=dense,
         macs_kept=_kept_macs(graph, step.op, dense),
         macs_executed=executed,
         weight_bytes=weights,
-        index_bytes=step.constant_bytes - weights - parameters,
+        index_bytes=rest,
         parameter_bytes=parameters,
         input_bytes=_input_bytes(source, step),
-        output_bytes=_activation_bytes(source, step.writes),
+        output_bytes=output_bytes,
         register_bytes=register_bytes(source.machine, graph, step, executed),
     )
 
@@ -89,7 +93,7 @@ def executed_macs(graph: Graph, step: Step) -> int:
     op = step.op
     if op is None or op.kind not in ("conv2d", "linear"):
         return 0 if op is None else macs(graph, op)
-    stored = next((c for c in step.code.constants if c.name in ("weight", "weights")), None)
+    stored = next((c for c in step.code.constants if c.name in WEIGHTS), None)
     if stored is None:
         return 0 if "no channel kept" in step.code.variant else macs(graph, op)
     shape = graph.tensors[op.output].shape
