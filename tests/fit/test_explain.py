@@ -200,5 +200,7 @@ def test_a_slow_clock_is_noted() -> None:
     assert notes_of(LIMITS, 0.01) == ()
     (slow,) = notes_of(LIMITS.model_copy(update={"clock": 0.5}), 0.01)
     assert "50%" in slow
+    (integer,) = notes_of(LIMITS.model_copy(update={"over_fp32": 1.6}), None)
+    assert "1.6x those of fp32" in integer
     (noisy,) = notes_of(LIMITS, 0.5)
     assert "spread by 50%" in noisy

@@ -223,6 +223,7 @@ def _limits(program: Program, ceilings: Ceilings, clock: float | None) -> Limits
         machine=ceilings.machine,
         macs_per_s=peak.per_s,
         macs_spread=peak.spread,
+        over_fp32=peak.per_s / ceilings.macs["float32"].per_s if integer else None,
         instruction=ceilings.int8 if integer else "fused multiply-add",
         levels=tuple(
             LevelRow(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cofit.core import format_quantity
+from cofit.core import Basis, format_quantity
 from cofit.fit.explanation import Layer, Limits
 from cofit.targets.roofline import COMPUTE, OVERHEAD
 from cofit.targets.work import WINOGRAD, WINOGRAD_SAVING
@@ -40,6 +40,11 @@ def reasons(layer: Layer, limits: Limits) -> tuple[str, ...]:
 def notes_of(limits: Limits, spread: float | None) -> tuple[str, ...]:
     """What to keep in mind when reading the whole."""
     notes = []
+    if limits.over_fp32 is not None and limits.basis is Basis.MEASURED:
+        notes.append(
+            f"int8 multiply-adds peak at {limits.over_fp32:.1f}x those of fp32 on this CPU "
+            f"({limits.instruction}): precision alone speeds up no layer by more where compute binds"
+        )
     if limits.clock is not None and limits.clock < SLOW_CLOCK:
         notes.append(
             f"the CPU gave {limits.clock:.0%} of its measured peak while the program was timed: "
