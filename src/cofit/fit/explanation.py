@@ -28,9 +28,10 @@ class LevelRow(_Row):
 class Limits(_Row):
     """What the machine can do at most (see `cofit.targets.Ceilings`).
 
-    `macs_per_s` is the peak of the program's precision, reached with `instruction`; `step_s` is an
-    empty step. `over_fp32` is the int8 peak over the fp32 peak, None of an fp32 program. `clock` is the best peak seen while the program was timed over that of the ceilings,
-    None where nothing is timed.
+    `macs_per_s` is the peak of the program's precision, reached with `instruction`; `over_fp32` is
+    the int8 peak over the fp32 peak, None of an fp32 program; `step_s` is an empty step. `clock` is
+    the best peak seen while the program was timed over that of the ceilings, None where nothing is
+    timed.
     """
 
     basis: Basis

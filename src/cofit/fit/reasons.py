@@ -43,7 +43,7 @@ def notes_of(limits: Limits, spread: float | None) -> tuple[str, ...]:
     if limits.over_fp32 is not None and limits.basis is Basis.MEASURED:
         notes.append(
             f"int8 multiply-adds peak at {limits.over_fp32:.1f}x those of fp32 on this CPU "
-            f"({limits.instruction}): precision alone speeds up no layer by more where compute binds"
+            f"({limits.instruction}): where compute binds, precision alone wins no more"
         )
     if limits.clock is not None and limits.clock < SLOW_CLOCK:
         notes.append(
