@@ -1,6 +1,7 @@
 """What cofit cannot compile runs in eager PyTorch, and says so once."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -77,9 +78,6 @@ def test_mixed_samples_are_right(mix) -> None:
 
 
 def test_identical_samples_do_not_hide_that_they_are_mixed() -> None:
-    def mixing(x: torch.Tensor) -> torch.Tensor:
-        return x @ x.transpose(0, 1).sum(1, keepdim=True)
-
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -196,7 +194,8 @@ def test_a_graph_break_makes_two_graphs() -> None:
     x = images(2)
     assert_close(compiled(x), eager(compiled.module, x))
     assert len(compiled.graphs) == 2
-    assert ["a" in compiled.kernels(0), "b" in compiled.kernels(1)] == [True, True]
+    for graph in (0, 1):
+        assert list(compiled.kernels(graph).values()).count("f32-dense") == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -257,13 +256,8 @@ def test_tokens() -> None:
 
 
 def test_calls_from_several_threads() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     compiled = Compiled(SmallResidual().eval())
     compiled(images(2))
-    graph = compiled.graphs[-1]
-    order = [graph._places_of_inputs()] if hasattr(graph, "_places_of_inputs") else None
-    assert order is None
     batches = [images(2, seed) for seed in range(40)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(compiled, batches))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import threading
 from dataclasses import replace
 
@@ -67,7 +69,8 @@ def lower(extractor: Extractor, piece: Piece, x: torch.Tensor | None) -> Graph:
         kind = "no tensor" if gives is None else gives.dtype
         raise ModelError(f"its result is {kind}; programs give float32")
     example = _noise(takes, 1) if x is None else x[:1]
-    graph = trace(extractor.single(piece), example, "torch_graph")
+    with contextlib.redirect_stderr(io.StringIO()):  # modules of torch.fx print their errors
+        graph = trace(extractor.single(piece), example, "torch_graph")
     graph = graph.with_tensors(
         {
             weight.name: replace(weight, structure=found.text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -183,7 +183,7 @@ class Extractor:
         piece: Piece,
         numbers: Sequence[fx.Node],
         known: Mapping[fx.Node, int],
-        arguments: Callable[[fx.Node], Arguments],
+        arguments: Callable[[fx.Node], Arguments | torch.Tensor],
     ) -> fx.GraphModule:
         graph = fx.Graph()
         made: dict[fx.Node, Any] = dict(known)
@@ -197,9 +197,13 @@ class Extractor:
             return made[node]
 
         def emit(node: fx.Node) -> None:
-            args = map_arg(arguments(node), value)
-            kwargs = map_arg(node.kwargs, value)
-            made[node] = graph.create_node(node.op, node.target, args, kwargs, node.name)
+            given = arguments(node)
+            if isinstance(given, torch.Tensor):
+                name = _hold(self._root, [], f"constant_{node.name}", given)
+                made[node] = graph.get_attr(name)
+            else:
+                args, kwargs = map_arg(given, value), map_arg(node.kwargs, value)
+                made[node] = graph.create_node(node.op, node.target, args, kwargs, node.name)
 
         for node in (*piece.inputs, *numbers):
             made[node] = graph.placeholder(node.name)
@@ -212,21 +216,26 @@ class Extractor:
             graph.output(map_arg(output.args[0], value))
         return fx.GraphModule(self._root, graph)
 
-    def _for_one(self, node: fx.Node, batch: int, numbers: Mapping[fx.Node, int]) -> Arguments:
-        """Arguments with 1 in place of a batch size that was written out."""
+    def _for_one(
+        self, node: fx.Node, batch: int, numbers: Mapping[fx.Node, int]
+    ) -> Arguments | torch.Tensor:
+        """Arguments with 1 in place of a batch size that was written out, or the constant made."""
         name = str(getattr(node.target, "__name__", node.target))
         gives = self.seen.get(node)
-        if name not in _SIZED | _FACTORIES or gives is None or batch == 1:
+        if name not in _SIZED | _FACTORIES or gives is None:
             return node.args
-        lead = 1 if node.op == "call_method" or name in _SIZED else 0
-        first, rest = node.args[:lead], node.args[lead:]
+        first = node.args[: name not in ("zeros", "ones")]  # the tensor it is called on
+        rest = node.args[len(first) :]
         nested = len(rest) == 1 and isinstance(rest[0], list | tuple)
-        sizes = list(rest[0]) if nested else list(rest)  # type: ignore[arg-type]
+        sizes: list[Any] = list(cast(Arguments, rest[0] if nested else rest))
         places = [i for i, size in enumerate(sizes) if size == batch]
         if name in _SIZED:
             places = [i for i in places if i == 0 and gives.shape[0] == batch]
         if len(places) == 1:
             sizes[places[0]] = 1
+        known = [numbers.get(size, size) for size in sizes]
+        if not first and gives.dtype.is_floating_point and all(type(n) is int for n in known):
+            return torch.full(known, float(name == "ones"))  # checked in float64 like all constants
         return (*first, tuple(sizes)) if nested else (*first, *sizes)
 
 

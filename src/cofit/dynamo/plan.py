@@ -71,9 +71,11 @@ def make_plan(module: fx.GraphModule, roles: Roles, arguments: Sequence[Any]) ->
         if reason is not None:
             return Plan((), (), f"all of it ({reason})")
         copies = {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in values.items()}
+        tensors = {n: copy for n, copy in copies.items() if isinstance(copy, torch.Tensor)}
+        before = {node: copy._version for node, copy in tensors.items()}
         seen = observe(module, list(copies.values()))
-        for node, copy in copies.items():
-            if isinstance(copy, torch.Tensor) and copy._version:
+        for node, copy in tensors.items():
+            if copy._version != before[node]:
                 name = ".".join(roles.paths.get(node, [node.name]))
                 return Plan((), (), f"all of it (it changes {name!r} in place)")
         extractor = Extractor(module, roles, seen, values)
@@ -111,7 +113,7 @@ def _compiled(
         try:
             return lower(extractor, piece, x if piece is pieces[0] or piece is whole else None)
         except CofitError as error:
-            return str(error)
+            return str(error).partition("; supported:")[0]  # a long list
 
     whole = Piece.joined(pieces)
     found = attempt(whole)
