@@ -214,3 +214,19 @@ def test_the_backend_is_public() -> None:
     x = torch.randn(2, 8)
     with torch.no_grad():
         assert_close(torch.compile(network, backend=cofit.torch_backend)(x), network(x))
+
+
+@pytest.mark.parametrize(("name", "batch"), [("vit_tiny", 3), ("gru_speech", 4)])
+def test_sequence_networks(name: str, batch: int) -> None:
+    """As docs/torch-compile.md says: attention in parts, recurrent layers allowed to dynamo."""
+    loaded = load_model(name, None, 0)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch._dynamo.config.patch(allow_rnn=True):
+            compiled = Compiled(loaded.module.eval())
+            x = torch.randn(batch, *loaded.input_shape, generator=torch.Generator().manual_seed(1))
+            assert_close(compiled(x), eager(compiled.module, x))
+            assert [len(graph.programs) for graph in compiled.graphs] == [1]
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
