@@ -135,6 +135,22 @@ def test_written_batch_sizes_and_changing_batches(flatten) -> None:
     assert len(compiled.graphs) == 3
 
 
+def test_a_size_that_happens_to_equal_the_batch() -> None:
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x.view(len(x), 5, 6)) + torch.ones(len(x), 5, 5)
+
+    compiled = Compiled(Doubled().eval())
+    for batch in (2, 5, 3):
+        x = torch.randn(batch, 30)
+        assert_close(compiled(x), eager(compiled.module, x))
+        assert len(compiled.graphs[-1].programs) == 1
+
+
 def test_height_may_change() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
     compiled = Compiled(network)

@@ -171,7 +171,8 @@ class Extractor:
 
     def single(self, piece: Piece) -> fx.GraphModule:
         """A module of the piece's input for a batch of one: literal batch sizes are made 1."""
-        batch = self.seen[piece.inputs[0]].shape[0]
+        # where the batch is a number of its own, no literal stands for it
+        batch = None if self._roles.batch else self.seen[piece.inputs[0]].shape[0]
         numbers = {
             node: 1 if node is self._roles.batch else self._values[node]
             for node in self._roles.numbers
@@ -217,7 +218,7 @@ class Extractor:
         return fx.GraphModule(self._root, graph)
 
     def _for_one(
-        self, node: fx.Node, batch: int, numbers: Mapping[fx.Node, int]
+        self, node: fx.Node, batch: int | None, numbers: Mapping[fx.Node, int]
     ) -> Arguments | torch.Tensor:
         """Arguments with 1 in place of a batch size that was written out, or the constant made."""
         name = str(getattr(node.target, "__name__", node.target))
