@@ -1,7 +1,8 @@
 """cofit: fit networks to their hardware, and hardware to its networks.
 
 `cofit.fit(model, data, target=..., budget=...)` is the call (see `cofit.api.fit`); it is also the
-package of its parts, for example `cofit.fit.FitConfig`. Nothing heavy is imported until then.
+package of its parts, for example `cofit.fit.FitConfig`. `cofit.torch_backend` is the backend
+"cofit" of `torch.compile` (see `cofit.dynamo`). Nothing heavy is imported until then.
 """
 
 from importlib import import_module
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cofit.api import fit
+    from cofit.dynamo import torch_backend
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "fit"]
+__all__ = ["__version__", "fit", "torch_backend"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "fit":
         return import_module("cofit.fit")
+    if name == "torch_backend":
+        return import_module("cofit.dynamo").torch_backend
     raise AttributeError(f"module 'cofit' has no attribute {name!r}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from cofit.fit.conclude import FitResult
 from cofit.fit.config import FitConfig, make_config, read_config
+from cofit.fit.permutation import kept_energy, permute_for_blocks
 from cofit.fit.progress import Progress, silent
 from cofit.fit.run import run_fit
 from cofit.fit.subject import Subject, load_subject, make_subject
@@ -21,9 +22,11 @@ __all__ = [
     "Progress",
     "Subject",
     "Summary",
+    "kept_energy",
     "load_subject",
     "make_config",
     "make_subject",
+    "permute_for_blocks",
     "read_config",
     "run_fit",
     "silent",
