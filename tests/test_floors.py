@@ -12,7 +12,7 @@ FLOORS = {
     "ir": 1,
     "structures": 2, "models": 2, "data": 2,
     "codegen": 3, "rtl": 3,
-    "targets": 4,
+    "targets": 4, "dynamo": 4,
     "regimes": 5,
     "search": 6, "graphs": 6, "federated": 6, "robustness": 6, "media": 6,
     "fit": 7,

@@ -10,7 +10,7 @@ from fit_cases import cost, mlp, option, row, tiny
 from cofit.core import InfeasibleError
 from cofit.fit.planning import LayerPlan, Plan
 from cofit.fit.precision import Lowering
-from cofit.fit.proposal import TRIALS, Base, Proposer, projected
+from cofit.fit.proposal import MEASURED_SHARE, TRIALS, Base, Proposer, projected
 from cofit.fit.rounds import ROOM
 from cofit.fit.state import State
 
@@ -27,6 +27,7 @@ class Hardware:
     most_s: float = 1.0
     planned_s: float = 0.0
     plans: int = 0
+    emulated: bool = True
 
     def plan(self, limits):
         self.plans += 1
@@ -71,6 +72,13 @@ def test_a_program_slower_than_its_plan_is_planned_again_until_it_holds(factor, 
 def test_a_program_faster_than_its_plan_gets_the_room(tmp_path):
     found = propose(Hardware(0.5), tmp_path)
     assert ROOM * LIMIT_S <= found.plan.predicted["latency"] * 0.5 <= LIMIT_S
+
+
+def test_a_measured_latency_keeps_a_distance_from_its_limit(tmp_path):
+    hardware = Hardware(1.0, emulated=False)
+    found = propose(hardware, tmp_path)
+    assert ROOM * LIMIT_S <= found.plan.predicted["latency"] <= MEASURED_SHARE * LIMIT_S
+    assert hardware.plans == 2
 
 
 def test_a_plan_that_holds_is_taken_at_once(tmp_path):

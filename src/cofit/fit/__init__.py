@@ -12,6 +12,7 @@ from cofit.fit.conclude import FitResult
 from cofit.fit.config import FitConfig, make_config, read_config
 from cofit.fit.explaining import explain_program, open_program
 from cofit.fit.explanation import Explanation
+from cofit.fit.permutation import kept_energy, permute_for_blocks
 from cofit.fit.progress import Progress, silent
 from cofit.fit.run import run_fit
 from cofit.fit.subject import Subject, load_subject, make_subject
@@ -25,10 +26,12 @@ __all__ = [
     "Subject",
     "Summary",
     "explain_program",
+    "kept_energy",
     "load_subject",
     "make_config",
     "make_subject",
     "open_program",
+    "permute_for_blocks",
     "read_config",
     "run_fit",
     "silent",

@@ -46,9 +46,6 @@ ROUNDING_LOSS = 0.0025
 FINAL = (InfeasibleError, ModelError, TargetError, UnsupportedOpError)
 """Errors that a second try meets again."""
 
-MEASURED_SHARE = 0.97
-"""Share of a measured limit that plans aim at: clocks differ by a few percent later."""
-
 UNBOUNDED_LATENCY = 0.5
 """First latency target, relative to dense, of a budget that limits nothing but accuracy."""
 
@@ -105,17 +102,14 @@ class _Fitting:
         for metric, has in self._device.memory().items():
             hardware[metric] = min(hardware.get(metric, has), has)
         goals = {**limits, **hardware}
-        aims = dict(hardware)
-        if "latency" in aims and not self._device.emulated:
-            aims["latency"] *= MEASURED_SHARE
         proposer = Proposer(
             given, self._sample(), bases, self._device, self._config, self._state, self._progress
         )
         outcomes: list[Outcome] = []
-        margins: Mapping[str, float] = dict.fromkeys(aims, 1.0)
+        margins: Mapping[str, float] = dict.fromkeys(hardware, 1.0)
         for number in range(self._config.rounds):
             try:
-                proposal = proposer.propose(f"round{number}", aims, margins)
+                proposal = proposer.propose(f"round{number}", hardware, margins)
             except InfeasibleError:
                 if not outcomes:
                     raise
