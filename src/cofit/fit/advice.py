@@ -20,6 +20,9 @@ RATES = (2.0, 4.0, 8.0)
 FAMILIES = 2
 """How many of a device's families are priced at every rate, its first ones."""
 
+LEAST_RATE = 1.25
+"""Zeros of fewer weights than this removes are what rounding left, not a structure."""
+
 OTHER_RATE = 4.0
 """Rate at which pruning is priced in the precision that a layer does not have."""
 
@@ -221,7 +224,9 @@ def satisfied(weight: Tensor, families: Sequence[str]) -> list[Structure]:
     values = torch.from_numpy(weight.data)
     own = [detect(values, [name]) for name in families]
     found = own if any(own) else [detect(values)]
-    return [structure for structure in found if structure is not None and structure.rate > 1]
+    return [
+        structure for structure in found if structure is not None and structure.rate >= LEAST_RATE
+    ]
 
 
 def _structures(
