@@ -21,6 +21,7 @@ LIST_CYCLES = 2.0  # the same where the input's offset is read from a list
 FMA_LATENCY = 4  # cycles, two units: fewer than 8 accumulators cannot keep them busy
 L1_BYTES = 24 * 1024  # left for a tile's weights beside the inputs
 LEAST_PART = 8  # channels, to be worth a round of partial sums
+LEAST_TILES = 4  # that share a part's weights, to be worth it
 L2_BYTES_PER_CYCLE = 16.0
 WEIGHTS_AT_HAND_BYTES = 512 * 1024  # above this, weights are streamed once per band
 
@@ -106,6 +107,8 @@ def split_channels(window: Window, tile: Tile, weight_bytes: float) -> Window:
         tile: its register tile.
         weight_bytes: of one tile of outputs and one input channel.
     """
+    if window.out_height * window.out_width < LEAST_TILES * tile.pixels:
+        return window
     rows, columns = window.reach
     pixels = rows * ((tile.pixels - 1) * window.stride[1] + columns)
     most = L1_BYTES / (weight_bytes + 4 * pixels)
