@@ -148,18 +148,38 @@ def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) 
 
 
 def part_lists(lists: Lists, win: Window) -> Lists:
-    """Lists by part of the input channels, then by block."""
+    """Lists by part of the input channels, then by block; channels count from the part's first."""
     owner = np.repeat(np.arange(lists.blocks), np.diff(lists.start))
-    part = lists.channel // win.held
-    order = np.lexsort((owner, part))
-    count = np.bincount(part * lists.blocks + owner, minlength=win.parts * lists.blocks)
-    return Lists(
+    return collect(
         lists.out,
+        win.parts * lists.blocks,
+        lists.channel // win.held * lists.blocks + owner,
+        lists.channel % win.held,
+        lists.r,
+        lists.s,
+        lists.values,
+    )
+
+
+def collect(
+    out: int,
+    blocks: int,
+    owner: NDArray[np.int64],
+    channel: NDArray[np.int64],
+    r: NDArray[np.int64],
+    s: NDArray[np.int64],
+    values: Array,
+) -> Lists:
+    """Lists of entries in any order, `owner` being the block of each."""
+    order = np.argsort(owner, kind="stable")
+    count = np.bincount(owner, minlength=blocks)
+    return Lists(
+        out,
         np.concatenate([[0], np.cumsum(count)]),
-        lists.channel[order] % win.held,
-        lists.r[order],
-        lists.s[order],
-        lists.values[order],
+        channel[order],
+        r[order],
+        s[order],
+        values[order],
     )
 
 

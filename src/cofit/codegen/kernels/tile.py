@@ -111,9 +111,13 @@ def split_channels(window: Window, tile: Tile, weight_bytes: float) -> Window:
         return window
     rows, columns = window.reach
     pixels = rows * ((tile.pixels - 1) * window.stride[1] + columns)
-    most = L1_BYTES / (weight_bytes + 4 * pixels)
+    return parts_for(window, weight_bytes + 4 * pixels)
+
+
+def parts_for(window: Window, channel_bytes: float) -> Window:
+    """The window with as few equal parts as have at most `L1_BYTES` of so many bytes a channel."""
     for parts in range(1, window.channels // LEAST_PART + 1):
-        if window.channels % parts == 0 and window.channels // parts <= most:
+        if window.channels % parts == 0 and window.channels // parts * channel_bytes <= L1_BYTES:
             return replace(window, parts=parts)
     return window
 
