@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cofit.codegen.kernels.f32_block import Lists, collect
 from cofit.codegen.kernels.f32_pattern import taps
@@ -42,9 +43,11 @@ def shared_lists(encoding: Encoding) -> Lists:
     patterns, arrays = encoding.parameters["patterns"], encoding.arrays
     filters = math.gcd(group, MOST_SHARED)
     pieces = group // filters
-    kernels = np.diff(arrays["offset"].astype(np.int64))
-    runs = np.diff(arrays["stride"].astype(np.int64).reshape(-1, patterns + 1), axis=1)
-    pattern = np.repeat(np.tile(np.arange(patterns), kernels.size), runs.ravel())
+    offset = arrays["offset"].astype(np.int64)
+    kernels: NDArray[np.int64] = offset[1:] - offset[:-1]
+    ends: NDArray[np.int64] = arrays["stride"].astype(np.int64).reshape(-1, patterns + 1)
+    runs: NDArray[np.int64] = (ends[:, 1:] - ends[:, :-1]).ravel()
+    pattern = np.repeat(np.tile(np.arange(patterns), kernels.size), runs)
     position = np.array(
         [taps(encoding.parameters[f"pattern{p}"], encoding.shape[3]) for p in range(patterns)]
     ).reshape(patterns, entries, 2)[pattern]

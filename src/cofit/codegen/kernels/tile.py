@@ -115,11 +115,17 @@ def split_channels(window: Window, tile: Tile, weight_bytes: float) -> Window:
 
 
 def parts_for(window: Window, channel_bytes: float) -> Window:
-    """The window with as few equal parts as have at most `L1_BYTES` of so many bytes a channel."""
+    """The window with as few equal parts as have at most `L1_BYTES` of so many bytes a channel.
+
+    Where even the least part has more, it is the least.
+    """
+    best = window
     for parts in range(1, window.channels // LEAST_PART + 1):
-        if window.channels % parts == 0 and window.channels // parts * channel_bytes <= L1_BYTES:
-            return replace(window, parts=parts)
-    return window
+        if window.channels % parts == 0:
+            best = replace(window, parts=parts)
+            if best.held * channel_bytes <= L1_BYTES:
+                break
+    return best
 
 
 def _cycles(nb: int, s: int, pixels: int, least: float, loop: float) -> float:
