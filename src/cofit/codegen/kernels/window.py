@@ -9,6 +9,7 @@ from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
 
 BAND_BYTES_HOST = 128 * 1024  # padded input rows kept at hand: a part of a core's L2
+BAND_BYTES_FLOAT = 320 * 1024  # fewer bands copy fewer rows twice, which floats are worth
 BAND_BYTES_MCU = 8 * 1024
 
 
@@ -80,7 +81,7 @@ class Window:
         """Output rows computed from one band, near-equal ones; all of them if nothing is copied."""
         if not self.copied:
             return self.out_height
-        budget = BAND_BYTES_MCU if machine.freestanding else BAND_BYTES_HOST
+        budget = BAND_BYTES_MCU if machine.freestanding else BAND_BYTES_FLOAT
         rows = budget // (self.row * element_bytes)
         fit = (rows - self.reach[0]) // self.stride[0] + 1
         bands = -(-self.out_height // max(fit, 1))
