@@ -13,6 +13,7 @@ from layers import Builder, every_op, random_layer
 from cofit.codegen import build, compile, emit, machine, verify
 from cofit.codegen.build import WARNINGS
 from cofit.codegen.host import HostRunner, build_host
+from cofit.codegen.machine import WIDE_FLAGS
 from cofit.codegen.verify import POISONS
 from cofit.core import UnsupportedOpError, VerificationError
 from cofit.ir import Op, Tensor, attributes, run_float
@@ -167,6 +168,29 @@ def test_05_gcc_accepts_everything_and_sanitizers_stay_silent(count):
     program = build(files, flags, "sanitized", "gcc")
     result = subprocess.run([program], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("structure", [None, "block32x1@8", "pattern8g4@8", "pattern8g1@8"])
+def test_05_tiles_of_512_bits_stay_in_their_registers(structure):
+    """Compiled for AVX-512 wherever the test runs; a spilled accumulator would be on the stack."""
+    flags = ("-march=cascadelake", *WIDE_FLAGS)
+    wide = dataclasses.replace(HOST, vector_floats=16, vector_registers=32, flags=flags)
+    b = Builder("wide", (1, 64, 14, 28), np.random.default_rng(12))
+    weight = b.rng.standard_normal((64, 64, 3, 3)).astype(np.float32)
+    if structure:
+        weight = parse(structure).project(torch.from_numpy(weight)).numpy()
+    op = attributes.Conv2d(padding=(1, 1, 1, 1), fused="relu")
+    constants = b.constant(weight, structure), b.constant(np.zeros(64))
+    source = emit(b.graph(b.add(op, "x", *constants)), wide)
+    files = {"wide.h": source.header, "wide.c": source.source}
+    lines = (
+        build(files, ("-std=c99", "-O3", *flags, "-ffp-contract=fast", "-c", "-S"), "wide.s")
+        .read_text()
+        .splitlines()
+    )
+    products = [line for line in lines if "vfmadd" in line]
+    assert len(products) >= 14 and all("zmm" in line for line in products)
+    assert not [line for line in lines if "vmovups" in line and "zmm" in line and "(%rsp)" in line]
 
 
 def test_05_long_constants_are_linked_from_bytes_or_written_into_the_text(monkeypatch):
