@@ -24,9 +24,11 @@ from cofit.codegen.c_text import (
     program_name,
     support_text,
     unique_identifiers,
+    use_union,
 )
 from cofit.codegen.kernel import Kernel, KernelCode
 from cofit.codegen.kernels import kernels_for
+from cofit.codegen.large import LARGE_BYTES, Large
 from cofit.codegen.layout import same_bytes, same_bytes_turned
 from cofit.codegen.machine import Machine
 from cofit.codegen.planner import MemoryPlan, plan_memory
@@ -81,12 +83,13 @@ class Source:
         graph: what it computes.
         machine: what it was emitted for.
         header: text of NAME.h.
-        source: text of NAME.c.
+        source: text of NAME.c, where the `large` constants are only declared.
         plan: the arena.
         steps: generated functions in execution order; aliasing reshapes have none.
         offsets: arena offset of every activation tensor, "(input)" and "(output)" included.
         entry: tensor that the caller writes ("(input)" where a conversion follows).
         exit: tensor that the caller reads.
+        large: constants that are to be linked with `source`; none without an OS.
     """
 
     name: str
@@ -99,6 +102,12 @@ class Source:
     offsets: Mapping[str, int]
     entry: str
     exit: str
+    large: tuple[Large, ...] = ()
+
+    @property
+    def standalone(self) -> str:
+        """Text of NAME.c with all constants."""
+        return "\n".join((self.source, *(item.definition for item in self.large)))
 
     @property
     def constant_bytes(self) -> int:
@@ -146,13 +155,15 @@ def emit(graph: Graph, machine: Machine) -> Source:
         for index, step in enumerate(steps)
         if any(storage.buffer_of[r] == storage.buffer_of[step.writes] for r in step.reads)
     }
-    functions = [_function(graph, step, index in shared) for index, step in enumerate(steps)]
+    large = {} if machine.freestanding else _large(steps)
+    functions = [_function(graph, step, index in shared, large) for index, step in enumerate(steps)]
     calls = [_call(graph, step, i, offsets, plan) for i, step in enumerate(steps)]
     support = support_text(dict.fromkeys(s for step in steps for s in step.code.support))
     source = "\n".join((_prologue(name), support, *functions, _entry_points(public, steps, calls)))
     return Source(
-        name, graph, machine, _header(public), source, plan, tuple(steps), offsets, entry, exit_
-    )
+        name, graph, machine, _header(public), source, plan, tuple(steps), offsets, entry, exit_,
+        tuple(large.values()),
+    )  # fmt: skip
 
 
 def _steps(graph: Graph, machine: Machine) -> tuple[list[Step], dict[str, str], str, str]:
@@ -244,18 +255,32 @@ def _parameters(graph: Graph, step: Step) -> list[tuple[str, str, str]]:
     ]
 
 
-def _function(graph: Graph, step: Step, in_place: bool) -> str:
+def _large(steps: list[Step]) -> dict[int, Large]:
+    """By identity of the constant."""
+    return {
+        id(constant): Large(f"{step.function}_{constant.name}", constant)
+        for step in steps
+        for constant in step.code.constants
+        if constant.values.nbytes >= LARGE_BYTES
+    }
+
+
+def _function(graph: Graph, step: Step, in_place: bool, large: Mapping[int, Large]) -> str:
     restrict = "" if in_place else "restrict "
     parameters = [f"const {kind} *{restrict}{name}" for kind, name, _ in _parameters(graph, step)]
     parameters.append(f"{_element_type(graph, step.writes)} *{restrict}out")
     if step.code.scratch_bytes:
         parameters.append("uint8_t *restrict scratch")
-    constants = "".join(f"{declare(c)}\n" for c in step.code.constants)
+    outside = [large[id(c)] for c in step.code.constants if id(c) in large]
+    before = "".join(f"{item.declaration}\n" for item in outside)
+    constants = "".join(f"{use_union(i.constant, i.symbol)}\n" for i in outside)
+    constants += "".join(f"{declare(c)}\n" for c in step.code.constants if id(c) not in large)
+    after = "".join(f"#undef {item.constant.name}_data\n" for item in outside)
     body = "".join(f"    {line}\n" if line else "\n" for line in step.code.body.splitlines())
     return (
-        f"/* {_describe(graph, step)} */\n"
+        f"{before}/* {_describe(graph, step)} */\n"
         f"static COFIT_NOINLINE void {step.function}({', '.join(parameters)})\n"
-        f"{{\n{constants}{body}}}\n"
+        f"{{\n{constants}{body}}}\n{after}"
     )
 
 

@@ -40,7 +40,7 @@ from cofit.codegen.kernels.s8_sparse import S8Sparse
 from cofit.ir import Graph
 
 F32: tuple[Kernel, ...] = (
-    F32Block(), F32Pattern(), F32Planes(), F32Channel(), F32Depthwise(), F32Conv(),
+    F32Block(), F32Planes(), F32Pattern(), F32Channel(), F32Depthwise(), F32Conv(),
     F32Binary(), F32Activation(), F32Pool(), F32Softmax(),
     F32Matmul(), F32LayerNorm(), F32Recurrent(), Embedding(), Move(),
 )  # fmt: skip
