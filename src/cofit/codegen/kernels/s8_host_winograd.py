@@ -35,11 +35,12 @@ from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.ir.integer import affine
 
-PLACES = 16
+SIZES = (4, 2)  # outputs of a tile in each direction, the one with fewer products first
 MIN_CHANNELS = 16  # inputs and outputs; below, transforms cost more than they save
-MIN_TILES = 8  # over which the transform of the weights is shared
+MIN_TILES = {4: 4, 2: 8}  # over which the transform of the weights is shared
+SCALE_BITS = {4: 6, 2: 2}  # that accumulators are shifted left by, modulo 2^32
 WEIGHTS_BYTES = 512 * 1024  # of transformed weights: what a core's L2 holds
-TILES_BYTES = 32 * 1024  # of transformed windows: what its L1 holds
+TILES_BYTES = 40 * 1024  # of transformed windows: about what its L1 holds
 
 
 class S8HostWinograd:
@@ -48,7 +49,7 @@ class S8HostWinograd:
     name = "s8-host-dense-winograd"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
-        """Machines without vectors, other windows, sums beyond 2^29, small and large layers."""
+        """Machines without vectors, other windows, large sums, small and large layers."""
         reason = no_vectors(machine) or reject_weighted(graph, op)
         if reason is not None:
             return reason
@@ -57,26 +58,22 @@ class S8HostWinograd:
             return "it is not a plain 3x3 convolution of stride 1"
         if min(w.channels, w.outputs) < MIN_CHANNELS:
             return f"it has fewer than {MIN_CHANNELS} channels"
-        tiling = Tiling(w)
-        if tiling.across * tiling.rows < MIN_TILES:
-            return f"it has fewer than {4 * MIN_TILES} outputs per channel"
-        if tiling.weights_bytes > WEIGHTS_BYTES:
-            return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
-        if 4 * int(accumulator_bound(graph, op).max()) >= 1 << 31:
-            return "four times its accumulators may exceed int32"
-        return None
+        tiling = _tiling(graph, op)
+        return tiling if isinstance(tiling, str) else None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
         w = window(graph, op)
-        t = Tiling(w)
+        t = _tiling(graph, op)
+        assert isinstance(t, Tiling)
         taps = weight_values(graph, op).transpose(0, 2, 3, 1)
         even = np.pad(taps, ((0, 0), (0, 0), (0, 0), (0, w.channels % 2)))
         rows = dense_rows(even.reshape(1, w.outputs, -1))
         declaration, constants = host_layer(graph, op, rows)
         pixels, larger = split(t.tiles, TILE_PIXELS)[0]
         fields = {
-            "channels": w.channels, "padded": t.padded, "pairs": t.pairs, "line": t.line,
+            "size": t.size, "channels": w.channels, "padded": t.padded, "pairs": t.pairs,
+            "line": t.line,
             "across": t.across, "down": t.down, "tiles": t.tiles, "larger": larger,
             "group": pixels, "height": w.out_height, "width": w.out_width,
         }  # fmt: skip
@@ -94,29 +91,59 @@ class S8HostWinograd:
             "tiles, sums, out);",
         ])  # fmt: skip
         support = host_support(graph, "s8_host_winograd.h")
-        return KernelCode(body, constants, support, t.scratch_bytes, variant="2x2 outputs")
+        return KernelCode(
+            body, constants, support, t.scratch_bytes, variant=f"{t.size}x{t.size} outputs"
+        )
+
+
+def _tiling(graph: Graph, op: Op) -> Tiling | str:
+    """The first size that suits the layer, or why the last does not."""
+    reason = ""
+    for size in SIZES:
+        tiling = Tiling(window(graph, op), size)
+        bound = int(accumulator_bound(graph, op).max()) << SCALE_BITS[size]
+        if tiling.across * tiling.rows < MIN_TILES[size]:
+            reason = f"it has fewer than {MIN_TILES[size]} tiles"
+        elif tiling.weights_bytes > WEIGHTS_BYTES:
+            reason = f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
+        elif bound >= 1 << 31:
+            reason = f"{1 << SCALE_BITS[size]} times its accumulators may exceed int32"
+        else:
+            return tiling
+    return reason
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a convolution is cut into tiles of 2x2 outputs, and what lies in scratch."""
+    """How a convolution is cut into tiles of outputs, and what lies in scratch.
+
+    Attributes:
+        window: the sliding window.
+        size: outputs of a tile in each direction.
+    """
 
     window: Window
+    size: int
+
+    @property
+    def places(self) -> int:
+        """Products for each tile, channel and output channel."""
+        return (self.size + 2) ** 2
 
     @property
     def across(self) -> int:
         """Tiles in a row."""
-        return (self.window.out_width + 1) // 2
+        return -(-self.window.out_width // self.size)
 
     @property
     def rows(self) -> int:
         """Rows of tiles."""
-        return (self.window.out_height + 1) // 2
+        return -(-self.window.out_height // self.size)
 
     @property
     def down(self) -> int:
         """Rows of tiles at a time: equal parts, of which the last may overlap its neighbour."""
-        most = max(1, TILES_BYTES // (2 * PLACES * self.padded * self.across))
+        most = max(1, TILES_BYTES // (2 * self.places * self.padded * self.across))
         parts = -(-self.rows // most)
         return -(-self.rows // parts)
 
@@ -137,8 +164,8 @@ class Tiling:
 
     @property
     def right(self) -> int:
-        """Columns of padding on the right: one more where the outputs are odd."""
-        return self.window.padding[3] + self.window.out_width % 2
+        """Columns of padding on the right, such that whole tiles cover a row."""
+        return self.window.padding[3] + -self.window.out_width % self.size
 
     @property
     def line(self) -> int:
@@ -149,16 +176,16 @@ class Tiling:
     @property
     def weights_bytes(self) -> int:
         """Bytes of all transformed weights."""
-        return 4 * PLACES * self.pairs * -(-self.window.outputs // LANES) * LANES
+        return 4 * self.places * self.pairs * -(-self.window.outputs // LANES) * LANES
 
     @property
     def _parts(self) -> tuple[int, ...]:
         """Bytes of the plane, the transformed weights, the tiles and the sums."""
         return (
-            2 * ((2 * self.down + 2) * self.line + SLACK),
+            2 * ((self.size * self.down + 2) * self.line + SLACK),
             self.weights_bytes,
-            2 * PLACES * self.tiles * self.padded,
-            4 * 4 * self.tiles * TILE_ROWS,
+            2 * self.places * self.tiles * self.padded,
+            4 * self.size**2 * self.tiles * TILE_ROWS,
         )
 
     @property
