@@ -29,17 +29,20 @@ enum { S8_EDGE = 6, S8_PLACES = S8_EDGE * S8_EDGE, S8_GROUP = 6 }; /* the most o
 /* Three weights to `size` + 2. */
 COFIT_INLINE void s8_winograd_taps(int16_t a, int16_t b, int16_t c, int16_t *t, const int size)
 {
+    const int16_t outer = (int16_t)(a + c);
+    const int16_t sum = (int16_t)(outer + b), difference = (int16_t)(outer - b);
     if (size == 2) {
-        t[0] = (int16_t)(2 * a);
-        t[1] = (int16_t)(a + c + b);
-        t[2] = (int16_t)(a + c - b);
-        t[3] = (int16_t)(2 * c);
+        t[0] = (int16_t)(a + a);
+        t[1] = sum;
+        t[2] = difference;
+        t[3] = (int16_t)(c + c);
     } else { /* a quarter of the last, for it would not fit */
+        const int16_t twice = (int16_t)(b + b), far = (int16_t)(4 * c + a);
         t[0] = (int16_t)(6 * a);
-        t[1] = (int16_t)(-4 * (a + c + b));
-        t[2] = (int16_t)(-4 * (a + c - b));
-        t[3] = (int16_t)(a + 4 * c + 2 * b);
-        t[4] = (int16_t)(a + 4 * c - 2 * b);
+        t[1] = (int16_t)(-4 * sum);
+        t[2] = (int16_t)(-4 * difference);
+        t[3] = (int16_t)(far + twice);
+        t[4] = (int16_t)(far - twice);
         t[5] = (int16_t)(6 * c);
     }
 }

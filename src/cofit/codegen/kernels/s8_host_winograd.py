@@ -1,9 +1,9 @@
-"""int8 3x3 convolutions of stride 1 on a CPU with vectors, with 16 products where others need 36.
+"""int8 3x3 convolutions of stride 1 on a CPU with vectors, with a quarter of the products.
 
-Winograd's minimal filtering with 2x2 outputs, in integers: weights transformed by twice the usual
-matrix give four times the convolution, exactly. They are transformed at run time, so that the
-program holds no more than the int8 weights. Source: Lavin and Gray, Fast Algorithms for
-Convolutional Neural Networks, 2016, section 4.1.
+Winograd's minimal filtering with 2x2 or 4x4 outputs, in integers: weights transformed by a multiple
+of the usual matrix give 4 or 576 times the convolution, exactly (see `s8_host_winograd.h`). They
+are transformed at run time, so that the program holds no more than the int8 weights. Source: Lavin
+and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.ir.integer import affine
 
-SIZES = (4, 2)  # outputs of a tile in each direction, the one with fewer products first
-MIN_CHANNELS = 16  # inputs and outputs; below, transforms cost more than they save
-MIN_TILES = {4: 4, 2: 8}  # over which the transform of the weights is shared
+SIZES = (4, 2)  # outputs of a tile in each direction
+MIN_CHANNELS = 16  # inputs and outputs; below, transforms of windows and outputs dominate
+TRANSFORM = 12  # tiles whose products take as long as the transform of the weights
 SCALE_BITS = {4: 6, 2: 2}  # that accumulators are shifted left by, modulo 2^32
-WEIGHTS_BYTES = 512 * 1024  # of transformed weights: what a core's L2 holds
+WEIGHTS_BYTES = 6 << 20  # of transformed weights; beyond, memory is slower than products
 TILES_BYTES = 40 * 1024  # of transformed windows: about what its L1 holds
 
 
@@ -73,9 +73,8 @@ class S8HostWinograd:
         pixels, larger = split(t.tiles, TILE_PIXELS)[0]
         fields = {
             "size": t.size, "channels": w.channels, "padded": t.padded, "pairs": t.pairs,
-            "line": t.line,
-            "across": t.across, "down": t.down, "tiles": t.tiles, "larger": larger,
-            "group": pixels, "height": w.out_height, "width": w.out_width,
+            "line": t.line, "across": t.across, "down": t.down, "tiles": t.tiles,
+            "larger": larger, "group": pixels, "height": w.out_height, "width": w.out_width,
         }  # fmt: skip
         items = ", ".join(f".{name} = {value}" for name, value in fields.items())
         plane, weights, tiles, sums = t.offsets
@@ -97,20 +96,18 @@ class S8HostWinograd:
 
 
 def _tiling(graph: Graph, op: Op) -> Tiling | str:
-    """The first size that suits the layer, or why the last does not."""
-    reason = ""
-    for size in SIZES:
-        tiling = Tiling(window(graph, op), size)
-        bound = int(accumulator_bound(graph, op).max()) << SCALE_BITS[size]
-        if tiling.across * tiling.rows < MIN_TILES[size]:
-            reason = f"it has fewer than {MIN_TILES[size]} tiles"
-        elif tiling.weights_bytes > WEIGHTS_BYTES:
-            reason = f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
-        elif bound >= 1 << 31:
-            reason = f"{1 << SCALE_BITS[size]} times its accumulators may exceed int32"
-        else:
-            return tiling
-    return reason
+    """The tiles that take least time, or why there are none."""
+    w = window(graph, op)
+    bound = int(accumulator_bound(graph, op).max())
+    exact = [size for size in SIZES if bound << SCALE_BITS[size] < 1 << 31]
+    if not exact:
+        return "its accumulators may exceed int32 when scaled"
+    best = min((Tiling(w, size) for size in exact), key=lambda tiling: tiling.cost)
+    if best.cost >= 9 * w.out_height * w.out_width:
+        return "it has too few outputs per channel"
+    if best.weights_bytes > WEIGHTS_BYTES:
+        return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
+    return best
 
 
 @dataclass(frozen=True)
@@ -129,6 +126,11 @@ class Tiling:
     def places(self) -> int:
         """Products for each tile, channel and output channel."""
         return (self.size + 2) ** 2
+
+    @property
+    def cost(self) -> int:
+        """Products for each channel and output channel, transforms included."""
+        return self.places * (self.across * self.rows + TRANSFORM)
 
     @property
     def across(self) -> int:
