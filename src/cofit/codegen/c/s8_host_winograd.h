@@ -26,6 +26,13 @@ typedef struct {
 
 enum { S8_EDGE = 6, S8_PLACES = S8_EDGE * S8_EDGE, S8_GROUP = 6 }; /* the most of each */
 
+/* From one place to the next, in int16: an odd number of cache lines, lest places share a few sets
+   of a cache. */
+COFIT_INLINE int32_t s8_winograd_step(int32_t elements)
+{
+    return ((elements + 31) / 32 | 1) * 32;
+}
+
 /* Three weights to `size` + 2. */
 COFIT_INLINE void s8_winograd_taps(int16_t a, int16_t b, int16_t c, int16_t *t, const int size)
 {
@@ -94,6 +101,7 @@ COFIT_INLINE void s8_winograd_weights(const int8_t *restrict w, int32_t pairs,
                                       int16_t *restrict to, const int vectors, const int size)
 {
     const int32_t height = 2 * S8_LANES * vectors, tap = pairs * height, edge = size + 2;
+    const int32_t step = s8_winograd_step(tap);
     for (int32_t i = 0; i < pairs * height; i++) {
         int16_t t[3][S8_EDGE];
         COFIT_UNROLL(8)
@@ -106,7 +114,7 @@ COFIT_INLINE void s8_winograd_weights(const int8_t *restrict w, int32_t pairs,
             s8_winograd_taps(t[0][r], t[1][r], t[2][r], row, size);
             COFIT_UNROLL(8)
             for (int32_t s = 0; s < edge; s++)
-                to[(r * edge + s) * tap + i] = row[s];
+                to[(r * edge + s) * step + i] = row[s];
         }
     }
 }
@@ -142,11 +150,13 @@ COFIT_INLINE void s8_winograd_window(const s8_winograd *shape, const int16_t *re
 
 /* Products of `count` tiles from x on, at all places. */
 COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *w,
-                                       const int16_t *x, int32_t step, int32_t *products,
-                                       const int vectors, const int count)
+                                       const int16_t *x, int32_t *products, const int vectors,
+                                       const int count)
 {
-    const int32_t edge = shape->size + 2;
-    for (int32_t place = 0; place < edge * edge; place++, x += step) {
+    const int32_t edge = shape->size + 2, each = 2 * S8_LANES * vectors * shape->pairs;
+    const int32_t skip = s8_winograd_step(each) - each;
+    const int32_t step = s8_winograd_step(shape->tiles * shape->padded);
+    for (int32_t place = 0; place < edge * edge; place++, w += skip, x += step) {
         s8_lanes acc[S8_GROUP][S8_VECTORS];
         COFIT_UNROLL(8)
         for (int32_t p = 0; p < count; p++)
@@ -216,8 +226,7 @@ COFIT_INLINE void s8_winograd_group(const s8_winograd *shape, const s8_host_laye
     int32_t products[S8_PLACES * S8_GROUP * S8_TILE_ROWS];
     const int32_t height = vectors * S8_LANES, size = shape->size;
     const int32_t line = size * shape->across * height;
-    s8_winograd_products(shape, w, x + first * shape->padded, shape->tiles * shape->padded,
-                         products, vectors, count);
+    s8_winograd_products(shape, w, x + first * shape->padded, products, vectors, count);
     for (int32_t p = 0; p < count; p++) {
         const int32_t y = (first + p) / shape->across, column = (first + p) % shape->across;
         s8_winograd_outputs(products + p * height, count * height, layer->bias + row, line,
@@ -243,33 +252,65 @@ COFIT_INLINE void s8_winograd_rows(const s8_winograd *shape, const s8_host_layer
                        out + y * shape->width * layer->pitch);
 }
 
+/* Windows of rows of tiles from output row y0 on. */
+COFIT_INLINE void s8_winograd_windows(const s8_winograd *shape, const s8_window *window,
+                                      int32_t right, const int8_t *in, int32_t y0,
+                                      int16_t *plane, int16_t *tiles)
+{
+    const int32_t size = shape->size;
+    s8_plane(window, in, y0, y0 + size * shape->down, right, plane);
+    for (int32_t tile = 0; tile < shape->tiles; tile++)
+        s8_winograd_window(shape,
+                           plane + size * (tile / shape->across * shape->line
+                                           + tile % shape->across * shape->channels),
+                           s8_winograd_step(shape->tiles * shape->padded),
+                           tiles + tile * shape->padded);
+}
+
+/* A layer whose tiles are all at hand: weights are transformed just before they are used. */
+COFIT_INLINE void s8_winograd_whole(const s8_winograd *shape, const s8_host_layer *layer,
+                                    const int16_t *tiles, int16_t *weights, int32_t *sums,
+                                    int8_t *out)
+{
+    const int8_t *w = layer->weights;
+    int32_t row = 0;
+    for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS) {
+        s8_winograd_weights(w + row * 18 * shape->pairs, shape->pairs, weights, 2, shape->size);
+        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, out, 2);
+    }
+    if (row < layer->rows) {
+        s8_winograd_weights(w + row * 18 * shape->pairs, shape->pairs, weights, 1, shape->size);
+        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, out, 1);
+    }
+}
+
 /* The whole layer; `right` columns of padding, so that tiles cover a row. */
 COFIT_INLINE void s8_host_winograd(const s8_winograd *shape, const s8_host_layer *layer,
                                    const s8_window *window, int32_t right, const int8_t *in,
                                    int16_t *plane, int16_t *weights, int16_t *tiles,
                                    int32_t *sums, int8_t *out)
 {
-    const int32_t size = shape->size;
-    const int32_t each = (size + 2) * (size + 2) * 2 * shape->pairs; /* weights of a row */
+    const int32_t size = shape->size, last = (shape->height + size - 1) / size - shape->down;
+    const int32_t each = (size + 2) * (size + 2) *
+                         s8_winograd_step(2 * S8_TILE_ROWS * shape->pairs); /* of 16 rows */
+    if (last == 0) {
+        s8_winograd_windows(shape, window, right, in, 0, plane, tiles);
+        s8_winograd_whole(shape, layer, tiles, weights, sums, out);
+        return;
+    }
     int32_t row = 0;
     for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
         s8_winograd_weights(layer->weights + row * 18 * shape->pairs, shape->pairs,
-                            weights + row * each, 2, size);
+                            weights + row / S8_TILE_ROWS * each, 2, size);
     if (row < layer->rows)
         s8_winograd_weights(layer->weights + row * 18 * shape->pairs, shape->pairs,
-                            weights + row * each, 1, size);
-    const int32_t last = (shape->height + size - 1) / size - shape->down;
+                            weights + row / S8_TILE_ROWS * each, 1, size);
     for (int32_t at = 0; at < last + shape->down; at += shape->down) {
         const int32_t y0 = size * (at < last ? at : last);
-        s8_plane(window, in, y0, y0 + size * shape->down, right, plane);
-        for (int32_t tile = 0; tile < shape->tiles; tile++)
-            s8_winograd_window(shape,
-                               plane + size * (tile / shape->across * shape->line
-                                               + tile % shape->across * shape->channels),
-                               shape->tiles * shape->padded, tiles + tile * shape->padded);
+        s8_winograd_windows(shape, window, right, in, y0, plane, tiles);
         for (row = 0; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
-            s8_winograd_rows(shape, layer, row, weights + row * each, tiles, y0, sums, out, 2);
+            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, out, 2);
         if (row < layer->rows)
-            s8_winograd_rows(shape, layer, row, weights + row * each, tiles, y0, sums, out, 1);
+            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, out, 1);
     }
 }

@@ -15,7 +15,6 @@ import numpy as np
 from cofit.codegen.kernel import KernelCode
 from cofit.codegen.kernels.s8_host import dense_rows
 from cofit.codegen.kernels.s8_host_layer import (
-    LANES,
     SLACK,
     TILE_PIXELS,
     TILE_ROWS,
@@ -37,10 +36,11 @@ from cofit.ir.integer import affine
 
 SIZES = (4, 2)  # outputs of a tile in each direction
 MIN_CHANNELS = 16  # inputs and outputs; below, transforms of windows and outputs dominate
-TRANSFORM = 12  # tiles whose products take as long as the transform of the weights
+TRANSFORM = 4  # tiles whose products take as long as the transform of the weights
 SCALE_BITS = {4: 6, 2: 2}  # that accumulators are shifted left by, modulo 2^32
-WEIGHTS_BYTES = 6 << 20  # of transformed weights; beyond, memory is slower than products
-TILES_BYTES = 40 * 1024  # of transformed windows: about what its L1 holds
+WEIGHTS_BYTES = 32 << 20  # of transformed weights in the arena, at most
+WHOLE_BYTES = 640 * 1024  # of transformed windows: about what a core's L2 holds
+PART_BYTES = 40 * 1024  # and what its L1 holds
 
 
 class S8HostWinograd:
@@ -144,8 +144,9 @@ class Tiling:
 
     @property
     def down(self) -> int:
-        """Rows of tiles at a time: equal parts, of which the last may overlap its neighbour."""
-        most = max(1, TILES_BYTES // (2 * self.places * self.padded * self.across))
+        """Rows of tiles at a time: all, or equal parts of which the last may overlap another."""
+        line = 2 * self.places * self.padded * self.across
+        most = max(1, (WHOLE_BYTES if self.rows * line <= WHOLE_BYTES else PART_BYTES) // line)
         parts = -(-self.rows // most)
         return -(-self.rows // parts)
 
@@ -177,8 +178,9 @@ class Tiling:
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of all transformed weights."""
-        return 4 * self.places * self.pairs * -(-self.window.outputs // LANES) * LANES
+        """Bytes of transformed weights: of 16 rows where all tiles are at hand, else of all."""
+        groups = 1 if self.down == self.rows else -(-self.window.outputs // TILE_ROWS)
+        return 2 * groups * self.places * _step(2 * TILE_ROWS * self.pairs)
 
     @property
     def _parts(self) -> tuple[int, ...]:
@@ -186,7 +188,7 @@ class Tiling:
         return (
             2 * ((self.size * self.down + 2) * self.line + SLACK),
             self.weights_bytes,
-            2 * self.places * self.tiles * self.padded,
+            2 * self.places * _step(self.tiles * self.padded),
             4 * self.size**2 * self.tiles * TILE_ROWS,
         )
 
@@ -200,3 +202,8 @@ class Tiling:
     def scratch_bytes(self) -> int:
         """All of them."""
         return int(sum(-(-part // 64) * 64 for part in self._parts))
+
+
+def _step(elements: int) -> int:
+    """As `s8_winograd_step`."""
+    return (-(-elements // 32) | 1) * 32
