@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from s8_graphs import HOST, POISON, Chain, weights
 
 from cofit.codegen.build import build
@@ -17,6 +18,7 @@ from cofit.codegen.machine import Machine
 from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Rounding, Tensor
 from cofit.ir import attributes as at
 from cofit.ir.integer import requantise, run_integer
+from cofit.structures import parse
 
 pytestmark = [
     pytest.mark.device,
@@ -184,6 +186,22 @@ def test_winograd_needs_bits_of_room() -> None:
         graphs.append(graph.with_tensors({"t0.b": replace(graph.tensors["t0.b"], data=bias)}))
         variants.append(emit(graphs[-1], HOST).steps[0].code.variant)
     assert variants == ["4x4 outputs", "2x2 outputs", "dense"]
+    assert_exact(graphs)
+
+
+def test_winograd_replaces_blocks_that_would_be_slower() -> None:
+    """Half of the weights as a list take longer than all of them by Winograd; an eighth do not."""
+    rng = np.random.default_rng(11)
+    graphs, families = [], []
+    for index, rate in enumerate((2, 8)):
+        text = f"block16x2@{rate}"
+        kept = parse(text).project(torch.from_numpy(rng.standard_normal((32, 32, 3, 3))))
+        chain = Chain(rng, (1, 32, 16, 16), name=f"half{index}")
+        values = np.rint(kept.numpy() * 30).clip(-127, 127).astype(np.int8)
+        chain.weighted(at.Conv2d(padding=(1, 1, 1, 1)), values, structure=text)
+        graphs.append(chain.graph())
+        families.append(emit(graphs[-1], HOST).steps[0].kernel)
+    assert families == ["s8-host-dense-winograd", "s8-host-block"]
     assert_exact(graphs)
 
 
