@@ -46,8 +46,8 @@ F32: tuple[Kernel, ...] = (
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
     S8HostDepthwise(), S8Planes(), S8Depthwise(),
-    S8HostBlock(), S8HostKept(), S8Blocks(), S8Lifted(), S8Sparse(),
-    S8HostWinograd(), S8HostDense(), S8Dense(),
+    S8HostWinograd(), S8HostBlock(), S8HostKept(), S8Blocks(), S8Lifted(), S8Sparse(),
+    S8HostDense(), S8Dense(),
     S8HostBinary(), S8Sum(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8Softmax(), S8Matmul(), S8LayerNorm(), S8Recurrent(), Embedding(), Move(),
     S8HostConcat(), S8Concat(),
