@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cofit.codegen import convert
+from cofit.codegen import convert, threads
 from cofit.codegen.c_text import (
     c_type,
     comment,
@@ -138,7 +138,7 @@ def emit(graph: Graph, machine: Machine) -> Source:
         Access(
             step.reads,
             step.writes,
-            step.code.scratch_bytes,
+            threads.scratch_bytes(step.code),
             tuple(step.op.inputs[i] for i in step.code.in_place) if step.op else (),
         )
         for step in steps
@@ -158,7 +158,11 @@ def emit(graph: Graph, machine: Machine) -> Source:
     large = {} if machine.freestanding else _large(steps)
     functions = [_function(graph, step, index in shared, large) for index, step in enumerate(steps)]
     calls = [_call(graph, step, i, offsets, plan) for i, step in enumerate(steps)]
-    support = support_text(dict.fromkeys(s for step in steps for s in step.code.support))
+    codes = [step.code for step in steps]
+    tasks, calls = threads.shared_calls(codes, [step.function for step in steps], calls)
+    needs = [*((threads.SUPPORT,) if tasks else ()), *(s for code in codes for s in code.support)]
+    support = support_text(dict.fromkeys(needs))
+    functions += tasks
     source = "\n".join((_prologue(name), support, *functions, _entry_points(public, steps, calls)))
     return Source(
         name, graph, machine, _header(public), source, plan, tuple(steps), offsets, entry, exit_,
@@ -271,6 +275,8 @@ def _function(graph: Graph, step: Step, in_place: bool, large: Mapping[int, Larg
     parameters.append(f"{_element_type(graph, step.writes)} *{restrict}out")
     if step.code.scratch_bytes:
         parameters.append("uint8_t *restrict scratch")
+    if step.code.shares > 1:
+        parameters.append("int share")
     outside = [large[id(c)] for c in step.code.constants if id(c) in large]
     before = "".join(f"{item.declaration}\n" for item in outside)
     constants = "".join(f"{use_union(i.constant, i.symbol)}\n" for i in outside)
@@ -311,7 +317,10 @@ def _call(
     ]
     arguments.append(f"({_element_type(graph, step.writes)} *)(base + {offsets[step.writes]})")
     if step.code.scratch_bytes:
-        arguments.append(f"base + {plan.offsets[SCRATCH.format(index)]}")
+        own = f" + share * {threads.scratch_pitch(step.code)}" if step.code.shares > 1 else ""
+        arguments.append(f"base + {plan.offsets[SCRATCH.format(index)]}{own}")
+    if step.code.shares > 1:
+        arguments.append("share")
     return f"{step.function}({', '.join(arguments)});"
 
 
@@ -365,7 +374,8 @@ void {name}_batch(void *arena, const void *x, void *y, size_t n);
 def _entry_points(public: _Interface, steps: list[Step], calls: list[str]) -> str:
     name, upper = public.name, public.name.upper()
     base = "    uint8_t *const base = arena;\n" if steps else "    (void)arena;\n"
-    run = "".join(f"    {call}\n" for call in calls)
+    begin, end = threads.turn([step.code for step in steps])
+    run = begin + "".join(f"    {call}\n" for call in calls) + end
     cases = "".join(f"    case {i}: {call} break;\n" for i, call in enumerate(calls))
     timed = "".join(
         f"    {call}\n    now = {name}_now();\n    seconds[{i}] += now - then;\n    then = now;\n"
@@ -379,10 +389,10 @@ void {name}_run(void *arena)
 #ifdef COFIT_STEPS
 void {name}_step(int index, void *arena)
 {{
-{base}    switch (index) {{
+{base}{begin}    switch (index) {{
 {cases}    default: break;
     }}
-}}
+{end}}}
 #endif
 
 #ifdef COFIT_PROFILE
@@ -395,8 +405,8 @@ static double {name}_now(void)
 
 void {name}_profile(void *arena, double *seconds)
 {{
-{base}    double then = {name}_now(), now = then;
-{timed}    (void)now;
+{base}{begin}    double then = {name}_now(), now = then;
+{timed}{end}    (void)now;
     (void)then;
     (void)seconds;
 }}

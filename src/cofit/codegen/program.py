@@ -90,6 +90,7 @@ def compile(
     compiler: str | None = None,
     verify: bool = True,
     board: Board | None = None,
+    threads: int = 1,
 ) -> Program:
     """Generate, build and verify the program of a graph.
 
@@ -98,14 +99,18 @@ def compile(
         machine: "host", "cortex-m4", "cortex-m7", or a `Machine`.
         compiler: "zig" (default) or the name of a C compiler on PATH.
         verify: compare every step with the graph's meaning (see `codegen.verify`).
+        threads: of this machine that share the larger steps; results are the same bits.
         board: where a Cortex-M program runs; the machine's default board if absent.
 
     Raises:
+        ConfigError: the machine does not run so many threads.
         UnsupportedOpError: an op has no kernel on the machine.
         BuildError: the C compiler is missing or refused.
         VerificationError: the program does not compute what its graph means.
     """
     chosen = machine if isinstance(machine, Machine) else machine_named(machine)
+    if threads != 1:
+        chosen = chosen.with_threads(threads)
     source = emit(graph, chosen)
     name = compiler or DEFAULT_COMPILER
     runner = _runner(source, name, board)

@@ -15,22 +15,26 @@ from numpy.typing import NDArray
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.f32_conv import in_parts
+from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.tile import (
     Tile,
     can_split,
     choose_tile,
     loop_nest,
     multiply,
+    own_rows,
     pixel_loops,
+    share_tiles,
     split_channels,
 )
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 from cofit.structures import Encoding
 
 Array = NDArray[np.generic]
 DENSITY_LIMIT = 0.95
+BLOCK_ENTRIES = 4  # that take as long as the begin and the end of a tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +121,10 @@ def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) 
         np.array([win.offset(0, 1, 0), win.offset(0, 0, 1), 1])
         @ np.stack([lists.r, lists.s, lists.channel])
     )
-    rows = win.band_rows(machine)
+    entries = np.diff(lists.start).reshape(win.parts, blocks).sum(axis=0)
+    costs = np.repeat(entries + BLOCK_ENTRIES, passes).tolist()
+    shares = share_tiles(win, machine, kept_macs(graph, op), costs, lists.values.nbytes)
+    rows = own_rows(win, machine, shares)
     prepare = [f"const int k = b * {tile.outputs};"]
     block = "b" if passes == 1 else f"b / {passes}"
     if win.parts > 1:
@@ -132,6 +139,7 @@ def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) 
         pixel_loops(
             win, tile, lambda pixels: _accumulate(win, tile, pixels, lists.out), "bias + k"
         ),
+        shares,
     )  # fmt: skip
     align = 4 * tile.lanes
     return KernelCode(
@@ -144,6 +152,7 @@ def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) 
         ),
         scratch_bytes=win.band_bytes(rows),
         variant=f"{form}, {tile.outputs} outputs x {tile.pixels} pixels{in_parts(win)}",
+        shares=count_of(shares),
     )
 
 

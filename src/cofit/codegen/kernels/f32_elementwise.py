@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
 from cofit.codegen.layout import memory_shape, to_memory
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, Tensor, attributes
@@ -22,6 +23,8 @@ FUNCTIONS = {
 
 
 LIBM = ("sigmoid", "tanh", "gelu", "gelu_tanh")
+ELEMENTS_PER_CYCLE = 2  # three streams of floats from the L2 and beyond
+CYCLES = (0.5, 20.0)  # of one element: arithmetic, libm
 
 
 class F32Activation:
@@ -44,12 +47,18 @@ class F32Activation:
         """One loop."""
         assert isinstance(op.attributes, attributes.Activation)
         function = op.attributes.function
+        size = graph.tensors[op.output].size
+        shares = share_rows(machine, size, size * CYCLES[function in LIBM])
+        first, last = range_of(shares, "rows", size)
         body = (
-            f"for (int i = 0; i < {graph.tensors[op.output].size}; ++i) {{\n"
+            f"for (int i = {first}; i < {last}; ++i) {{\n"
             f"    const float v = in0[i];\n    out[i] = {FUNCTIONS[function]};\n}}"
         )
         needs = ("libm.h",) if function in LIBM else ()
-        return KernelCode(body, support=needs, in_place=(0,), variant=function)
+        return KernelCode(
+            declared(shares, body), support=needs, in_place=(0,), variant=function,
+            shares=count_of(shares),
+        )  # fmt: skip
 
 
 class F32Binary:
@@ -76,8 +85,11 @@ class F32Binary:
         operator = "+" if op.kind == "add" else "*"
         axes = joined_axes(memory_shape(x.shape), memory_shape(broadcast_shape(y, x)))
         lines, left, right = [], [], []
+        size = graph.tensors[op.output].size
+        shares = share_rows(machine, axes[0][0], size / ELEMENTS_PER_CYCLE)
         for level, (size, pitch_x, pitch_y) in enumerate(axes):
-            lines.append(f"for (int i{level} = 0; i{level} < {size}; ++i{level})")
+            first, last = ("0", str(size)) if level else range_of(shares, "rows", size)
+            lines.append(f"for (int i{level} = {first}; i{level} < {last}; ++i{level})")
             left.append(f"i{level} * {pitch_x}")
             if pitch_y:
                 right.append(f"i{level} * {pitch_y}")
@@ -92,7 +104,10 @@ class F32Binary:
             for i, t in enumerate((x, y))
             if t.data is None and t.size == graph.tensors[op.output].size
         )
-        return KernelCode("\n".join(lines), constants, in_place=full, variant=op.kind)
+        return KernelCode(
+            declared(shares, "\n".join(lines)), constants, in_place=full, variant=op.kind,
+            shares=count_of(shares),
+        )  # fmt: skip
 
 
 def broadcast_shape(y: Tensor, x: Tensor) -> tuple[int, ...]:

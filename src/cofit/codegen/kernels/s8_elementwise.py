@@ -9,6 +9,7 @@ import numpy as np
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.f32_elementwise import broadcast_shape, joined_axes
 from cofit.codegen.kernels.s8_layer import bounds_fields, requantise_support
+from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
 from cofit.codegen.layout import memory_shape, to_memory
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
@@ -21,6 +22,8 @@ from cofit.ir.integer import (
     mul_requant,
     output_bounds,
 )
+
+BYTES_PER_CYCLE = 4  # of outputs, where there are vectors
 
 
 class S8Sum:
@@ -98,15 +101,18 @@ class S8Binary:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call per run."""
-        return binary_code(graph, op, f"s8_{op.kind}")
+        return binary_code(graph, op, machine, f"s8_{op.kind}")
 
 
-def binary_code(graph: Graph, op: Op, function: str, arguments: str = "") -> KernelCode:
+def binary_code(
+    graph: Graph, op: Op, machine: Machine, function: str, arguments: str = ""
+) -> KernelCode:
     """One call for each run of the output in which the second operand moves evenly.
 
     Args:
         graph: an integer graph.
         op: an add or mul.
+        machine: whose threads share it.
         function: the support function, also the name of its file.
         arguments: its last arguments, each after a comma.
     """
@@ -121,19 +127,24 @@ def binary_code(graph: Graph, op: Op, function: str, arguments: str = "") -> Ker
     run, _, step = axes.pop()
     assert step in (0, 1)
     lines = [_binary_parameters(graph, op)]
-    left, right = [""], [""]
+    left, right, count = [""], [""], str(run)
+    shares = share_rows(machine, axes[0][0] if axes else run, x.size / BYTES_PER_CYCLE)
+    if shares is not None and not axes:
+        left, right, count = [" + begin"], [f" + begin * {step}"], "end - begin"
     for level, (size, pitch_x, pitch_y) in enumerate(axes):
-        lines.append(f"for (int32_t i{level} = 0; i{level} < {size}; i{level}++)")
+        first, last = ("0", str(size)) if level else range_of(shares, "rows", size)
+        lines.append(f"for (int32_t i{level} = {first}; i{level} < {last}; i{level}++)")
         left.append(f" + i{level} * {pitch_x}")
         right.append(f" + i{level} * {pitch_y}" if pitch_y else "")
     at_x, at_y = "".join(left), "".join(right)
     lines.append(
         f"{'    ' if axes else ''}{function}(&parameters, {names[0]}{at_x}, "
-        f"{names[1]}{at_y}, {step}, {run}, out{at_x}{arguments});"
+        f"{names[1]}{at_y}, {step}, {count}, out{at_x}{arguments});"
     )
     full = tuple(i for i, t in enumerate((x, y)) if t.data is None and t.size == x.size)
     support = (requantise_support(graph), f"{function}.h")
-    return KernelCode("\n".join(lines), tuple(constants), support, 0, full, op.kind)
+    body = declared(shares, "\n".join(lines))
+    return KernelCode(body, tuple(constants), support, 0, full, op.kind, count_of(shares))
 
 
 def _binary_parameters(graph: Graph, op: Op) -> str:

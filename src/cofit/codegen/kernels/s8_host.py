@@ -14,17 +14,22 @@ from cofit.codegen.kernels.s8_host_layer import (
     LANES,
     TILE_ROWS,
     HostRows,
+    call_of,
     host_layer,
     host_support,
     no_vectors,
     plane_of,
+    share_blocks,
 )
 from cofit.codegen.kernels.s8_layer import Int8, constant, reject_weighted, weight_values
 from cofit.codegen.kernels.s8_sparse import idle_outputs, reason_of, structured_encoding
+from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.structures import Encoding
+
+LIST_ENTRIES = 4  # that take as long as the begin and the end of a list
 
 
 class S8HostDense:
@@ -38,7 +43,7 @@ class S8HostDense:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """Runs of neighbours."""
-        return _dense(graph, op, weight_values(graph, op))
+        return _dense(graph, op, machine, weight_values(graph, op))
 
 
 class S8HostKept:
@@ -61,7 +66,8 @@ class S8HostKept:
         encoding = structured_encoding(graph, op)
         assert isinstance(encoding, Encoding)
         kept = encoding.arrays["kept"].astype(np.uint16)
-        code = _dense(graph, op, weight_values(graph, op)[kept], kept)
+        alone = machine.with_threads(1)  # the idle outputs of all rows come first
+        code = _dense(graph, op, alone, weight_values(graph, op)[kept], kept)
         outputs = plane_of(graph, op).window.outputs
         pixels = graph.tensors[op.output].size // outputs
         return KernelCode(
@@ -102,20 +108,25 @@ class S8HostBlock:
             index,
             start=np.concatenate([[0], np.cumsum(count)]).astype(np.int32),
         )
-        declaration, constants = host_layer(graph, op, rows, multiple=out)
+        shares = share_blocks(graph, op, machine, plane.window, (count + LIST_ENTRIES).tolist())
+        declaration, constants = host_layer(graph, op, rows, multiple=out, shares=shares)
         access = "S8_APART" if encoding.parameters["in"] == 1 else "S8_ADJACENT"
-        call = f"s8_host_block(layers, {out}, &walk, plane, y0, y1, sums, out, {vectors});"
+        call = call_of(
+            shares,
+            f"s8_host_block({{layer}}, {out}, &walk, plane, y0, y1, sums, {{out}}, {vectors});",
+        )
         return KernelCode(
-            "\n".join((declaration, plane.walk(access), plane.loop(call))),
+            "\n".join((declaration, plane.walk(access), plane.loop(call, shares))),
             constants,
             host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
             plane.scratch_bytes,
             variant=str(graph.tensors[op.inputs[1]].structure),
+            shares=count_of(shares),
         )
 
 
 def _dense(
-    graph: Graph, op: Op, weight: Int8, order: NDArray[np.uint16] | None = None
+    graph: Graph, op: Op, machine: Machine, weight: Int8, order: NDArray[np.uint16] | None = None
 ) -> KernelCode:
     """Code of dense rows (K, C, R, S), of the output channels `order` if given."""
     plane = plane_of(graph, op)
@@ -126,8 +137,12 @@ def _dense(
     grouped = even.reshape(w.groups, len(weight) // w.groups, 2 * entries)
     index = places[:, None] + np.arange(0, length, 2)
     rows = dense_rows(grouped, index.ravel(), order)
-    declaration, constants = host_layer(graph, op, rows, w.groups)
-    call = f"s8_host_dense(layers, {entries}, &walk, plane, y0, y1, sums, out);"
+    blocks = [1.0] * -(-len(weight) // TILE_ROWS)
+    shares = share_blocks(graph, op, machine, w, blocks)
+    declaration, constants = host_layer(graph, op, rows, w.groups, shares=shares)
+    call = call_of(
+        shares, f"s8_host_dense({{layer}}, {entries}, &walk, plane, y0, y1, sums, {{out}});"
+    )
     if w.groups > 1:
         call = (
             f"for (int32_t g = 0; g < {w.groups}; g++)\n"
@@ -136,11 +151,12 @@ def _dense(
             f"                  out + g * {w.outputs // w.groups});"
         )
     return KernelCode(
-        "\n".join((declaration, plane.walk("S8_ADJACENT"), plane.loop(call))),
+        "\n".join((declaration, plane.walk("S8_ADJACENT"), plane.loop(call, shares))),
         constants,
         host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
         plane.scratch_bytes,
         variant="dense",
+        shares=count_of(shares),
     )
 
 

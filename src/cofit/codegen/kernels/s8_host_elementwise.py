@@ -48,12 +48,12 @@ class S8HostBinary:
         floats = float_sum(graph, op) if op.kind == "add" else None
         if floats is not None:
             fields = ", ".join(map(number, (floats.a, floats.b, floats.c)))
-            return binary_code(graph, op, "s8_host_sum", f", &(const s8_float_sum){{{fields}}}")
+            return binary_code(graph, op, machine, "s8_host_sum", f", &(const s8_float_sum){{{fields}}}")
         if op.kind == "add":
             requant = add_requant(graph, op)
             halves = (int(pair == HALF) for pair in (requant.first, requant.second))
             arguments = ", " + ", ".join(map(str, halves)) + arguments
-        return binary_code(graph, op, f"s8_host_{op.kind}", arguments)
+        return binary_code(graph, op, machine, f"s8_host_{op.kind}", arguments)
 
 
 def _rounding(graph: Graph, op: Op) -> str:
@@ -148,4 +148,4 @@ class S8HostPool:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
-        return pool_code(graph, op, "s8_host")
+        return pool_code(graph, op, machine, "s8_host")

@@ -8,9 +8,10 @@ vectors a lane is one float and the same text is plain C.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cofit.codegen.kernels.shares import Shares, declared, range_of, share_layer
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 
@@ -302,7 +303,14 @@ def pixel_loops(
 
 
 def loop_nest(
-    window: Window, band_rows: int, tile: Tile, blocks: int, weight_bytes: int, block: str, row: str
+    window: Window,
+    band_rows: int,
+    tile: Tile,
+    blocks: int,
+    weight_bytes: int,
+    block: str,
+    row: str,
+    shares: Shares | None = None,
 ) -> str:
     """Bands of rows, parts of channels, groups, blocks of outputs, rows, in the order that suits.
 
@@ -315,9 +323,12 @@ def loop_nest(
         block: C that prepares block `b` of group `g` and part `part` (sets `k` and what `row`
             needs).
         row: C of one output row `y`.
+        shares: of the rows or the blocks, where threads share them.
     """
+    first, last = range_of(shares, "outputs", blocks)
+    top, bottom = range_of(shares, "rows", window.out_height)
     rows_loop = "for (int y = y0; y < y1; ++y) {"
-    blocks_loop = f"for (int b = 0; b < {blocks}; ++b) {{"
+    blocks_loop = f"for (int b = {first}; b < {last}; ++b) {{"
     if window.parts == 1 and weight_bytes <= WEIGHTS_AT_HAND_BYTES:
         inner = [rows_loop, blocks_loop, block, row, "}", "}"]
     else:
@@ -329,12 +340,32 @@ def loop_nest(
         inner = [f"for (int part = 0; part < {window.parts}; ++part) {{", *inner, "}"]
     text = [
         vector_type(tile.lanes, window.fused),
-        f"for (int y0 = 0; y0 < {window.out_height}; y0 += {band_rows}) {{",
-        window.band_end(band_rows),
+        f"for (int y0 = {top}; y0 < {bottom}; y0 += {band_rows}) {{",
+        window.band_end(band_rows, bottom),
         *inner,
         "}",
     ]
-    return pretty("\n".join(part for part in text if part))
+    return declared(shares, pretty("\n".join(part for part in text if part)))
+
+
+def share_tiles(
+    window: Window, machine: Machine, macs: int, costs: Sequence[float], weight_bytes: int
+) -> Shares | None:
+    """How threads share a loop nest whose blocks of outputs cost so much."""
+    return share_layer(
+        machine,
+        max(macs / (2 * machine.vector_floats), weight_bytes / L2_BYTES_PER_CYCLE),
+        window.out_height,
+        costs if window.groups == 1 else (),
+        weight_bytes,
+        4 * window.channels * window.height * window.width if window.copied else 0,
+    )
+
+
+def own_rows(window: Window, machine: Machine, shares: Shares | None) -> int:
+    """Output rows of a band, of the rows of one share."""
+    rows = shares is not None and shares.axis == "rows"
+    return window.band_rows(machine, out_height=shares.largest if shares and rows else None)
 
 
 def indent(lines: Iterable[str]) -> list[str]:
