@@ -1,0 +1,215 @@
+"""Programs of several threads: the same bits, whatever the shares, and no deadlock."""
+
+import dataclasses
+import multiprocessing
+import os
+import threading
+
+import numpy as np
+import pytest
+from layers import Builder, random_layer
+from s8_graphs import Chain, weights
+
+from cofit.codegen import compile, emit, load_program, machine
+from cofit.codegen.cortex_m import board
+from cofit.codegen.emit import Source
+from cofit.codegen.host import HostRunner, build_host
+from cofit.codegen.kernels import shares
+from cofit.codegen.kernels.shares import balanced, share_layer
+from cofit.codegen.storage import SCRATCH
+from cofit.core import ConfigError, read_json
+from cofit.ir import DType, Graph, Rounding
+from cofit.ir import attributes as at
+from cofit.structures import parse
+
+pytestmark = pytest.mark.device
+HOST = machine("host")
+
+
+@pytest.fixture
+def all_shared(monkeypatch):
+    """Steps of any size are shared."""
+    monkeypatch.setattr(shares, "LEAST_CYCLES", 0)
+
+
+def float_net(structure: str | None = None, size: int = 9, name: str = "net") -> Graph:
+    """Ragged convolutions, a residual sum, pooling and a linear layer."""
+    import torch
+
+    b = Builder(name, (1, 5, size, size + 2), np.random.default_rng(0))
+    y = b.conv("x", 48, 3, padding=(1, 1, 1, 1), fused="relu")
+    z = b.conv(y, 48, 3, padding=(1, 1, 1, 1))
+    y = b.add(at.Add(fused="relu"), z, y)
+    y = b.conv(y, 48, 3, padding=(1, 1, 1, 1), groups=48)
+    y = b.add(at.MaxPool2d((2, 2), (2, 2), (0, 0, 0, 0)), y)
+    y = b.conv(y, 40, 1, fused="relu6")
+    y = b.add(at.Activation("hardswish"), y)
+    y = b.add(at.GlobalMean(keep=False), y)
+    graph = b.graph(b.linear(y, 33))
+    changed = {}
+    for _, weight in graph.weighted():
+        if structure and parse(structure).applies(weight.shape) is None:
+            data = parse(structure).project(torch.from_numpy(weight.data)).numpy()
+            changed[weight.name] = dataclasses.replace(weight, data=data, structure=structure)
+    assert structure is None or changed
+    return graph.with_tensors(changed)
+
+
+def outputs(graph: Graph, threads: int, x: np.ndarray) -> tuple[np.ndarray, Source]:
+    source = emit(graph, HOST.with_threads(threads))
+    runner = HostRunner(source, build_host([source], optimise="-O2"))
+    return runner.run(x), source
+
+
+def assert_same_bits(graph: Graph, threads: int, least_shared: int = 1) -> Source:
+    shape = graph.tensors[graph.inputs[0]].shape
+    x = np.random.default_rng(1).standard_normal((3, *shape[1:]), np.float32)
+    expected, _ = outputs(graph, 1, x)
+    found, source = outputs(graph, threads, x)
+    assert sum(step.code.shares > 1 for step in source.steps) >= least_shared
+    assert expected.tobytes() == found.tobytes()
+    return source
+
+
+@pytest.mark.parametrize("threads", [2, 3, 64])
+@pytest.mark.parametrize("structure", [None, "block16x1@2", "pattern8g4@4", "pattern8g1@4"])
+def test_float_programs_give_the_same_bits(structure, threads, all_shared):
+    source = assert_same_bits(float_net(structure), threads, least_shared=6)
+    assert max(step.code.shares for step in source.steps) <= threads
+
+
+def test_random_float_layers_give_the_same_bits(all_shared):
+    rng = np.random.default_rng(7)
+    graphs = [random_layer(f"layer{i}", rng) for i in range(40)]
+    machines = [HOST, HOST.with_threads(3)]
+    found = []
+    for kind in machines:
+        sources = [emit(graph, kind) for graph in graphs]
+        library = build_host(sources, optimise="-O1")
+        runs = []
+        for source in sources:
+            shape = source.graph.tensors[source.graph.inputs[0]].shape
+            x = np.random.default_rng(2).standard_normal(shape, np.float32)
+            runs.append(HostRunner(source, library).run(x).tobytes())
+        found.append(runs)
+    assert sum(any(s.code.shares > 1 for s in source.steps) for source in sources) > 20
+    assert found[0] == found[1]
+
+
+def int8_net(structure: str | None, rounding: Rounding) -> Graph:
+    chain = Chain(np.random.default_rng(3), (1, 16, 9, 11), rounding)
+    for outputs_, stride in ((40, 1), (48, 2)):
+        channels = chain.here[1]
+        w = weights(chain.rng, (outputs_, channels, 3, 3), structure)
+        chain.conv(w, padding=(1, 1, 1, 1), stride=(stride, stride), structure=structure)
+    return chain.graph()
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+def test_ranges_are_balanced(parts):
+    rng = np.random.default_rng(parts)
+    for _ in range(200):
+        costs = rng.exponential(size=rng.integers(1, 40)) * rng.integers(0, 2) + 0.1
+        bounds = balanced(costs.tolist(), parts)
+        assert bounds[0] == 0 and bounds[-1] == len(costs)
+        assert all(a < b for a, b in zip(bounds, bounds[1:], strict=False))
+        assert len(bounds) <= parts + 1
+        largest = max(costs[a:b].sum() for a, b in zip(bounds, bounds[1:], strict=False))
+        assert largest <= costs.sum() / parts + costs.max() + 1e-9
+    assert balanced([1.0] * 12, 3) == (0, 4, 8, 12)
+    assert balanced([9.0, 1.0, 1.0, 1.0], 2) == (0, 1, 4)
+
+
+def test_few_rows_share_outputs_and_small_steps_nothing():
+    two = HOST.with_threads(2)
+    wide = share_layer(two, 1e7, 56, [1.0] * 4, 4 * 64 * 576, 4 * 64 * 56 * 56)
+    deep = share_layer(two, 1e7, 7, [1.0] * 32, 4 * 512 * 4608, 4 * 512 * 49)
+    assert (wide.axis, wide.bounds) == ("rows", (0, 28, 56))
+    assert (deep.axis, deep.bounds) == ("outputs", (0, 16, 32))
+    assert share_layer(two, 1e3, 56, [1.0] * 4, 1e3, 1e3) is None
+    assert share_layer(HOST, 1e7, 56, [1.0] * 4, 1e3, 1e3) is None
+
+
+def test_scratch_of_all_shares_lies_in_the_arena(all_shared):
+    one, three = (emit(float_net(), HOST.with_threads(n)) for n in (1, 3))
+    scratch = {b.name: b.nbytes for b in three.plan.buffers if b.name.startswith("(scratch")}
+    for index, step in enumerate(three.steps):
+        if step.code.scratch_bytes:
+            assert scratch[SCRATCH.format(index)] >= step.code.shares * step.code.scratch_bytes
+    assert three.plan.arena_bytes > one.plan.arena_bytes
+    assert f"ARENA_BYTES {three.plan.arena_bytes}\n" in three.header
+
+
+def test_every_step_is_right_and_stays_inside_the_arena(all_shared):
+    program = compile(float_net("block16x1@2"), threads=3)  # verifies step by step, poisoned
+    assert program.verified and program.runner.overrun() is None
+    assert program.machine.threads == 3
+    assert len(program.measure(5).per_step_s) == len(program.source.steps)
+
+
+def test_one_thread_is_the_program_without_a_pool(all_shared):
+    source = emit(float_net(), HOST)
+    assert source.source == emit(float_net(), HOST.with_threads(2).with_threads(1)).source
+    for word in ("pthread", "share", "cofit_open"):
+        assert word not in source.source
+    assert "-pthread" not in HOST.flags
+
+
+def test_small_programs_have_no_pool():
+    assert "pthread" not in emit(float_net(), HOST.with_threads(2)).source
+
+
+def test_many_runs_from_many_threads_end(all_shared):
+    program = compile(float_net(), threads=3, verify=False)
+    x = np.random.default_rng(1).standard_normal((250, 5, 9, 11), np.float32)
+    expected = program.run(x)
+    found: dict[int, np.ndarray] = {}
+
+    def work(index: int) -> None:
+        found[index] = program.run(x)
+
+    callers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert not any(caller.is_alive() for caller in callers)
+    assert all(found[i].tobytes() == expected.tobytes() for i in range(4))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own(all_shared):
+    program = compile(float_net(), threads=2, verify=False)
+    x = np.random.default_rng(1).standard_normal((2, 5, 9, 11), np.float32)
+    expected = program.run(x)  # the pool exists before the fork
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: send.send_bytes(program.run(x).tobytes()), daemon=True)
+    child.start()
+    assert receive.poll(30), "the child hangs"
+    assert receive.recv_bytes() == expected.tobytes()
+    child.join(30)
+    assert child.exitcode == 0
+
+
+def test_a_saved_program_has_its_pool(tmp_path, all_shared):
+    import subprocess
+
+    program = compile(float_net(), threads=2)
+    program.save(tmp_path / "p")
+    manifest = read_json(tmp_path / "p" / "manifest.json")
+    assert manifest["threads"] == 2 and max(step["shares"] for step in manifest["steps"]) == 2
+    assert "-pthread" in (tmp_path / "p" / "Makefile").read_text()
+    made = subprocess.run(
+        ["make", "-C", str(tmp_path / "p")], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    assert load_program(tmp_path / "p").machine.threads == 2
+
+
+def test_impossible_threads_are_told():
+    with pytest.raises(ConfigError, match="threads=0 is not from 1 to 64"):
+        HOST.with_threads(0)
+    with pytest.raises(ConfigError, match="cortex-m4 runs one thread, got threads=2"):
+        compile(float_net(), "cortex-m4", threads=2)
