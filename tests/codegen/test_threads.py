@@ -1,24 +1,26 @@
 """Programs of several threads: the same bits, whatever the shares, and no deadlock."""
 
-import dataclasses
 import multiprocessing
 import os
+import subprocess
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from layers import Builder, random_layer
-from s8_graphs import Chain, weights
+from s8_graphs import Chain, mismatches, random_convolution, weights
 
 from cofit.codegen import compile, emit, load_program, machine
-from cofit.codegen.cortex_m import board
+from cofit.codegen.build import build
 from cofit.codegen.emit import Source
 from cofit.codegen.host import HostRunner, build_host
 from cofit.codegen.kernels import shares
 from cofit.codegen.kernels.shares import balanced, share_layer
 from cofit.codegen.storage import SCRATCH
-from cofit.core import ConfigError, read_json
-from cofit.ir import DType, Graph, Rounding
+from cofit.core import BuildError, ConfigError, read_json
+from cofit.ir import Graph, Rounding
 from cofit.ir import attributes as at
 from cofit.structures import parse
 
@@ -34,8 +36,6 @@ def all_shared(monkeypatch):
 
 def float_net(structure: str | None = None, size: int = 9, name: str = "net") -> Graph:
     """Ragged convolutions, a residual sum, pooling and a linear layer."""
-    import torch
-
     b = Builder(name, (1, 5, size, size + 2), np.random.default_rng(0))
     y = b.conv("x", 48, 3, padding=(1, 1, 1, 1), fused="relu")
     z = b.conv(y, 48, 3, padding=(1, 1, 1, 1))
@@ -50,7 +50,7 @@ def float_net(structure: str | None = None, size: int = 9, name: str = "net") ->
     for _, weight in graph.weighted():
         if structure and parse(structure).applies(weight.shape) is None:
             data = parse(structure).project(torch.from_numpy(weight.data)).numpy()
-            changed[weight.name] = dataclasses.replace(weight, data=data, structure=structure)
+            changed[weight.name] = replace(weight, data=data, structure=structure)
     assert structure is None or changed
     return graph.with_tensors(changed)
 
@@ -96,13 +96,69 @@ def test_random_float_layers_give_the_same_bits(all_shared):
     assert found[0] == found[1]
 
 
-def int8_net(structure: str | None, rounding: Rounding) -> Graph:
-    chain = Chain(np.random.default_rng(3), (1, 16, 9, 11), rounding)
-    for outputs_, stride in ((40, 1), (48, 2)):
-        channels = chain.here[1]
-        w = weights(chain.rng, (outputs_, channels, 3, 3), structure)
-        chain.conv(w, padding=(1, 1, 1, 1), stride=(stride, stride), structure=structure)
+def projected(rng: np.random.Generator, shape: tuple[int, ...], structure: str) -> np.ndarray:
+    drawn = torch.from_numpy(weights(rng, shape).astype(np.float32))
+    return parse(structure).project(drawn).numpy().astype(np.int8)
+
+
+def int8_net(index: int, structure: str | None, rounding: Rounding) -> Graph:
+    """Winograd's kind of convolution, a strided one, depthwise, pooling, a sum and a linear."""
+    chain = Chain(np.random.default_rng(index), (1, 32, 13, 11), rounding, f"net{index}")
+    rng, same = chain.rng, (1, 1, 1, 1)
+    for k, stride in ((48, 1), (64, 2)):
+        shape = (k, chain.here[1], 3, 3)
+        w = weights(rng, shape) if structure is None else projected(rng, shape, structure)
+        chain.weighted(at.Conv2d((stride, stride), same, fused="relu"), w, structure)
+    chain.weighted(at.Conv2d((1, 1), same, groups=64), weights(rng, (64, 1, 3, 3)))
+    chain.add(at.Add(), chain.constant("other", weights(rng, chain.here), chain.quantisation))
+    chain.add(at.Activation("relu"))
+    chain.add(at.MaxPool2d((3, 3), (1, 1), same))
+    chain.add(at.AvgPool2d((2, 2), (2, 2), (0, 0, 0, 0)))
+    chain.weighted(at.Conv2d(), weights(rng, (40, 64, 1, 1)))
+    chain.add(at.GlobalMean(keep=False))
+    chain.weighted(at.Linear(), weights(rng, (37, 40)))
     return chain.graph()
+
+
+@pytest.mark.skipif(HOST.vector_floats < 8, reason="this CPU has no vectors of eight int32")
+@pytest.mark.parametrize("threads", [2, 3, 64])
+def test_int8_programs_are_exact(threads, all_shared):
+    cases = [(form, r) for form in (None, "block16x2@4", "block32x1@4") for r in Rounding]
+    graphs = [int8_net(i, *case) for i, case in enumerate(cases)]
+    kind = replace(HOST.with_threads(threads), io="native")
+    sources = [emit(graph, kind) for graph in graphs]
+    shared = {step.kernel for s in sources for step in s.steps if step.code.shares > 1}
+    assert shared >= {
+        "s8-host-dense", "s8-host-dense-winograd", "s8-host-block", "s8-host-depthwise",
+    }  # fmt: skip
+    assert not mismatches(graphs, kind)
+
+
+@pytest.mark.skipif(HOST.vector_floats < 8, reason="this CPU has no vectors of eight int32")
+def test_random_int8_convolutions_are_exact(all_shared):
+    graphs = []
+    for index in range(25):
+        chain = Chain(np.random.default_rng(index), (1, 7, 9, 8), name=f"c{index}")
+        random_convolution(chain)
+        random_convolution(chain)
+        graphs.append(chain.graph())
+    kind = replace(HOST.with_threads(3), io="native")
+    assert sum(any(p.code.shares > 1 for p in emit(g, kind).steps) for g in graphs) > 15
+    assert not mismatches(graphs, kind)
+
+
+def test_lists_of_uneven_blocks_are_balanced(all_shared):
+    """Blocks of very different length: shares have near-equal entries, not equal blocks."""
+    b = Builder("uneven", (1, 256), np.random.default_rng(0))
+    graph = b.graph(b.linear("x", 128))
+    weight = next(weight for _, weight in graph.weighted())
+    data = np.array(weight.data)
+    data[16:] *= np.arange(256) < 16  # the first block has more entries than all others
+    changed = replace(weight, data=data, structure="block16x1@2")
+    graph = graph.with_tensors({weight.name: changed})
+    step = assert_same_bits(graph, 2).steps[0]
+    assert step.kernel == "f32-block", step.rejected
+    assert "bounds[] = {0, 1, 8}" in step.code.body
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -156,7 +212,9 @@ def test_one_thread_is_the_program_without_a_pool(all_shared):
 
 
 def test_small_programs_have_no_pool():
-    assert "pthread" not in emit(float_net(), HOST.with_threads(2)).source
+    b = Builder("small", (1, 3, 8, 8), np.random.default_rng(0))
+    source = emit(b.graph(b.conv("x", 8, 3)), HOST.with_threads(2))
+    assert "pthread" not in source.source
 
 
 def test_many_runs_from_many_threads_end(all_shared):
@@ -194,8 +252,6 @@ def test_a_forked_child_has_threads_of_its_own(all_shared):
 
 
 def test_a_saved_program_has_its_pool(tmp_path, all_shared):
-    import subprocess
-
     program = compile(float_net(), threads=2)
     program.save(tmp_path / "p")
     manifest = read_json(tmp_path / "p" / "manifest.json")
@@ -213,3 +269,44 @@ def test_impossible_threads_are_told():
         HOST.with_threads(0)
     with pytest.raises(ConfigError, match="cortex-m4 runs one thread, got threads=2"):
         compile(float_net(), "cortex-m4", threads=2)
+
+
+CALLERS = """
+#include "{name}.h"
+#include <pthread.h>
+static unsigned char arenas[2][{upper}_ARENA_BYTES]
+    __attribute__((aligned({upper}_ARENA_ALIGN)));
+static void *call(void *arena)
+{{
+    for (int i = 0; i < 30; ++i) {name}_run(arena);
+    return 0;
+}}
+int main(void)
+{{
+    pthread_t other;
+    if (pthread_create(&other, 0, call, arenas[1]) != 0) return 2;
+    call(arenas[0]);
+    return pthread_join(other, 0) != 0;
+}}
+"""
+
+
+def test_no_data_race(all_shared):
+    """Under the compiler's thread sanitizer: two callers at once, three threads each."""
+    source = emit(float_net("block16x1@2"), HOST.with_threads(3))
+    main = CALLERS.format(name=source.name, upper=source.name.upper())
+    files = {"net.c": source.standalone, f"{source.name}.h": source.header, "main.c": main}
+    flags = ("-std=c99", "-O1", "-g", *source.machine.flags, "-fsanitize=thread")
+    for compiler in ("gcc", "zig"):
+        try:
+            program = build(files, flags, "callers", compiler)
+        except BuildError as error:
+            reason = str(error)
+            continue
+        run = subprocess.run([program], capture_output=True, text=True, check=False, timeout=60)
+        if "unexpected memory mapping" in run.stderr:
+            reason = run.stderr
+            continue
+        assert run.returncode == 0, run.stderr[:2000]
+        return
+    pytest.skip(f"no thread sanitizer here: {reason}")

@@ -246,7 +246,8 @@ class Plane:
         """C over all bands; `body` computes outputs [y0, y1) from `plane`, with `sums` at hand."""
         w = self.window
         first, last = range_of(shares, "rows", w.out_height)
-        stop = "end" if shares is None else "stop"  # `end` is that of the share
+        own = shares if shares is not None and shares.axis == "rows" else None
+        stop = "end" if own is None else "stop"  # `end` is that of the share
         lines = [
             window_text(w, self.offset, w.channels),
             f"int16_t *const plane = (int16_t *)(void *)scratch + {SLACK};",
@@ -258,7 +259,7 @@ class Plane:
             *(f"    {line}" for line in body.splitlines()),
             "}",
         ]
-        return declared(shares, "\n".join(lines))
+        return declared(own, "\n".join(lines))
 
     def places(self) -> NDArray[np.int64]:
         """(taps, runs of neighbours in a window): the place of every run's first element."""
