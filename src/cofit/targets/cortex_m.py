@@ -46,9 +46,9 @@ class CortexM:
             "source": self.board.source,
         }
 
-    def program(self, graph: Graph, compiler: str | None = None) -> Program:
-        """The compiled and verified program, linked for the board."""
-        return compile_program(graph, self.board.core, compiler, board=self.board)
+    def program(self, graph: Graph, compiler: str | None = None, threads: int = 1) -> Program:
+        """The compiled and verified program, linked for the board, which runs one thread."""
+        return compile_program(graph, self.board.core, compiler, board=self.board, threads=threads)
 
     def compare(self, programs: Sequence[Program]) -> list[Cost]:
         """Costs of programs; emulated counts do not drift."""

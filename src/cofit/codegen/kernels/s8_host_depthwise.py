@@ -41,9 +41,7 @@ class S8HostDepthwise:
         weight = np.pad(weight_values(graph, op).reshape(-1, len(places)), ((0, 0), (0, odd)))
         index = np.append(places, places[len(places) - odd :])
         rows = HostRows(_packed(weight), index)
-        shares = share_rows(
-            machine, plane.window.out_height, kept_macs(graph, op) / MACS_PER_CYCLE
-        )
+        shares = share_rows(machine, plane.window.out_height, kept_macs(graph, op) / MACS_PER_CYCLE)
         declaration, constants = host_layer(graph, op, rows, multiple=TILE_ROWS)
         call = f"s8_host_depthwise(layers, {len(index) // 2}, &walk, plane, y0, y1, sums, out);"
         return KernelCode(

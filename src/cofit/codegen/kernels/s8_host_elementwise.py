@@ -48,7 +48,9 @@ class S8HostBinary:
         floats = float_sum(graph, op) if op.kind == "add" else None
         if floats is not None:
             fields = ", ".join(map(number, (floats.a, floats.b, floats.c)))
-            return binary_code(graph, op, machine, "s8_host_sum", f", &(const s8_float_sum){{{fields}}}")
+            return binary_code(
+                graph, op, machine, "s8_host_sum", f", &(const s8_float_sum){{{fields}}}"
+            )
         if op.kind == "add":
             requant = add_requant(graph, op)
             halves = (int(pair == HALF) for pair in (requant.first, requant.second))

@@ -67,6 +67,4 @@ def pool_code(graph: Graph, op: Op, machine: Machine, prefix: str) -> KernelCode
         name, variant = f"{prefix}_avgpool", "average"
         last = f", {int(pool.count_padding)}, {kept_quantisation(graph, op)[1]}"
     body = declared(shares, f"{text}\n{name}(&{own}, in0, {to}{last});")
-    return KernelCode(
-        body, support=(f"{name}.h",), variant=variant, shares=count_of(shares)
-    )
+    return KernelCode(body, support=(f"{name}.h",), variant=variant, shares=count_of(shares))
