@@ -5,6 +5,7 @@ import os
 import subprocess
 import threading
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -168,9 +169,9 @@ def test_ranges_are_balanced(parts):
         costs = rng.exponential(size=rng.integers(1, 40)) * rng.integers(0, 2) + 0.1
         bounds = balanced(costs.tolist(), parts)
         assert bounds[0] == 0 and bounds[-1] == len(costs)
-        assert all(a < b for a, b in zip(bounds, bounds[1:], strict=False))
+        assert all(a < b for a, b in pairwise(bounds))
         assert len(bounds) <= parts + 1
-        largest = max(costs[a:b].sum() for a, b in zip(bounds, bounds[1:], strict=False))
+        largest = max(costs[a:b].sum() for a, b in pairwise(bounds))
         assert largest <= costs.sum() / parts + costs.max() + 1e-9
     assert balanced([1.0] * 12, 3) == (0, 4, 8, 12)
     assert balanced([9.0, 1.0, 1.0, 1.0], 2) == (0, 1, 4)

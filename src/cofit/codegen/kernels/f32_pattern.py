@@ -56,7 +56,7 @@ class F32Pattern:
         reorder = arrays["reorder"].astype(np.int64)
         bias = np.zeros(groups * group, np.float32)
         bias[: win.outputs] = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)[reorder]
-        costs = np.diff(arrays["offset"].astype(np.int64)) + 1.0
+        costs = np.diff(arrays["offset"].astype(np.int64)) + 1
         shares = share_tiles(
             win, machine, kept_macs(graph, op), costs.tolist(), arrays["values"].nbytes
         )
