@@ -289,9 +289,7 @@ def _tile(win: Window, planes: _Planes, tile: _Tile, groups: int) -> str:
 
 
 def _turn(win: Window, planes: _Planes, tile: _Tile, last: str) -> str:
-    """From `t` (channel, pixel) to NHWC, by plane rows; pixels that are no outputs, or of rows
-    from `last` on, are skipped.
-    """
+    """From `t` (channel, pixel) to NHWC, by plane rows before `last`; only pixels of outputs."""
     width = planes.width
     return "\n".join([
         f"for (int r = i0 / {width}; r * {width} < i0 + {tile.pixels} && r < {planes.rows}"
