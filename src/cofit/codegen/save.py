@@ -281,6 +281,6 @@ def _threads(source: Source) -> str:
     if threads == 1:
         return ""
     return (
-        f"The larger steps are shared by {threads} threads of the process, created at the first "
-        "run (link with\n`-pthread`). Runs take turns; a child of `fork` creates threads of its own.\n"
+        f"The larger steps are shared by {threads} threads of the process, created at the first\n"
+        "run (link with `-pthread`). Runs take turns; a child of `fork` creates its own.\n"
     )
