@@ -29,6 +29,7 @@ from cofit.codegen.kernels.s8_host_elementwise import (
     S8HostConcat,
     S8HostPool,
 )
+from cofit.codegen.kernels.s8_host_recurrent import S8HostRecurrent
 from cofit.codegen.kernels.s8_host_sequences import (
     S8HostLayerNorm,
     S8HostMatmul,
@@ -55,7 +56,7 @@ I8: tuple[Kernel, ...] = (
     S8HostDense(), S8Dense(),
     S8HostBinary(), S8Sum(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8HostSoftmax(), S8Softmax(), S8HostMatmul(), S8Matmul(), S8HostLayerNorm(), S8LayerNorm(),
-    S8Recurrent(), Embedding(), Move(),
+    S8HostRecurrent(), S8Recurrent(), Embedding(), Move(),
     S8HostConcat(), S8Concat(),
 )  # fmt: skip
 
