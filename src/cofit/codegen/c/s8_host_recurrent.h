@@ -3,34 +3,34 @@
 
 /* Sums of rows [row, row + 8 * vectors) to gates. */
 COFIT_INLINE void s8_host_gates_finish(const s8_host_layer *layer, int32_t row,
-                                       const int32_t *sums, int16_t *gates, const int vectors,
-                                       const s8_host_rounding rounding)
+                                       const int32_t *sums, int16_t *gates, const int vectors)
 {
 #if defined(__AVX2__)
-    __m256i scaled[S8_VECTORS];
-    for (int32_t v = 0; v < vectors; v++) {
-        const int32_t at = row + v * S8_LANES;
-        const s8_factor f = s8_factor_of(s8_load(layer->multiplier + at),
-                                         s8_load(layer->shift + at));
-        scaled[v] = s8_scaled(s8_load(sums + v * S8_LANES), &f, rounding);
+    if (layer->rounding != S8_ANY) {
+        __m256i scaled[S8_VECTORS];
+        for (int32_t v = 0; v < vectors; v++) {
+            const int32_t at = row + v * S8_LANES;
+            const s8_factor f = s8_factor_of(s8_load(layer->multiplier + at),
+                                             s8_load(layer->shift + at));
+            scaled[v] = s8_scaled(s8_load(sums + v * S8_LANES), &f, layer->rounding);
+        }
+        const __m256i words = _mm256_permute4x64_epi64(
+            _mm256_packs_epi32(scaled[0], scaled[vectors - 1]), 0xd8);
+        if (vectors == S8_VECTORS)
+            _mm256_storeu_si256((__m256i *)(void *)(gates + row), words);
+        else
+            _mm_storeu_si128((__m128i *)(void *)(gates + row), _mm256_castsi256_si128(words));
+        return;
     }
-    const __m256i words = _mm256_permute4x64_epi64(
-        _mm256_packs_epi32(scaled[0], scaled[vectors - 1]), 0xd8);
-    if (vectors == S8_VECTORS)
-        _mm256_storeu_si256((__m256i *)(void *)(gates + row), words);
-    else
-        _mm_storeu_si128((__m128i *)(void *)(gates + row), _mm256_castsi256_si128(words));
-#else
-    (void)rounding;
-    for (int32_t k = 0; k < vectors * S8_LANES; k++)
-        gates[row + k] = (int16_t)s8_saturate16(
-            s8_requantise(sums[k], layer->multiplier[row + k], layer->shift[row + k]));
 #endif
+    for (int32_t k = row; k < row + vectors * S8_LANES; k++)
+        gates[k] = (int16_t)s8_saturate16(
+            s8_requantise(sums[k - row], layer->multiplier[k], layer->shift[k]));
 }
 
 /* All gates of one vector x, whose last pair may reach one element behind it. */
 COFIT_INLINE void s8_host_gates(const s8_host_layer *layer, int32_t columns, const int16_t *x,
-                                int16_t *gates, const s8_host_rounding rounding)
+                                int16_t *gates)
 {
     static const s8_walk walk = {.columns = 1, .larger = 1, .pixels = 1, .access = S8_ADJACENT};
     const int32_t entries = (columns + 1) / 2;
@@ -38,12 +38,12 @@ COFIT_INLINE void s8_host_gates(const s8_host_layer *layer, int32_t columns, con
     for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS) {
         s8_list_tile(layer, row, layer->weights + 2 * row * entries, 0, entries, &walk, x, sums,
                      2, 1);
-        s8_host_gates_finish(layer, row, sums, gates, 2, rounding);
+        s8_host_gates_finish(layer, row, sums, gates, 2);
     }
     if (row < layer->rows) {
         s8_list_tile(layer, row, layer->weights + 2 * row * entries, 0, entries, &walk, x, sums,
                      1, 1);
-        s8_host_gates_finish(layer, row, sums, gates, 1, rounding);
+        s8_host_gates_finish(layer, row, sums, gates, 1);
     }
 }
 
@@ -89,6 +89,13 @@ COFIT_INLINE __m256i s8_host_gate_sum(const int16_t *table, const int16_t *a, co
 COFIT_INLINE void s8_host_leave(const s8_cell *p, __m256i state, int8_t *out,
                                 const s8_host_rounding rounding)
 {
+    if (rounding == S8_ANY) {
+        int32_t states[S8_LANES];
+        s8_spill(state, states);
+        for (int32_t k = 0; k < S8_LANES; k++)
+            out[k] = s8_leave(p, states[k]);
+        return;
+    }
     const s8_factor f = s8_factor_of(_mm256_set1_epi32(p->multiplier),
                                      _mm256_set1_epi32(p->shift));
     const s8_range range = s8_range_of(p->zero_point, p->low, p->high);
@@ -153,7 +160,7 @@ COFIT_INLINE void s8_host_lstm_step(const s8_cell *p, const int16_t *a, const in
     s8_lstm_rest(p, j, a, b, h, c, out);
 }
 
-/* GRU, or LSTM; layers: of the input, of the state. `h` holds the state and one element more, the
+/* GRU, or LSTM; layers: of the input, of the state; `rounding` is that of the outputs. `h` holds the state and one element more, the
    cell, the input and one element more, and the gates of both in whole vectors. */
 COFIT_INLINE void s8_host_recurrent(const s8_cell *p, const s8_host_layer *layers, const int8_t *x,
                                     int16_t *h, int8_t *out, const int lstm,
@@ -166,8 +173,8 @@ COFIT_INLINE void s8_host_recurrent(const s8_cell *p, const s8_host_layer *layer
     for (int32_t t = 0; t < p->steps; t++, x += p->inputs, out += p->hidden) {
         for (int32_t i = 0; i < p->inputs; i++)
             wide[i] = (int16_t)(x[i] + p->offset);
-        s8_host_gates(&layers[0], p->inputs, wide, a, rounding);
-        s8_host_gates(&layers[1], p->hidden, h, b, rounding);
+        s8_host_gates(&layers[0], p->inputs, wide, a);
+        s8_host_gates(&layers[1], p->hidden, h, b);
         if (lstm)
             s8_host_lstm_step(p, a, b, h, c, out, rounding);
         else

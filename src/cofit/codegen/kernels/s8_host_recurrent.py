@@ -22,25 +22,23 @@ from cofit.codegen.kernels.s8_recurrent import S8Recurrent, cell_text, recurrent
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.ir.integer import gate_table, recurrent_parameters, state_requant
+from cofit.ir.integer.recurrent import Rows
 
 
 class S8HostRecurrent:
-    """gru and lstm whose scalings are all below one half."""
+    """Every gru and lstm op whose sums fit int32."""
 
     name = "s8-host-recurrent"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
         """Machines without vectors, and what S8Recurrent rejects."""
-        reason = no_vectors(machine) or S8Recurrent().reject(graph, op, machine)
-        if reason is None and _rounding(graph, op) == "S8_ANY":
-            return "a factor of its scaling is one half or more"
-        return reason
+        return no_vectors(machine) or S8Recurrent().reject(graph, op, machine)
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call; scratch holds the state, the cell, a step's input and its gates."""
         w_ih, w_hh, b_ih, b_hh = recurrent_values(graph, op)
         parameters = recurrent_parameters(graph, op)
-        pitch, rounding = -(-len(w_hh) // LANES) * LANES, _rounding(graph, op)
+        pitch = -(-len(w_hh) // LANES) * LANES
         tables = [Constant(f"table_{name}", gate_table(name)) for name in ("sigmoid", "tanh")]
         constants, layers = list(tables), []
         for side, weight, bias, pair in (
@@ -56,7 +54,12 @@ class S8HostRecurrent:
             fields = [
                 f".{name} = {array_name(array)}" for name, array in zip(arrays, own, strict=True)
             ]
-            layers.append(f"{{{', '.join(fields)},\n     .rows = {len(weight)}, .pitch = {pitch}}}")
+            layers.append(
+                f"{{{', '.join(fields)},\n     .rows = {len(weight)}, .pitch = {pitch}, "
+                f".rounding = {_rounding(graph, op, pair)}}}"
+            )
+        multiplier, shift = (np.array([v], np.int32) for v in state_requant(graph, op))
+        rounding = _rounding(graph, op, (multiplier, shift))
         body = (
             f"static const s8_host_layer layers[2] = {{\n    {layers[0]},\n    {layers[1]}}};\n"
             f"{cell_text(graph, op, *map(array_name, tables))}\n"
@@ -73,16 +76,11 @@ class S8HostRecurrent:
         )
 
 
-def _rounding(graph: Graph, op: Op) -> str:
-    parameters, (multiplier, shift) = recurrent_parameters(graph, op), state_requant(graph, op)
-    state = (np.array([multiplier], np.int32), np.array([shift], np.int32))
-    pairs = (parameters.inner, parameters.outer, state)
-    return rounding_name(graph, op, np.concatenate([vector_shifts(*pair) for pair in pairs]))
+def _rounding(graph: Graph, op: Op, pair: Rows) -> str:
+    return rounding_name(graph, op, vector_shifts(*pair))
 
 
-def _layer_arrays(
-    weight: NDArray[Any], bias: NDArray[Any], pair: tuple[NDArray[np.int32], NDArray[np.int32]]
-) -> dict[str, NDArray[Any]]:
+def _layer_arrays(weight: NDArray[Any], bias: NDArray[Any], pair: Rows) -> dict[str, NDArray[Any]]:
     """Pointers of an `s8_host_layer`: rows in whole vectors, runs of an even length."""
     rows, columns = weight.shape
     more = (0, -rows % LANES)
