@@ -26,6 +26,7 @@ from cofit.codegen.c_text import (
     unique_identifiers,
     use_union,
 )
+from cofit.codegen.interface import Interface, entry_points, header, prologue
 from cofit.codegen.kernel import Kernel, KernelCode
 from cofit.codegen.kernels import kernels_for
 from cofit.codegen.large import LARGE_BYTES, Large
@@ -147,7 +148,7 @@ def emit(graph: Graph, machine: Machine) -> Source:
     plan = plan_memory(storage.buffers, machine.alignment_bytes)
     offsets = {name: plan.offsets[buffer] for name, buffer in storage.buffer_of.items()}
     name = program_name(graph.name)
-    public = _Interface(
+    public = Interface(
         name, machine, plan, offsets[entry], sizes[entry], offsets[exit_], sizes[exit_]
     )
     shared = {
@@ -159,9 +160,9 @@ def emit(graph: Graph, machine: Machine) -> Source:
     functions = [_function(graph, step, index in shared, large) for index, step in enumerate(steps)]
     calls = [_call(graph, step, i, offsets, plan) for i, step in enumerate(steps)]
     support = support_text(dict.fromkeys(s for step in steps for s in step.code.support))
-    source = "\n".join((_prologue(name), support, *functions, _entry_points(public, steps, calls)))
+    source = "\n".join((prologue(name), support, *functions, entry_points(public, calls)))
     return Source(
-        name, graph, machine, _header(public), source, plan, tuple(steps), offsets, entry, exit_,
+        name, graph, machine, header(public), source, plan, tuple(steps), offsets, entry, exit_,
         tuple(large.values()),
     )  # fmt: skip
 
@@ -227,17 +228,6 @@ def _choose(
         f"op {op.output!r} ({op.kind}) of graph {graph.name!r} has no kernel on {machine.name}: "
         + ("; ".join(reasons) or "no kernel family exists for its precision")
     )
-
-
-@dataclass(frozen=True)
-class _Interface:
-    name: str
-    machine: Machine
-    plan: MemoryPlan
-    input_offset: int
-    input_bytes: int
-    output_offset: int
-    output_bytes: int
 
 
 def _element_type(graph: Graph, name: str) -> str:
@@ -313,105 +303,3 @@ def _call(
     if step.code.scratch_bytes:
         arguments.append(f"base + {plan.offsets[SCRATCH.format(index)]}")
     return f"{step.function}({', '.join(arguments)});"
-
-
-def _prologue(name: str) -> str:
-    return f"""\
-#if defined(COFIT_PROFILE) && !defined(_POSIX_C_SOURCE)
-#define _POSIX_C_SOURCE 199309L
-#endif
-#include "{name}.h"
-#include <stdint.h>
-#ifdef COFIT_PROFILE
-#include <time.h>
-#endif
-
-#define COFIT_NOINLINE __attribute__((noinline))
-"""
-
-
-def _header(public: _Interface) -> str:
-    upper, name = public.name.upper(), public.name
-    return f"""\
-#ifndef {upper}_H
-#define {upper}_H
-
-#include <stddef.h>
-
-#define {upper}_ARENA_BYTES {max(public.plan.arena_bytes, 1)}
-#define {upper}_ARENA_ALIGN {public.machine.alignment_bytes}
-#define {upper}_INPUT_OFFSET {public.input_offset}
-#define {upper}_INPUT_BYTES {public.input_bytes}
-#define {upper}_OUTPUT_OFFSET {public.output_offset}
-#define {upper}_OUTPUT_BYTES {public.output_bytes}
-
-/* Write the input into the arena, run, read the output from the arena. */
-void {name}_run(void *arena);
-#ifdef COFIT_STEPS
-/* Run one step; steps in order are a run. */
-void {name}_step(int index, void *arena);
-#endif
-#ifdef COFIT_PROFILE
-/* Run once and add the seconds of each step to seconds[step]. */
-void {name}_profile(void *arena, double *seconds);
-/* Run n inputs that lie one after the other in x; outputs likewise in y. */
-void {name}_batch(void *arena, const void *x, void *y, size_t n);
-#endif
-
-#endif
-"""
-
-
-def _entry_points(public: _Interface, steps: list[Step], calls: list[str]) -> str:
-    name, upper = public.name, public.name.upper()
-    base = "    uint8_t *const base = arena;\n" if steps else "    (void)arena;\n"
-    run = "".join(f"    {call}\n" for call in calls)
-    cases = "".join(f"    case {i}: {call} break;\n" for i, call in enumerate(calls))
-    timed = "".join(
-        f"    {call}\n    now = {name}_now();\n    seconds[{i}] += now - then;\n    then = now;\n"
-        for i, call in enumerate(calls)
-    )
-    return f"""\
-void {name}_run(void *arena)
-{{
-{base}{run}}}
-
-#ifdef COFIT_STEPS
-void {name}_step(int index, void *arena)
-{{
-{base}    switch (index) {{
-{cases}    default: break;
-    }}
-}}
-#endif
-
-#ifdef COFIT_PROFILE
-static double {name}_now(void)
-{{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}}
-
-void {name}_profile(void *arena, double *seconds)
-{{
-{base}    double then = {name}_now(), now = then;
-{timed}    (void)now;
-    (void)then;
-    (void)seconds;
-}}
-
-void {name}_batch(void *arena, const void *x, void *y, size_t n)
-{{
-    const uint8_t *from = x;
-    uint8_t *base = arena, *to = y;
-    for (size_t i = 0; i < n; ++i) {{
-        __builtin_memcpy(base + {upper}_INPUT_OFFSET, from + i * {upper}_INPUT_BYTES,
-                         {upper}_INPUT_BYTES);
-        {name}_run(arena);
-        __builtin_memcpy(to + i * {upper}_OUTPUT_BYTES, base + {upper}_OUTPUT_OFFSET,
-                         {upper}_OUTPUT_BYTES);
-    }}
-}}
-#endif
-"""
