@@ -83,7 +83,9 @@ class CortexM:
         source: Source = runner.source
         measurement = runner.measure()
         image = runner.linked.image
-        flash = {step.name: image.flash_of(step.function) for step in source.steps}
+        functions = {step.function: step.name for step in reversed(source.steps)}
+        flash = dict.fromkeys((step.name for step in source.steps), 0)
+        flash |= {name: image.flash_of(function) for function, name in functions.items()}
         energy = self.board.energy_j_per_cycle
         rows = cost_rows(
             source,
