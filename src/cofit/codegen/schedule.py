@@ -8,7 +8,16 @@ within the limit the one with the least halo is taken.
 from __future__ import annotations
 
 from cofit.codegen.steps import Emitter, lay_out
-from cofit.codegen.stripes import Schedule, edges, halo_macs, row_bytes, rows_read, stage_ops, striped, whole
+from cofit.codegen.stripes import (
+    Schedule,
+    edges,
+    halo_macs,
+    row_bytes,
+    rows_read,
+    stage_ops,
+    striped,
+    whole,
+)
 from cofit.ir import Graph, Op
 
 MOST_STRIPES = 32

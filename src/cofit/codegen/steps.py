@@ -198,5 +198,3 @@ def _choose(graph: Graph, op: Op, machine: Machine) -> tuple[Kernel, tuple[str, 
         f"op {op.output!r} ({op.kind}) of graph {graph.name!r} has no kernel on {machine.name}: "
         + ("; ".join(reasons) or "no kernel family exists for its precision")
     )
-
-

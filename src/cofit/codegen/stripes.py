@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cofit.ir import Graph, Op, Tensor, attributes, macs
+from cofit.ir import Graph, Op, Tensor, attributes, kept_macs
 
 _KINDS = ("conv2d", "maxpool2d", "avgpool2d", "activation")
 Rows = tuple[int, int]  # first, end
@@ -91,8 +91,8 @@ def halo_macs(graph: Graph, ops: Sequence[Op], height: int) -> int:
     total = 0
     for rows in edges(graph, ops, height):
         for op, (first, end) in zip(ops, rows_read(graph, ops, rows)[1:], strict=True):
-            total += macs(graph, op) // graph.tensors[op.output].shape[2] * (end - first)
-    return total - sum(macs(graph, op) for op in ops)
+            total += kept_macs(graph, op) * (end - first) // graph.tensors[op.output].shape[2]
+    return total - sum(kept_macs(graph, op) for op in ops)
 
 
 def edges(graph: Graph, ops: Sequence[Op], height: int) -> list[Rows]:
@@ -129,9 +129,7 @@ def striped(graph: Graph, count: int, height: int) -> Schedule | None:
         views[current] = (target, rows[0] * row_bytes(graph.tensors[target]))
     made[target] = Op(target, attributes.Concat(2), tuple(parts))
     everything = (*made.values(), *graph.ops[count:])
-    lowered = Graph.build(
-        graph.name, graph.inputs, graph.outputs, everything, tensors, graph.spec
-    )
+    lowered = Graph.build(graph.name, graph.inputs, graph.outputs, everything, tensors, graph.spec)
     extra = halo_macs(graph, ops, height)
     return Schedule(lowered, graph, views, layers, len(parts), extra)
 
