@@ -109,7 +109,7 @@ def test_programs_in_stripes_give_the_bytes_of_the_reference(target):
     graphs = [random_chain(seed) for seed in range(20, 36)]
     graphs += [mobilenet(), ds_cnn()]
     sources = [emit(graph, target, 0) for graph in graphs]
-    assert sum(source.schedule.stripes > 1 for source in sources) >= 10
+    assert sum(source.schedule.stripes > 1 for source in sources) >= 6
     library = build_host(sources, optimise="-O1")
     for source in sources:
         runner = HostRunner(source, library)
@@ -126,7 +126,7 @@ def test_emulated_cores_give_the_bytes_of_the_reference_whole_and_in_stripes(cor
     x = inputs(graph, 3)
     wanted = to_memory(outputs(graph, x))
     arena, least = (emit(graph, machine(core), limit).plan.arena_bytes for limit in (None, 0))
-    assert least < 0.8 * arena
+    assert least < 0.85 * arena
     instructions = []
     for limit in (None, arena, arena - 8, (arena + least) // 2):
         program = compile_program(graph, core, arena_limit_bytes=limit)
@@ -149,13 +149,13 @@ def test_arena_of_a_stage_is_its_input_and_output_and_the_most_of_a_stripe():
     conv(chain, 32, 3, at.Conv2d((2, 2), PADS, groups=32, fused="relu"))
     conv(chain, 4, 1, at.Conv2d())
     graph = chain.graph()
-    whole, limit = emit(graph, PORTABLE), 16_000
+    whole, limit = emit(graph, PORTABLE), 11_000
     second = whole.steps[1].code.scratch_bytes
     assert whole.plan.arena_bytes == 32 * 32 * 16 + 32 * 16 * 8 + -(-second // 64) * 64
     source = emit(graph, PORTABLE, limit)
     # stripes of 4 rows: 9 rows under the depthwise windows of the inner ones
     ends, stripe, narrow = 4 * 32 * 16 + 4 * 16 * 8, 32 * 9 * 16, 32 * 4 * 8
-    scratch = next(s for s in source.steps if s.layer == "t1").code.scratch_bytes
+    scratch = max(s.code.scratch_bytes for s in source.steps if s.layer == "t1")
     assert source.schedule.stripes == 4
     assert source.plan.arena_bytes == ends + stripe + narrow + -(-scratch // 64) * 64 <= limit
     assert source.plan.arena_bytes == source.plan.lower_bound_bytes
