@@ -76,7 +76,7 @@ class S8Planes:
             ("s8_planes.h",),
             4 * plane,
             in_place=(0,) if in_place else (),
-            variant=f"bands of {band}{', in place' if in_place else ''}",
+            variant=f"bands of {band}",
         )  # fmt: skip
 
 
