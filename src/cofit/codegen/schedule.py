@@ -21,6 +21,7 @@ from cofit.codegen.stripes import (
 from cofit.ir import Graph, Op
 
 MOST_STRIPES = 32
+"""More are not tried: the halo grows with each, and each is steps of its own."""
 
 
 def schedule_within(graph: Graph, emitter: Emitter, arena_limit_bytes: int | None) -> Schedule:

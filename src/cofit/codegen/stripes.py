@@ -27,7 +27,6 @@ class Schedule:
 
     Attributes:
         graph: equal to the given graph, op by op or in stripes.
-        given: the graph that was given.
         views: tensors that are a part of another one's buffer: its name and the byte.
         layers: op of the given graph by the output that stands for a stripe of it.
         stripes: stripes of the stage; 1 without a stage.
@@ -35,7 +34,6 @@ class Schedule:
     """
 
     graph: Graph
-    given: Graph
     views: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     layers: Mapping[str, str] = field(default_factory=dict)
     stripes: int = 1
@@ -57,7 +55,7 @@ class Schedule:
 
 def whole(graph: Graph) -> Schedule:
     """Every op at once."""
-    return Schedule(graph, graph)
+    return Schedule(graph)
 
 
 def stage_ops(graph: Graph) -> tuple[Op, ...]:
@@ -102,7 +100,10 @@ def edges(graph: Graph, ops: Sequence[Op], height: int) -> list[Rows]:
 
 
 def striped(graph: Graph, count: int, height: int) -> Schedule | None:
-    """The first `count` ops in stripes of `height` rows; None if a stripe sees only padding."""
+    """The first `count` ops in stripes of `height` rows.
+
+    None if a stripe sees only padding, or a tensor has the name that a stripe would get.
+    """
     ops, source, target = graph.ops[:count], graph.inputs[0], graph.ops[count - 1].output
     tensors = dict(graph.tensors)
     made: dict[str, Op] = {}
@@ -127,11 +128,13 @@ def striped(graph: Graph, count: int, height: int) -> Schedule | None:
             current, held = output, here
         parts.append(current)
         views[current] = (target, rows[0] * row_bytes(graph.tensors[target]))
+    if made.keys() & graph.tensors.keys():
+        return None
     made[target] = Op(target, attributes.Concat(2), tuple(parts))
     everything = (*made.values(), *graph.ops[count:])
     lowered = Graph.build(graph.name, graph.inputs, graph.outputs, everything, tensors, graph.spec)
     extra = halo_macs(graph, ops, height)
-    return Schedule(lowered, graph, views, layers, len(parts), extra)
+    return Schedule(lowered, views, layers, len(parts), extra)
 
 
 def _span(graph: Graph, op: Op, first: int, end: int) -> Rows:
