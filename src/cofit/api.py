@@ -1,21 +1,26 @@
-"""The call `cofit.fit(...)`."""
+"""The calls `cofit.fit(...)` and `cofit.explain(...)`."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from cofit.codegen import Program
 from cofit.core import ConfigError
 from cofit.data import Dataset, load
 from cofit.fit import (
+    Explanation,
     FitConfig,
     FitResult,
     Progress,
     Subject,
+    explain_program,
     make_config,
     make_subject,
+    open_program,
     run_fit,
     silent,
 )
@@ -75,6 +80,24 @@ def fit(
         return fit_and_report(config, progress)
     subject = _subject(model, data, config, untrained="pretrain_epochs" in options)
     return fit_and_report(config, progress, subject)
+
+
+def explain(program: Program | Path | str, *, progress: Progress = silent) -> Explanation:
+    """Say layer by layer where a program's time goes, what binds it, and what would be faster.
+
+    The limits of this machine are measured once and kept. A Cortex-M program is emulated and held
+    against its cycle model.
+
+    Args:
+        program: a compiled program, a folder that one was saved into, or the folder of a fit.
+        progress: called with (stage, steps done, all steps).
+
+    Raises:
+        FileError: the folder holds no program, or files are missing or damaged.
+        VerificationError: this version of cofit generates other C; save the program again.
+    """
+    opened = program if isinstance(program, Program) else open_program(Path(program))
+    return explain_program(opened, progress)
 
 
 def fit_and_report(

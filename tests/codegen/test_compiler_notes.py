@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from layers import Builder, every_op, random_layer
 from cofit.codegen import build, compile, emit, machine, verify
 from cofit.codegen.build import WARNINGS
 from cofit.codegen.host import HostRunner, build_host
+from cofit.codegen.machine import WIDE_FLAGS
 from cofit.codegen.verify import POISONS
 from cofit.core import UnsupportedOpError, VerificationError
 from cofit.ir import Op, Tensor, attributes, run_float
@@ -57,6 +59,7 @@ def structured_layers(rng):
             graphs.append(structured_layer(f"plain{i}", text, rng, fused="relu6"))
             attrs = {"stride": (2, 2), "dilation": (1, 2), "fused": "relu"}
             graphs.append(structured_layer(f"strided{i}", text, rng, **attrs))
+            graphs.append(structured_layer(f"few{i}", text, rng, shape=(1, 10, 2, 2)))
         if parse(text).applies((37, 50)) is None:
             graphs.append(structured_layer(f"linear{i}", text, rng, shape=(1, 50)))
     return graphs
@@ -82,6 +85,30 @@ def test_01_structured_layers_are_within_the_bound(count):
     kernels = {step.kernel for source in sources for step in source.steps}
     wanted = {"f32-block", "f32-pattern", "f32-planes", "f32-channel"}
     assert wanted <= kernels and "f32-dense" not in kernels
+
+
+def wide_layers(rng):
+    """Structures over 32 channels and 64 outputs, which no vector leaves a rest of."""
+    graphs = []
+    for i, text in enumerate((None, "block32x1@4", "block16x1@8", "pattern8g4@9", "nm1:4")):
+        for stride in (1, 2):
+            b = Builder(f"wide{i}_{stride}", (1, 32, 9, 11), rng)
+            weight = rng.standard_normal((64, 32, 3, 3)).astype(np.float32)
+            if text:
+                weight = parse(text).project(torch.from_numpy(weight)).numpy()
+            op = attributes.Conv2d((stride, 1), (1, 0, 2, 1), (1, stride), fused="relu6")
+            constants = b.constant(weight, text), b.constant(rng.standard_normal(64))
+            graphs.append(b.graph(b.add(op, "x", *constants)))
+    return graphs
+
+
+@pytest.mark.parametrize("count", sorted({HOST.vector_floats, 16}))
+def test_01_layers_whose_channels_are_taken_in_parts_are_within_the_bound(count, monkeypatch):
+    monkeypatch.setattr("cofit.codegen.kernels.tile.L1_BYTES", 64)
+    monkeypatch.setattr("cofit.codegen.kernels.tile.LEAST_TILES", 1)
+    sources = check_all(wide_layers(np.random.default_rng(2)), lanes(count), "zig")
+    for source in sources:
+        assert source.steps[1].code.variant.endswith(", 4 parts")
 
 
 def test_01_a_layer_without_any_weight_left_is_its_bias():
@@ -141,6 +168,46 @@ def test_05_gcc_accepts_everything_and_sanitizers_stay_silent(count):
     program = build(files, flags, "sanitized", "gcc")
     result = subprocess.run([program], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("structure", [None, "block32x1@8", "pattern8g4@8", "pattern8g1@8"])
+def test_05_tiles_of_512_bits_stay_in_their_registers(structure):
+    """Compiled for AVX-512 wherever the test runs; a spilled accumulator would be on the stack."""
+    flags = ("-march=cascadelake", *WIDE_FLAGS)
+    wide = dataclasses.replace(HOST, vector_floats=16, vector_registers=32, flags=flags)
+    b = Builder("wide", (1, 64, 14, 28), np.random.default_rng(12))
+    weight = b.rng.standard_normal((64, 64, 3, 3)).astype(np.float32)
+    if structure:
+        weight = parse(structure).project(torch.from_numpy(weight)).numpy()
+    op = attributes.Conv2d(padding=(1, 1, 1, 1), fused="relu")
+    constants = b.constant(weight, structure), b.constant(np.zeros(64))
+    source = emit(b.graph(b.add(op, "x", *constants)), wide)
+    files = {"wide.h": source.header, "wide.c": source.source}
+    lines = (
+        build(files, ("-std=c99", "-O3", *flags, "-ffp-contract=fast", "-c", "-S"), "wide.s")
+        .read_text()
+        .splitlines()
+    )
+    products = [line for line in lines if "vfmadd" in line]
+    assert len(products) >= 14 and all("zmm" in line for line in products)
+    assert not [line for line in lines if "vmovups" in line and "zmm" in line and "(%rsp)" in line]
+
+
+def test_05_long_constants_are_linked_from_bytes_or_written_into_the_text(monkeypatch):
+    monkeypatch.setattr(sys.modules["cofit.codegen.emit"], "LARGE_BYTES", 4096)
+    rng = np.random.default_rng(11)
+    graphs = [*wide_layers(rng)[::2], random_layer("layer", rng)]
+    sources = check_all(graphs, HOST, "zig")
+    linked = {item.symbol for source in sources for item in source.large}
+    assert len(linked) >= 5
+    for source in sources:
+        files = {f"{source.name}.h": source.header, f"{source.name}.c": source.standalone}
+        flags = (*WARNINGS, "-std=c11", "-O1", *HOST.flags, "-shared", "-fPIC")
+        flags = (*flags, "-DCOFIT_PROFILE", "-DCOFIT_STEPS")
+        compiler = "gcc" if shutil.which("gcc") else "zig"
+        verify(source, HostRunner(source, build(files, flags, "alone.so", compiler)))
+        values = {item.symbol: item.constant.values for item in source.large}
+        assert all(values[item.symbol].tobytes() == item.data for item in source.large)
 
 
 def with_fault(source, step, statement):

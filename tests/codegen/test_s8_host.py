@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from s8_graphs import HOST, POISON, Chain, weights
 
 from cofit.codegen.build import build
@@ -17,6 +18,7 @@ from cofit.codegen.machine import Machine
 from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Rounding, Tensor
 from cofit.ir import attributes as at
 from cofit.ir.integer import requantise, run_integer
+from cofit.structures import parse
 
 pytestmark = [
     pytest.mark.device,
@@ -157,7 +159,7 @@ def test_winograd_is_exact(rounding: Rounding, machine: Machine) -> None:
     """Odd planes, one-sided padding, odd channels, several bands, largest weights and inputs."""
     rng = np.random.default_rng(5)
     graphs = []
-    shapes = [(16, 16, 6, 6), (17, 20, 9, 7), (30, 33, 5, 12), (48, 16, 19, 38)]
+    shapes = [(16, 16, 6, 6), (17, 20, 8, 6), (30, 33, 19, 12), (64, 64, 53, 50)]
     for index, (c, k, h, w) in enumerate(shapes):
         chain = Chain(rng, (1, c, h, w), rounding, f"winograd{index}")
         pads = ((1, 1, 1, 1), (0, 1, 2, 0), (2, 0, 0, 1), (1, 1, 1, 1))[index]
@@ -167,20 +169,40 @@ def test_winograd_is_exact(rounding: Rounding, machine: Machine) -> None:
             at.Conv2d(padding=pads), largest if index % 2 else np.full_like(largest, 127)
         )
         graphs.append(chain.graph())
+    seen = set()
     for source in assert_exact(graphs, machine):
         assert {step.kernel for step in source.steps} == {"s8-host-dense-winograd"}
+        seen |= {step.code.variant for step in source.steps}
+    assert seen == {"2x2 outputs", "4x4 outputs"}
 
 
-def test_winograd_needs_two_bits_of_room() -> None:
+def test_winograd_needs_bits_of_room() -> None:
     rng = np.random.default_rng(6)
-    chain = Chain(rng, (1, 16, 8, 8), name="room")
-    chain.weighted(at.Conv2d(padding=(1, 1, 1, 1)), weights(rng, (16, 16, 3, 3)))
-    graph = chain.graph()
-    assert emit(graph, HOST).steps[0].kernel == "s8-host-dense-winograd"
-    bias = np.full(16, 2**29, np.int32)
-    large = graph.with_tensors({"t0.b": replace(graph.tensors["t0.b"], data=bias)})
-    assert emit(large, HOST).steps[0].kernel == "s8-host-dense"
-    assert_exact([large])
+    graphs, variants = [], []
+    for index, offset in enumerate((0, 2**25, 2**29)):
+        chain = Chain(rng, (1, 16, 74, 73), name=f"room{index}")
+        chain.weighted(at.Conv2d(padding=(1, 1, 1, 1)), weights(rng, (16, 16, 3, 3)))
+        graph, bias = chain.graph(), np.full(16, offset, np.int32)
+        graphs.append(graph.with_tensors({"t0.b": replace(graph.tensors["t0.b"], data=bias)}))
+        variants.append(emit(graphs[-1], HOST).steps[0].code.variant)
+    assert variants == ["4x4 outputs", "2x2 outputs", "dense"]
+    assert_exact(graphs)
+
+
+def test_winograd_replaces_blocks_that_would_be_slower() -> None:
+    """Half of the weights as a list take longer than all of them by Winograd; an eighth do not."""
+    rng = np.random.default_rng(11)
+    graphs, families = [], []
+    for index, rate in enumerate((2, 8)):
+        text = f"block16x2@{rate}"
+        kept = parse(text).project(torch.from_numpy(rng.standard_normal((32, 32, 3, 3))))
+        chain = Chain(rng, (1, 32, 16, 16), name=f"half{index}")
+        values = np.rint(kept.numpy() * 30).clip(-127, 127).astype(np.int8)
+        chain.weighted(at.Conv2d(padding=(1, 1, 1, 1)), values, structure=text)
+        graphs.append(chain.graph())
+        families.append(emit(graphs[-1], HOST).steps[0].kernel)
+    assert families == ["s8-host-dense-winograd", "s8-host-block"]
+    assert_exact(graphs)
 
 
 def test_bands_and_long_rows() -> None:

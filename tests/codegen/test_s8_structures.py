@@ -67,12 +67,12 @@ def structured_layer(chain: Chain, text: str) -> bool:
 
 
 def kernel_for(text: str, machine: Machine) -> str | tuple[str, ...]:
-    """The families that a structure may reach; vectors compute narrow ones densely."""
+    """The families that a structure may reach; vectors compute narrow and full ones densely."""
     if machine is PORTABLE:
         return "s8-sparse", "s8-lifted" if text.startswith("channel") else "s8-blocks"
     wide = text.startswith(("block8", "block16", "stripe16"))
     dense = "s8-host-kept" if text.startswith("channel") else "s8-host-dense"
-    return "s8-host-block" if wide else dense
+    return "s8-host-block" if wide else dense, "s8-host-dense-winograd"
 
 
 @MACHINES

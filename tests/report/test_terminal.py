@@ -33,6 +33,16 @@ def test_weights_that_know_the_validation_images_are_said_so_on_one_line() -> No
     assert "know the validation images" not in printed(summaries.summary(), 200)
 
 
+def test_other_runtimes_stand_beside_our_programs() -> None:
+    lines = [" ".join(line.split()) for line in printed(summaries.summary(), 160).splitlines()]
+    assert "runtime latency ours, dense ours, fitted ÷ dense ÷ fitted" in lines
+    row = "onnxruntime 1.27 23.1 ms 21 ms 10 ms 1.10× 2.31× fp32, 1 thread"
+    assert row in lines
+    assert "openvino 2026.0 – 21 ms 10 ms – – not installed" in lines
+    assert lines[-1].startswith("budget met")
+    assert "runtime" not in printed(summaries.emulated(), 160)  # without peers
+
+
 def test_many_layers_are_cut_and_said_so() -> None:
     text = printed(summaries.large(), 140)
     assert "block23" in text and "block24" not in text

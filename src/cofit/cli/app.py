@@ -150,6 +150,18 @@ def run(
     run_command(folder, inputs, out, as_json)
 
 
+@app.command()
+def explain(
+    folder: Annotated[Path, typer.Argument(help="A program saved by compile, or a run of fit.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page with the roofline here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say layer by layer where a program's time goes, why, and what would be faster."""
+    from cofit.cli.explain import explain_command
+
+    explain_command(folder, as_json, html)
+
+
 @app.command("list")
 def list_(
     what: Annotated[

@@ -60,7 +60,7 @@ def toolchain(name: str = DEFAULT_COMPILER) -> Toolchain:
 
 
 def build(
-    files: Mapping[str, str],
+    files: Mapping[str, str | bytes],
     flags: Sequence[str],
     output: str,
     compiler: str = DEFAULT_COMPILER,
@@ -68,7 +68,8 @@ def build(
     """Compile and link, or take the result of an earlier equal call.
 
     Args:
-        files: text by file name; those ending in .c or .s are compiled, all are in one folder.
+        files: text or bytes by file name; those ending in .c or .s are compiled, all are in one
+            folder.
         flags: compiler and linker flags (they decide whether `output` is a program, a shared
             object or, with -c and a single source, an object); files are named relative to the
             folder.
@@ -87,9 +88,10 @@ def build(
         chosen.version,
         output,
         *flags,
-        *(t for item in sorted(files.items()) for t in item),
+        *(part for name in sorted(files) for part in (name, files[name])),
     ):
-        digest.update(part.encode() + b"\0")
+        digest.update(_bytes(part))
+        digest.update(b"\0")
     root = cache_dir() / "build"
     final = root / digest.hexdigest()[:32] / output
     if final.exists():
@@ -98,8 +100,8 @@ def build(
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".new-") as folder:
-            for name, text in files.items():
-                (Path(folder) / name).write_text(text, encoding="utf-8")
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(_bytes(content))
             result = _run(
                 (*chosen.command, *flags, *sources, "-o", output, *_libraries(flags)), folder
             )
@@ -114,6 +116,10 @@ def build(
             "set COFIT_CACHE to a writable folder with free space"
         ) from error
     return final
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content if isinstance(content, bytes) else content.encode()
 
 
 def _libraries(flags: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant
 from cofit.core import ModelError
@@ -23,6 +24,7 @@ C_TYPES: dict[str, str] = {
 }
 SUPPORT = Path(__file__).parent / "c"
 LIST_BYTES = 2048
+_HIDDEN = '(visibility("hidden"))'
 # every byte as itself or in three octal digits; "?" could begin a trigraph
 _CHARACTERS = [
     chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in range(256)
@@ -92,15 +94,10 @@ def declare(constant: Constant) -> str:
     values = np.ascontiguousarray(constant.values).ravel()
     kind, name = C_TYPES[values.dtype.name], constant.name
     align = f"__attribute__((aligned({constant.align_bytes})))"
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ModelError(f"constant {name!r} holds NaN or infinity; repair the network's weights")
+    check_finite(constant)
     if _is_text(constant):
-        data = values.astype(values.dtype.newbyteorder("<")).tobytes()
-        lines = (data[i : i + 32] for i in range(0, len(data), 32))
-        text = "\n".join('    "' + "".join([_CHARACTERS[b] for b in line]) + '"' for line in lines)
         return (
-            f"static const union {{ char bytes[{len(data) + 1}]; {kind} values[{values.size}]; }} "
-            f"{name}_data {align} = {{\n{text}}};\n"
+            f"static const {_union(constant)} {name}_data {align} = {{\n{_literal(values)}}};\n"
             f"static const {kind} *const {name} __attribute__((unused)) = {array_name(constant)};"
         )
     if values.dtype.kind == "f":
@@ -110,6 +107,54 @@ def declare(constant: Constant) -> str:
     rows = (", ".join(items[i : i + per_line]) for i in range(0, len(items), per_line))
     text = ",\n    ".join(rows)
     return f"static const {kind} {name}[{values.size}] {align} = {{\n    {text}}};"
+
+
+def declare_union(constant: Constant, symbol: str) -> str:
+    """Declaration at file scope of a long constant that is defined elsewhere."""
+    check_finite(constant)
+    return f"extern const {_union(constant, symbol)} {symbol} __attribute__({_HIDDEN});"
+
+
+def define_union(constant: Constant, symbol: str) -> str:
+    """The definition of a long constant after its declaration."""
+    values = np.ascontiguousarray(constant.values).ravel()
+    align = f"__attribute__((aligned({constant.align_bytes})))"
+    return f"const union {symbol}_bytes {symbol} {align} = {{\n{_literal(values)}}};"
+
+
+def use_union(constant: Constant, symbol: str) -> str:
+    """What makes `symbol` known to code that calls the constant by its own name."""
+    kind, name = C_TYPES[constant.values.dtype.name], constant.name
+    return (
+        f"#define {name}_data {symbol}\n"
+        f"static const {kind} *const {name} __attribute__((unused)) = {array_name(constant)};"
+    )
+
+
+def check_finite(constant: Constant) -> None:
+    """Refuse floats that no C literal spells.
+
+    Raises:
+        ModelError: NaN or infinity among the values.
+    """
+    if constant.values.dtype.kind == "f" and not np.isfinite(constant.values).all():
+        raise ModelError(
+            f"constant {constant.name!r} holds NaN or infinity; repair the network's weights"
+        )
+
+
+def _union(constant: Constant, symbol: str | None = None) -> str:
+    """The type of a long constant; one byte more, for the end of the literal."""
+    values = constant.values
+    tag = "" if symbol is None else f" {symbol}_bytes"
+    kind = C_TYPES[values.dtype.name]
+    return f"union{tag} {{ char bytes[{values.nbytes + 1}]; {kind} values[{values.size}]; }}"
+
+
+def _literal(values: NDArray[np.generic]) -> str:
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    lines = (data[i : i + 32] for i in range(0, len(data), 32))
+    return "\n".join('    "' + "".join([_CHARACTERS[b] for b in line]) + '"' for line in lines)
 
 
 def support_text(names: Iterable[str]) -> str:

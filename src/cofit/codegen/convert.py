@@ -7,6 +7,8 @@ from cofit.codegen.kernel import KernelCode
 from cofit.codegen.layout import logical_order
 from cofit.ir import DType, Tensor
 
+SQUARE = 8  # floats are turned in squares of so many channels and pixels
+
 
 def needs_conversion(tensor: Tensor) -> bool:
     """Whether float32 NCHW (tokens: int32) differs from how the program holds the tensor."""
@@ -18,7 +20,7 @@ def needs_conversion(tensor: Tensor) -> bool:
 def enter(tensor: Tensor) -> KernelCode:
     """float32 NCHW in `in0` to the tensor in `out`: q = clamp(rintf(x * (1 / scale)) + zp)."""
     if tensor.quantisation is None:
-        return KernelCode(_loop(tensor, into_memory=True, value="in0[i]"), variant="to NHWC")
+        return _turn(tensor, into_memory=True)
     scale, zero = _parameters(tensor)
     inverse = number(1 / scale)
     # the clamp comes before the conversion to int: a huge float has no int
@@ -32,10 +34,21 @@ def enter(tensor: Tensor) -> KernelCode:
 def leave(tensor: Tensor) -> KernelCode:
     """The tensor in `in0` to float32 NCHW in `out`: (q - zp) * scale."""
     if tensor.quantisation is None:
-        return KernelCode(_loop(tensor, into_memory=False, value="in0[i]"), variant="to NCHW")
+        return _turn(tensor, into_memory=False)
     scale, zero = _parameters(tensor)
     value = f"(float)(in0[i] - {zero}) * {number(scale)}"
     return KernelCode(_loop(tensor, into_memory=False, value=value), variant="dequantise")
+
+
+def _turn(tensor: Tensor, into_memory: bool) -> KernelCode:
+    """Floats from NCHW to NHWC, or back."""
+    variant = "to NHWC" if into_memory else "to NCHW"
+    channels, pixels = tensor.shape[1], tensor.shape[2] * tensor.shape[3]
+    if channels < SQUARE:
+        return KernelCode(_loop(tensor, into_memory, value="in0[i]"), variant=variant)
+    rows, columns = (channels, pixels) if into_memory else (pixels, channels)
+    body = f"f32_turn(in0, {columns}, {rows}, {columns}, out, {rows});"
+    return KernelCode(body, support=("f32_turn.h",), variant=variant)
 
 
 def _parameters(tensor: Tensor) -> tuple[float, int]:

@@ -16,8 +16,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cofit.codegen.c_text import c_type, comment, declare, program_name, support_text
+from cofit.codegen.c_text import (
+    c_type,
+    comment,
+    declare,
+    program_name,
+    support_text,
+    use_union,
+)
 from cofit.codegen.interface import Interface, entry_points, header, prologue
+from cofit.codegen.large import LARGE_BYTES, Large
 from cofit.codegen.machine import Machine
 from cofit.codegen.planner import MemoryPlan
 from cofit.codegen.schedule import schedule_within
@@ -40,12 +48,13 @@ class Source:
         schedule: what is executed for it.
         machine: what it was emitted for.
         header: text of NAME.h.
-        source: text of NAME.c.
+        source: text of NAME.c, where the `large` constants are only declared.
         plan: the arena.
         steps: generated functions in execution order; aliasing reshapes have none.
         offsets: arena offset of every activation tensor, "(input)" and "(output)" included.
         entry: tensor that the caller writes ("(input)" where a conversion follows).
         exit: tensor that the caller reads.
+        large: constants that are to be linked with `source`; none without an OS.
     """
 
     name: str
@@ -59,6 +68,12 @@ class Source:
     offsets: Mapping[str, int]
     entry: str
     exit: str
+    large: tuple[Large, ...] = ()
+
+    @property
+    def standalone(self) -> str:
+        """Text of NAME.c with all constants."""
+        return "\n".join((self.source, *(item.definition for item in self.large)))
 
     @property
     def constant_bytes(self) -> int:
@@ -106,13 +121,15 @@ def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -
         name, machine, plan,
         offsets[entry], layout.sizes[entry], offsets[exit_], layout.sizes[exit_],
     )  # fmt: skip
-    steps, functions = _functions(schedule.graph, described, shared)
+    large = {} if machine.freestanding else _large(described)
+    steps, functions = _functions(schedule.graph, described, shared, large)
     calls = [_call(schedule.graph, step, i, offsets, plan) for i, step in enumerate(steps)]
     support = support_text(dict.fromkeys(s for step in steps for s in step.code.support))
     source = "\n".join((prologue(name), support, *functions, entry_points(public, calls)))
+    outside = [large[id(c)] for step in steps for c in step.code.constants if id(c) in large]
     return Source(
         name, graph, schedule, machine, header(public), source, plan, tuple(steps), offsets,
-        entry, exit_,
+        entry, exit_, tuple(outside),
     )  # fmt: skip
 
 
@@ -127,7 +144,7 @@ def _described(step: Step, in_place: bool, schedule: Schedule) -> Step:
 
 
 def _functions(
-    graph: Graph, steps: Sequence[Step], shared: Collection[str]
+    graph: Graph, steps: Sequence[Step], shared: Collection[str], large: Mapping[int, Large]
 ) -> tuple[list[Step], list[str]]:
     """Functions of the steps, and the steps as they call them.
 
@@ -144,7 +161,7 @@ def _functions(
         interface = {(_signature(graph, step, in_place), _constants(step)) for step in group}
         if len(interface) > 1:
             found.update((step.name, step) for step in group)
-            texts.extend(_function(graph, s, [s.code.body], s.name in shared) for s in group)
+            texts.extend(_function(graph, s, [s.code.body], s.name in shared, large) for s in group)
             continue
         first, bodies = group[0], list(dict.fromkeys(step.code.body for step in group))
         for step in group:
@@ -152,7 +169,7 @@ def _functions(
             constants = first.code.constants if step is first else ()
             code = replace(step.code, constants=constants)
             found[step.name] = replace(step, function=first.function, part=part, code=code)
-        texts.append(_function(graph, first, bodies, in_place))
+        texts.append(_function(graph, first, bodies, in_place, large))
     return [found[step.name] for step in steps], texts
 
 
@@ -184,9 +201,25 @@ def _signature(graph: Graph, step: Step, in_place: bool) -> str:
     return ", ".join(parameters)
 
 
-def _function(graph: Graph, step: Step, bodies: Sequence[str], in_place: bool) -> str:
+def _large(steps: Sequence[Step]) -> dict[int, Large]:
+    """By identity of the constant."""
+    return {
+        id(constant): Large(f"{step.function}_{constant.name}", constant)
+        for step in steps
+        for constant in step.code.constants
+        if constant.values.nbytes >= LARGE_BYTES
+    }
+
+
+def _function(
+    graph: Graph, step: Step, bodies: Sequence[str], in_place: bool, large: Mapping[int, Large]
+) -> str:
     signature = _signature(graph, step, in_place)
-    constants = "".join(f"{declare(c)}\n" for c in step.code.constants)
+    outside = [large[id(c)] for c in step.code.constants if id(c) in large]
+    before = "".join(f"{item.declaration}\n" for item in outside)
+    constants = "".join(f"{use_union(i.constant, i.symbol)}\n" for i in outside)
+    constants += "".join(f"{declare(c)}\n" for c in step.code.constants if id(c) not in large)
+    after = "".join(f"#undef {item.constant.name}_data\n" for item in outside)
     body = _indented(bodies[0])
     if len(bodies) > 1:
         signature = f"{signature}, int part"
@@ -196,9 +229,9 @@ def _function(graph: Graph, step: Step, bodies: Sequence[str], in_place: bool) -
         )
         body = f"    switch (part) {{\n{''.join(cases)}    default: break;\n    }}\n"
     return (
-        f"/* {_describe(graph, step)} */\n"
+        f"{before}/* {_describe(graph, step)} */\n"
         f"static COFIT_NOINLINE void {step.function}({signature})\n"
-        f"{{\n{constants}{body}}}\n"
+        f"{{\n{constants}{body}}}\n{after}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from cofit.codegen.build import DEFAULT_COMPILER, WARNINGS, build
 from cofit.codegen.emit import INPUT, OUTPUT, Source
+from cofit.codegen.large import linked_files
 from cofit.codegen.layout import memory_shape, to_logical
 from cofit.codegen.runner import Array, Measurement
 from cofit.core import Basis, ModelError, numpy_generator
@@ -32,14 +34,18 @@ def build_host(
     sources: Sequence[Source], compiler: str = DEFAULT_COMPILER, optimise: str = "-O3"
 ) -> Path:
     """One shared object with all entry points of the sources (their names must differ)."""
-    files = {f"{source.name}.h": source.header for source in sources}
+    files: dict[str, str | bytes] = {f"{source.name}.h": source.header for source in sources}
     if len(files) < len(sources):
         raise ModelError("two programs of one shared object have the same name; rename one graph")
     units: dict[tuple[str, ...], list[Source]] = {}
     for source in sources:
         units.setdefault(_alternatives(source), []).append(source)
+    linux = sys.platform == "linux"
     for together in units.values():
-        files[f"{together[0].name}.c"] = "\n".join(source.source for source in together)
+        texts = (source.source if linux else source.standalone for source in together)
+        files[f"{together[0].name}.c"] = "\n".join(texts)
+    if linux:
+        files |= linked_files([item for source in sources for item in source.large])
     flags = (*build_flags(sources[0], optimise), "-shared", "-fPIC")
     return build(files, (*flags, "-DCOFIT_PROFILE", "-DCOFIT_STEPS"), "program.so", compiler)
 

@@ -10,6 +10,9 @@ from typing import Literal
 
 from cofit.core import UnknownNameError
 
+WIDE_FLAGS = ("-mprefer-vector-width=512",)
+"""Compilers otherwise split vectors of 512 bits in two, and run out of registers."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -48,7 +51,7 @@ def host() -> Machine:
     return Machine(
         name="host",
         triple=None,
-        flags=("-march=native",),
+        flags=("-march=native", *(WIDE_FLAGS if wide else ())),
         vector_floats=lanes,
         vector_registers=32 if wide else 16,
         dsp=False,

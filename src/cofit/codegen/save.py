@@ -133,7 +133,7 @@ def check_replaceable(folder: Path) -> None:
 def _write(program: Program, folder: Path) -> None:
     source = program.source
     write_text(folder / "model.h", source.header)
-    text = source.source.replace(f'#include "{source.name}.h"', '#include "model.h"', 1)
+    text = source.standalone.replace(f'#include "{source.name}.h"', '#include "model.h"', 1)
     write_text(folder / "model.c", text)
     write_text(folder / "main.c", _self_test(program))
     write_text(folder / "Makefile", _makefile(source))

@@ -10,6 +10,8 @@ from typing import Any
 
 from cofit.fit.conclude import FitResult
 from cofit.fit.config import FitConfig, make_config, read_config
+from cofit.fit.explaining import explain_program, open_program
+from cofit.fit.explanation import Explanation
 from cofit.fit.permutation import kept_energy, permute_for_blocks
 from cofit.fit.progress import Progress, silent
 from cofit.fit.run import run_fit
@@ -17,15 +19,18 @@ from cofit.fit.subject import Subject, load_subject, make_subject
 from cofit.fit.summary import Summary
 
 __all__ = [
+    "Explanation",
     "FitConfig",
     "FitResult",
     "Progress",
     "Subject",
     "Summary",
+    "explain_program",
     "kept_energy",
     "load_subject",
     "make_config",
     "make_subject",
+    "open_program",
     "permute_for_blocks",
     "read_config",
     "run_fit",

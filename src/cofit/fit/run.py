@@ -228,7 +228,9 @@ class _Fitting:
                 start = load_graph(self._state.folder, f"{before[-1].label}-float")
             else:
                 start = self._trainer.recovered(start, given)
-            trained = self._trainer.into_structures(start, given, plan.structures, label)
+            trained = start
+            if plan.structures or plan.removals or before:
+                trained = self._trainer.into_structures(start, given, plan.structures, label)
             lowering = self._lowering(precision)
             lowered = lowering.lower(trained, plan.weight_bits)
             if lowered.is_integer:

@@ -1,7 +1,17 @@
-"""Floor 9: a fit shown to people, as one HTML file and in the terminal."""
+"""Floor 9: a fit or an explanation shown to people, as one HTML file and in the terminal."""
 
+from cofit.report.explained import print_explanation
+from cofit.report.explained_html import render_explanation, write_explanation
 from cofit.report.html import render_html, write_html
 from cofit.report.progress import ProgressDisplay
 from cofit.report.terminal import print_summary
 
-__all__ = ["ProgressDisplay", "print_summary", "render_html", "write_html"]
+__all__ = [
+    "ProgressDisplay",
+    "print_explanation",
+    "print_summary",
+    "render_explanation",
+    "render_html",
+    "write_explanation",
+    "write_html",
+]

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from cofit.core import format_quantity
 from cofit.core.files import write_text
+from cofit.core.units import Dimension
 from cofit.fit.summary import Summary
 from cofit.report import numbers, view
 from cofit.report.figures import Point, bullet, front, layer_bars, live_bytes, memory_map
@@ -32,21 +33,26 @@ def write_html(summary: Summary, path: Path) -> None:
 
 def render_html(summary: Summary) -> str:
     """The report as HTML. Every name in it is escaped; it refers to nothing outside itself."""
-    template, css = _template()
+    template, css = load_template("report.html.j2")
     return template.render(
         s=summary,
         css=css,
         view=view,
         breakable=breakable,
         numbers=numbers,
-        quantity=lambda value, dimension: numbers.glued(format_quantity(value, dimension)),
+        quantity=quantity,
         bullet=bullet,
         plan=view.plan(summary.plan),
-        layer_figures=_both(lambda width: layer_bars(summary.plan, width)),
-        front_figures=_both(lambda width: _front(summary, width)),
-        memory_figures=_both(lambda width: memory_map(summary.memory, width)),
+        layer_figures=both(lambda width: layer_bars(summary.plan, width)),
+        front_figures=both(lambda width: _front(summary, width)),
+        memory_figures=both(lambda width: memory_map(summary.memory, width)),
         live=live_bytes(summary.memory),
     )
+
+
+def quantity(value: float | None, dimension: Dimension) -> str:
+    """A value with its unit, kept on one line."""
+    return numbers.glued(format_quantity(value, dimension))
 
 
 def breakable(name: str) -> Markup:
@@ -54,7 +60,8 @@ def breakable(name: str) -> Markup:
     return Markup(re.sub("([._/])", r"\1<wbr>", str(escape(clean(name)))))
 
 
-def _both(draw: Callable[[float], Markup]) -> Markup:
+def both(draw: Callable[[float], Markup]) -> Markup:
+    """A figure twice: wide for desktops and paper, narrow for phones."""
     wide, slim = draw(WIDE_PX), draw(SLIM_PX)
     return Markup('<div class="wide">{}</div><div class="slim">{}</div>').format(wide, slim)
 
@@ -74,7 +81,8 @@ def _front(summary: Summary, width: float) -> Markup:
 
 
 @cache
-def _template() -> tuple[Template, Markup]:
+def load_template(name: str) -> tuple[Template, Markup]:
+    """A page of `template/` that escapes all but figures, and the style sheet of all pages."""
     loader = PackageLoader("cofit.report", "template")
     environment = Environment(
         loader=loader,
@@ -85,4 +93,4 @@ def _template() -> tuple[Template, Markup]:
         lstrip_blocks=True,
     )
     css, _, _ = loader.get_source(environment, "report.css")
-    return environment.get_template("report.html.j2"), Markup(css)
+    return environment.get_template(name), Markup(css)

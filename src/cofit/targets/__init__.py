@@ -1,30 +1,47 @@
 """Floor 4: targets say what a graph costs on them.
 
 `target("host")` measures on this CPU; `target("cortex-m4")` links for a board and emulates it.
+`host_ceilings` and `roofline_of` say what the hardware would allow at most;
 `CostTable` keeps the cost of single ops, which is what allocation under a budget works with.
 """
 
+from cofit.targets.ceilings import Ceilings, cortex_m_ceilings, host_ceilings
 from cofit.targets.contract import Limits, Target
 from cofit.targets.cortex_m import CortexM
 from cofit.targets.doctor import Tool, cpu_name, toolchain_report
 from cofit.targets.host import HostTarget
+from cofit.targets.instructions import Executed, executed_by_step
 from cofit.targets.lookup import known_targets, target
+from cofit.targets.roofline import Roofline, roofline_of, traffic
 from cofit.targets.signature import OpSignature, one_op_graph, signature_of
 from cofit.targets.table import CostTable, table_key
+from cofit.targets.together import time_together
+from cofit.targets.work import Work, work_of
 
 __all__ = [
+    "Ceilings",
     "CortexM",
     "CostTable",
+    "Executed",
     "HostTarget",
     "Limits",
     "OpSignature",
+    "Roofline",
     "Target",
     "Tool",
+    "Work",
+    "cortex_m_ceilings",
     "cpu_name",
+    "executed_by_step",
+    "host_ceilings",
     "known_targets",
     "one_op_graph",
+    "roofline_of",
     "signature_of",
     "table_key",
     "target",
+    "time_together",
     "toolchain_report",
+    "traffic",
+    "work_of",
 ]

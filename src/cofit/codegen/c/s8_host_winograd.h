@@ -1,15 +1,17 @@
 #include "s8_host_layer.h"
 #include "s8_host_plane.h"
 
-/* 3x3 convolution of stride 1 by 2x2 outputs: 16 products of transformed 4x4 windows and weights
-   for what takes 36 (Winograd 1980; Lavin and Gray 2016). Weights are transformed by twice the
-   usual matrix, so that all are integers and the result is four times the convolution; sums may
-   wrap, since they are right modulo 2^32 and four times the convolution fits.
+/* 3x3 convolution of stride 1 by tiles of 2x2 or 4x4 outputs: 16 products of transformed 4x4
+   windows and weights for what takes 36, or 36 of 6x6 windows for what takes 144 (Winograd 1980;
+   Lavin and Gray 2016). Rows of the weights' matrix are multiplied until all are integers, so that
+   the result is 4 or 576 times the convolution. Sums may wrap, since they are right modulo 2^32:
+   9 is divided out by its inverse there, and 4 or 64 times the convolution fits.
 
    Transformed weights lie by 8 * vectors rows, place and pair; windows by place, tile and channel;
    products of a group of tiles by place, tile and row. Fields of s8_winograd and const arguments
    are constants after inlining. */
 typedef struct {
+    int32_t size;     /* outputs of a tile in each direction: 2 or 4 */
     int32_t channels; /* of the plane */
     int32_t padded;   /* channels of a tile: a multiple of 16 */
     int32_t pairs;    /* of channels, the last may be half empty */
@@ -22,63 +24,139 @@ typedef struct {
     int32_t height, width; /* outputs */
 } s8_winograd;
 
-enum { S8_PLACES = 16, S8_GROUP = 6 };
+enum { S8_EDGE = 6, S8_PLACES = S8_EDGE * S8_EDGE, S8_GROUP = 6 }; /* the most of each */
+
+/* From one place to the next, in int16: an odd number of cache lines, lest places share a few sets
+   of a cache. */
+COFIT_INLINE int32_t s8_winograd_step(int32_t elements)
+{
+    return ((elements + 31) / 32 | 1) * 32;
+}
+
+/* Three weights to `size` + 2. */
+COFIT_INLINE void s8_winograd_taps(int16_t a, int16_t b, int16_t c, int16_t *t, const int size)
+{
+    const int16_t outer = (int16_t)(a + c);
+    const int16_t sum = (int16_t)(outer + b), difference = (int16_t)(outer - b);
+    if (size == 2) {
+        t[0] = (int16_t)(a + a);
+        t[1] = sum;
+        t[2] = difference;
+        t[3] = (int16_t)(c + c);
+    } else { /* a quarter of the last, for it would not fit */
+        const int16_t twice = (int16_t)(b + b), far = (int16_t)(4 * c + a);
+        t[0] = (int16_t)(6 * a);
+        t[1] = (int16_t)(-4 * sum);
+        t[2] = (int16_t)(-4 * difference);
+        t[3] = (int16_t)(far + twice);
+        t[4] = (int16_t)(far - twice);
+        t[5] = (int16_t)(6 * c);
+    }
+}
+
+/* `size` + 2 inputs to as many; 4x4 outputs: at most a hundred times 255 in both directions. */
+COFIT_INLINE void s8_winograd_inputs(const int16_t *d, int16_t *t, const int size)
+{
+    if (size == 2) {
+        t[0] = (int16_t)(d[0] - d[2]);
+        t[1] = (int16_t)(d[1] + d[2]);
+        t[2] = (int16_t)(d[2] - d[1]);
+        t[3] = (int16_t)(d[1] - d[3]);
+    } else {
+        const int16_t even = (int16_t)(d[4] - 4 * d[2]), odd = (int16_t)(d[3] - 4 * d[1]);
+        const int16_t outer = (int16_t)(d[4] - d[2]), inner = (int16_t)(2 * (d[3] - d[1]));
+        t[0] = (int16_t)(4 * d[0] - 5 * d[2] + d[4]);
+        t[1] = (int16_t)(even + odd);
+        t[2] = (int16_t)(even - odd);
+        t[3] = (int16_t)(outer + inner);
+        t[4] = (int16_t)(outer - inner);
+        t[5] = (int16_t)(4 * d[1] - 5 * d[3] + d[5]);
+    }
+}
+
+/* `size` + 2 products to `size` outputs. */
+COFIT_INLINE void s8_winograd_sums(const uint32_t *m, uint32_t *o, const int size)
+{
+    const uint32_t sum = m[1] + m[2], difference = m[1] - m[2];
+    if (size == 2) {
+        o[0] = m[0] + sum;
+        o[1] = difference - m[3];
+    } else {
+        const uint32_t far = m[3] + m[4], apart = m[3] - m[4];
+        o[0] = m[0] + sum + far;
+        o[1] = difference + 2 * apart;
+        o[2] = sum + 4 * far;
+        o[3] = difference + 8 * apart + 4 * m[5];
+    }
+}
+
+/* The convolution of 4 or 576 times it. */
+COFIT_INLINE int32_t s8_winograd_unscaled(uint32_t sum, const int size)
+{
+    return size == 2 ? (int32_t)sum >> 2 : (int32_t)(sum * 0x38e38e39u) >> 6;
+}
 
 /* Weights of 8 * vectors rows: by tap and pair, to by place and pair. */
 COFIT_INLINE void s8_winograd_weights(const int8_t *restrict w, int32_t pairs,
-                                      int16_t *restrict to, const int vectors)
+                                      int16_t *restrict to, const int vectors, const int size)
 {
-    const int32_t size = 2 * S8_LANES * vectors, tap = pairs * size;
-    for (int32_t i = 0; i < pairs * size; i++) {
-        int16_t t[4][3];
-        for (int32_t s = 0; s < 3; s++) {
-            const int16_t a = w[s * tap + i], b = w[(3 + s) * tap + i], c = w[(6 + s) * tap + i];
-            t[0][s] = (int16_t)(2 * a);
-            t[1][s] = (int16_t)(a + c + b);
-            t[2][s] = (int16_t)(a + c - b);
-            t[3][s] = (int16_t)(2 * c);
-        }
-        for (int32_t r = 0; r < 4; r++) {
-            int16_t *const row = to + 4 * r * tap + i;
-            row[0] = (int16_t)(2 * t[r][0]);
-            row[tap] = (int16_t)(t[r][0] + t[r][2] + t[r][1]);
-            row[2 * tap] = (int16_t)(t[r][0] + t[r][2] - t[r][1]);
-            row[3 * tap] = (int16_t)(2 * t[r][2]);
+    const int32_t height = 2 * S8_LANES * vectors, tap = pairs * height, edge = size + 2;
+    const int32_t step = s8_winograd_step(tap);
+    for (int32_t i = 0; i < pairs * height; i++) {
+        int16_t t[3][S8_EDGE];
+        COFIT_UNROLL(8)
+        for (int32_t s = 0; s < 3; s++)
+            s8_winograd_taps(w[s * tap + i], w[(3 + s) * tap + i], w[(6 + s) * tap + i], t[s],
+                             size);
+        COFIT_UNROLL(8)
+        for (int32_t r = 0; r < edge; r++) {
+            int16_t row[S8_EDGE];
+            s8_winograd_taps(t[0][r], t[1][r], t[2][r], row, size);
+            COFIT_UNROLL(8)
+            for (int32_t s = 0; s < edge; s++)
+                to[(r * edge + s) * step + i] = row[s];
         }
     }
 }
 
-/* One 4x4 window, all channels; places lie `step` elements apart. */
+/* One window, all channels; places lie `step` elements apart. */
 COFIT_INLINE void s8_winograd_window(const s8_winograd *shape, const int16_t *restrict x,
                                      int32_t step, int16_t *restrict to)
 {
-    const int32_t c = shape->channels;
+    const int32_t c = shape->channels, edge = shape->size + 2;
     for (int32_t i = 0; i < shape->padded; i++) {
-        int16_t t[4][4];
-        for (int32_t s = 0; s < 4; s++) {
-            const int16_t *const d = x + s * c + i;
-            const int16_t d1 = d[shape->line], d2 = d[2 * shape->line];
-            t[0][s] = (int16_t)(d[0] - d2);
-            t[1][s] = (int16_t)(d1 + d2);
-            t[2][s] = (int16_t)(d2 - d1);
-            t[3][s] = (int16_t)(d1 - d[3 * shape->line]);
+        int16_t t[S8_EDGE][S8_EDGE];
+        COFIT_UNROLL(8)
+        for (int32_t r = 0; r < edge; r++) {
+            int16_t d[S8_EDGE];
+            COFIT_UNROLL(8)
+            for (int32_t s = 0; s < edge; s++)
+                d[s] = x[r * shape->line + s * c + i];
+            s8_winograd_inputs(d, t[r], shape->size);
         }
-        for (int32_t r = 0; r < 4; r++) {
-            int16_t *const row = to + 4 * r * step + i;
-            row[0] = (int16_t)(t[r][0] - t[r][2]);
-            row[step] = (int16_t)(t[r][1] + t[r][2]);
-            row[2 * step] = (int16_t)(t[r][2] - t[r][1]);
-            row[3 * step] = (int16_t)(t[r][1] - t[r][3]);
+        COFIT_UNROLL(8)
+        for (int32_t s = 0; s < edge; s++) {
+            int16_t d[S8_EDGE], column[S8_EDGE];
+            COFIT_UNROLL(8)
+            for (int32_t r = 0; r < edge; r++)
+                d[r] = t[r][s];
+            s8_winograd_inputs(d, column, shape->size);
+            COFIT_UNROLL(8)
+            for (int32_t r = 0; r < edge; r++)
+                to[(r * edge + s) * step + i] = column[r];
         }
     }
 }
 
 /* Products of `count` tiles from x on, at all places. */
 COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *w,
-                                       const int16_t *x, int32_t step, int32_t *products,
-                                       const int vectors, const int count)
+                                       const int16_t *x, int32_t *products, const int vectors,
+                                       const int count)
 {
-    for (int32_t place = 0; place < S8_PLACES; place++, x += step) {
+    const int32_t edge = shape->size + 2, each = 2 * S8_LANES * vectors * shape->pairs;
+    const int32_t skip = s8_winograd_step(each) - each;
+    const int32_t step = s8_winograd_step(shape->tiles * shape->padded);
+    for (int32_t place = 0; place < edge * edge; place++, w += skip, x += step) {
         s8_lanes acc[S8_GROUP][S8_VECTORS];
         COFIT_UNROLL(8)
         for (int32_t p = 0; p < count; p++)
@@ -107,24 +185,34 @@ COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *
     }
 }
 
-/* The 2x2 outputs of one tile: products lie `step` apart, output rows `line`. */
+/* The outputs of one tile: products lie `step` apart, output rows `line`. */
 COFIT_INLINE void s8_winograd_outputs(const int32_t *restrict products, int32_t step,
                                       const int32_t *restrict bias, int32_t line,
-                                      int32_t *restrict sums, const int vectors)
+                                      int32_t *restrict sums, const int vectors,
+                                      const int size)
 {
-    for (int32_t i = 0; i < vectors * S8_LANES; i++) {
-        uint32_t t[2][4];
-        for (int32_t s = 0; s < 4; s++) {
-            const int32_t *const m = products + s * step + i;
-            const uint32_t m1 = (uint32_t)m[4 * step], m2 = (uint32_t)m[8 * step];
-            t[0][s] = (uint32_t)m[0] + m1 + m2;
-            t[1][s] = m1 - m2 - (uint32_t)m[12 * step];
+    const int32_t height = vectors * S8_LANES, edge = size + 2;
+    for (int32_t i = 0; i < height; i++) {
+        uint32_t t[S8_EDGE][S8_EDGE];
+        COFIT_UNROLL(8)
+        for (int32_t r = 0; r < edge; r++) {
+            uint32_t m[S8_EDGE];
+            COFIT_UNROLL(8)
+            for (int32_t s = 0; s < edge; s++)
+                m[s] = (uint32_t)products[(r * edge + s) * step + i];
+            s8_winograd_sums(m, t[r], size);
         }
-        for (int32_t r = 0; r < 2; r++) {
-            const int32_t left = (int32_t)(t[r][0] + t[r][1] + t[r][2]);
-            const int32_t right = (int32_t)(t[r][1] - t[r][2] - t[r][3]);
-            sums[r * line + i] = (left >> 2) + bias[i];
-            sums[r * line + vectors * S8_LANES + i] = (right >> 2) + bias[i];
+        COFIT_UNROLL(8)
+        for (int32_t s = 0; s < size; s++) {
+            uint32_t m[S8_EDGE], column[S8_EDGE];
+            COFIT_UNROLL(8)
+            for (int32_t r = 0; r < edge; r++)
+                m[r] = t[r][s];
+            s8_winograd_sums(m, column, size);
+            COFIT_UNROLL(8)
+            for (int32_t r = 0; r < size; r++)
+                sums[r * line + s * height + i] =
+                    s8_winograd_unscaled(column[r], size) + bias[i];
         }
     }
 }
@@ -136,13 +224,13 @@ COFIT_INLINE void s8_winograd_group(const s8_winograd *shape, const s8_host_laye
                                     const int count)
 {
     int32_t products[S8_PLACES * S8_GROUP * S8_TILE_ROWS];
-    const int32_t height = vectors * S8_LANES, line = 2 * shape->across * height;
-    s8_winograd_products(shape, w, x + first * shape->padded, shape->tiles * shape->padded,
-                         products, vectors, count);
+    const int32_t height = vectors * S8_LANES, size = shape->size;
+    const int32_t line = size * shape->across * height;
+    s8_winograd_products(shape, w, x + first * shape->padded, products, vectors, count);
     for (int32_t p = 0; p < count; p++) {
         const int32_t y = (first + p) / shape->across, column = (first + p) % shape->across;
         s8_winograd_outputs(products + p * height, count * height, layer->bias + row, line,
-                            sums + 2 * y * line + 2 * column * height, vectors);
+                            sums + size * (y * line + column * height), vectors, size);
     }
 }
 
@@ -151,44 +239,78 @@ COFIT_INLINE void s8_winograd_rows(const s8_winograd *shape, const s8_host_layer
                                    int32_t row, const int16_t *w, const int16_t *x, int32_t y0,
                                    int32_t *sums, int8_t *out, const int vectors)
 {
-    const int32_t line = 2 * shape->across * vectors * S8_LANES;
+    const int32_t line = shape->size * shape->across * vectors * S8_LANES;
     const int32_t middle = shape->larger * shape->group;
     int32_t first = 0;
     for (; first < middle; first += shape->group)
         s8_winograd_group(shape, layer, row, w, x, first, sums, vectors, shape->group);
     for (; first < shape->tiles; first += shape->group - 1)
         s8_winograd_group(shape, layer, row, w, x, first, sums, vectors, shape->group - 1);
-    for (int32_t y = y0; y < y0 + 2 * shape->down && y < shape->height; y++, sums += line)
+    for (int32_t y = y0; y < y0 + shape->size * shape->down && y < shape->height;
+         y++, sums += line)
         s8_host_finish(layer, row, vectors, shape->width, sums,
                        out + y * shape->width * layer->pitch);
 }
 
-/* The whole layer; `right` columns of padding, so that tiles of two cover a row. */
+/* Windows of rows of tiles from output row y0 on. */
+COFIT_INLINE void s8_winograd_windows(const s8_winograd *shape, const s8_window *window,
+                                      int32_t right, const int8_t *in, int32_t y0,
+                                      int16_t *plane, int16_t *tiles)
+{
+    const int32_t size = shape->size;
+    s8_plane(window, in, y0, y0 + size * shape->down, right, plane);
+    for (int32_t tile = 0; tile < shape->tiles; tile++)
+        s8_winograd_window(shape,
+                           plane + size * (tile / shape->across * shape->line
+                                           + tile % shape->across * shape->channels),
+                           s8_winograd_step(shape->tiles * shape->padded),
+                           tiles + tile * shape->padded);
+}
+
+/* A layer whose tiles are all at hand: weights are transformed just before they are used. */
+COFIT_INLINE void s8_winograd_whole(const s8_winograd *shape, const s8_host_layer *layer,
+                                    const int16_t *tiles, int16_t *weights, int32_t *sums,
+                                    int8_t *out)
+{
+    const int8_t *w = layer->weights;
+    int32_t row = 0;
+    for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS) {
+        s8_winograd_weights(w + row * 18 * shape->pairs, shape->pairs, weights, 2, shape->size);
+        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, out, 2);
+    }
+    if (row < layer->rows) {
+        s8_winograd_weights(w + row * 18 * shape->pairs, shape->pairs, weights, 1, shape->size);
+        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, out, 1);
+    }
+}
+
+/* The whole layer; `right` columns of padding, so that tiles cover a row. */
 COFIT_INLINE void s8_host_winograd(const s8_winograd *shape, const s8_host_layer *layer,
                                    const s8_window *window, int32_t right, const int8_t *in,
                                    int16_t *plane, int16_t *weights, int16_t *tiles,
                                    int32_t *sums, int8_t *out)
 {
-    const int32_t size = S8_PLACES * 2 * shape->pairs; /* transformed weights of a row */
+    const int32_t size = shape->size, last = (shape->height + size - 1) / size - shape->down;
+    const int32_t each = (size + 2) * (size + 2) *
+                         s8_winograd_step(2 * S8_TILE_ROWS * shape->pairs); /* of 16 rows */
+    if (last == 0) {
+        s8_winograd_windows(shape, window, right, in, 0, plane, tiles);
+        s8_winograd_whole(shape, layer, tiles, weights, sums, out);
+        return;
+    }
     int32_t row = 0;
     for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
         s8_winograd_weights(layer->weights + row * 18 * shape->pairs, shape->pairs,
-                            weights + row * size, 2);
+                            weights + row / S8_TILE_ROWS * each, 2, size);
     if (row < layer->rows)
         s8_winograd_weights(layer->weights + row * 18 * shape->pairs, shape->pairs,
-                            weights + row * size, 1);
-    const int32_t last = (shape->height + 1) / 2 - shape->down;
+                            weights + row / S8_TILE_ROWS * each, 1, size);
     for (int32_t at = 0; at < last + shape->down; at += shape->down) {
-        const int32_t y0 = 2 * (at < last ? at : last);
-        s8_plane(window, in, y0, y0 + 2 * shape->down, right, plane);
-        for (int32_t tile = 0; tile < shape->tiles; tile++)
-            s8_winograd_window(shape,
-                               plane + 2 * (tile / shape->across) * shape->line
-                                   + 2 * (tile % shape->across) * shape->channels,
-                               shape->tiles * shape->padded, tiles + tile * shape->padded);
+        const int32_t y0 = size * (at < last ? at : last);
+        s8_winograd_windows(shape, window, right, in, y0, plane, tiles);
         for (row = 0; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
-            s8_winograd_rows(shape, layer, row, weights + row * size, tiles, y0, sums, out, 2);
+            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, out, 2);
         if (row < layer->rows)
-            s8_winograd_rows(shape, layer, row, weights + row * size, tiles, y0, sums, out, 1);
+            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, out, 1);
     }
 }

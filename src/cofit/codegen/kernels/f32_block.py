@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.tile import Tile, choose_tile, loop_nest, multiply, pixel_loops
+from cofit.codegen.kernels.f32_conv import in_parts
+from cofit.codegen.kernels.tile import (
+    Tile,
+    can_split,
+    choose_tile,
+    loop_nest,
+    multiply,
+    pixel_loops,
+    split_channels,
+)
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
@@ -94,10 +103,15 @@ def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) 
     """Register tiles of one block's outputs × pixels, over the block's list."""
     win = window(graph, op)
     length = lists.channel.size // max(lists.blocks, 1)
-    tile = choose_tile(machine, lists.out, win.out_width, length, block=lists.out)
+    split = can_split(win, machine) and win.outputs % lists.out == 0 and lists.out > 1
+    tile = choose_tile(machine, lists.out, win.out_width, 0 if split else length, block=lists.out)
+    if split:
+        win = split_channels(win, tile, 4 * tile.outputs * length / win.channels)
+        lists = part_lists(lists, win)
+    blocks = lists.blocks // win.parts
     passes = lists.out // tile.outputs  # a block wider than the registers is read several times
     per_pass = lists.values.reshape(-1, passes, tile.outputs)
-    bias = np.zeros(lists.blocks * lists.out, np.float32)
+    bias = np.zeros(blocks * lists.out, np.float32)
     bias[: win.outputs] = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
     offsets = offset_type(
         np.array([win.offset(0, 1, 0), win.offset(0, 0, 1), 1])
@@ -106,13 +120,15 @@ def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) 
     rows = win.band_rows(machine)
     prepare = [f"const int k = b * {tile.outputs};"]
     block = "b" if passes == 1 else f"b / {passes}"
-    part = "" if passes == 1 else f" + b % {passes} * {tile.outputs}"
+    if win.parts > 1:
+        block = f"part * {blocks} + {block}"
+    shift = "" if passes == 1 else f" + b % {passes} * {tile.outputs}"
     prepare += [
         f"const int n0 = start[{block}], n1 = start[{block} + 1];",
-        f"const float *const weights = weight + n0 * {lists.out}{part};",
+        f"const float *const weights = weight + n0 * {lists.out}{shift};",
     ]
     body = loop_nest(
-        win, rows, tile, lists.blocks * passes, lists.values.nbytes, "\n".join(prepare),
+        win, rows, tile, blocks * passes, lists.values.nbytes, "\n".join(prepare),
         pixel_loops(
             win, tile, lambda pixels: _accumulate(win, tile, pixels, lists.out), "bias + k"
         ),
@@ -127,7 +143,43 @@ def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) 
             Constant("bias", bias, align),
         ),
         scratch_bytes=win.band_bytes(rows),
-        variant=f"{form}, {tile.outputs} outputs x {tile.pixels} pixels",
+        variant=f"{form}, {tile.outputs} outputs x {tile.pixels} pixels{in_parts(win)}",
+    )
+
+
+def part_lists(lists: Lists, win: Window) -> Lists:
+    """Lists by part of the input channels, then by block; channels count from the part's first."""
+    owner = np.repeat(np.arange(lists.blocks), np.diff(lists.start))
+    return collect(
+        lists.out,
+        win.parts * lists.blocks,
+        lists.channel // win.held * lists.blocks + owner,
+        lists.channel % win.held,
+        lists.r,
+        lists.s,
+        lists.values,
+    )
+
+
+def collect(
+    out: int,
+    blocks: int,
+    owner: NDArray[np.int64],
+    channel: NDArray[np.int64],
+    r: NDArray[np.int64],
+    s: NDArray[np.int64],
+    values: Array,
+) -> Lists:
+    """Lists of entries in any order, `owner` being the block of each."""
+    order = np.argsort(owner, kind="stable")
+    count = np.bincount(owner, minlength=blocks)
+    return Lists(
+        out,
+        np.concatenate([[0], np.cumsum(count)]),
+        channel[order],
+        r[order],
+        s[order],
+        values[order],
     )
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
-from cofit.codegen.kernels.tile import Tile, choose_tile, loop_nest, multiply, pixel_loops
+from cofit.codegen.kernels.tile import (
+    Tile,
+    can_split,
+    choose_tile,
+    loop_nest,
+    multiply,
+    pixel_loops,
+    split_channels,
+)
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
@@ -27,21 +37,27 @@ class F32Conv:
         """The loop nest with packed weights [group][block][tap and channel][outputs of a tile]."""
         win = window(graph, op)
         group_out = win.outputs // win.groups
-        tile = choose_tile(machine, group_out, win.out_width, win.entries)
+        if can_split(win, machine):
+            tile = choose_tile(machine, group_out, win.out_width, 0, even=True)
+            win = split_channels(win, tile, 4 * math.prod(win.kernel) * tile.outputs)
+        else:
+            tile = choose_tile(machine, group_out, win.out_width, win.entries)
         blocks = -(-group_out // tile.outputs)
         weight = np.asarray(graph.tensors[op.inputs[1]].data, np.float32)
-        packed = pack_outputs(taps_last(weight), win.groups, blocks, tile)
+        parts = np.split(weight, win.parts, axis=1)
+        packed = np.stack([pack_outputs(taps_last(w), win.groups, blocks, tile) for w in parts])
         bias = pack_outputs(
             np.asarray(graph.tensors[op.inputs[2]].data, np.float32)[:, None],
             win.groups, blocks, tile,
         )  # fmt: skip
         rows = win.band_rows(machine)
         index = f"g * {blocks} + b" if win.groups > 1 else "b"
-        per_block = packed.size // (win.groups * blocks)
+        at = f"(part * {blocks} + b)" if win.parts > 1 else f"({index})"
+        per_block = packed.size // (win.parts * win.groups * blocks)
         body = loop_nest(
             win, rows, tile, blocks, packed.nbytes,
             f"const int k = b * {tile.outputs};\n"
-            f"const float *const weights = weight + ({index}) * {per_block};",
+            f"const float *const weights = weight + {at} * {per_block};",
             pixel_loops(
                 win, tile, lambda pixels: accumulate_dense(win, tile, pixels),
                 f"bias + ({index}) * {tile.outputs}",
@@ -52,8 +68,13 @@ class F32Conv:
             body,
             (Constant("weight", packed, align), Constant("bias", bias, align)),
             scratch_bytes=win.band_bytes(rows),
-            variant=f"{tile.outputs} outputs x {tile.pixels} pixels",
+            variant=f"{tile.outputs} outputs x {tile.pixels} pixels{in_parts(win)}",
         )
+
+
+def in_parts(win: Window) -> str:
+    """What a variant says of parts."""
+    return f", {win.parts} parts" if win.parts > 1 else ""
 
 
 def taps_last(weight: Array) -> Array:
@@ -76,7 +97,7 @@ def pack_outputs(weight: Array, groups: int, blocks: int, tile: Tile) -> Array:
 
 def accumulate_dense(win: Window, tile: Tile, pixels: int) -> str:
     """Loops over taps and channels; a row of taps is one run where it is contiguous."""
-    per_group = win.channels // win.groups
+    per_group = win.held // win.groups
     rows, columns = win.kernel
     contiguous = win.groups == 1 and win.dilation[1] == 1
     runs, run = (1, columns * per_group) if contiguous else (columns, per_group)

@@ -42,7 +42,8 @@ class F32Depthwise:
             parts.append(_channels(win, 1, whole, win.channels))
         body = "\n".join([
             f"for (int y0 = 0; y0 < {win.out_height}; y0 += {rows}) {{",
-            win.band_code(rows),
+            win.band_end(rows),
+            win.band_code(),
             "for (int y = y0; y < y1; ++y) {",
             *parts,
             "}",

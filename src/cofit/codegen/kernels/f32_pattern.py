@@ -1,8 +1,8 @@
 """fp32 convolution with kernel patterns shared by several filters.
 
 The filters of a group are the lanes of a vector. Kernels of one pattern form a run, whose taps are
-constants of the code; the list holds input channels only. Groups of one filter are vectorised over
-pixels where there are vectors (see `f32_planes`).
+constants of the code; the list holds input channels only. Where there are vectors and pixels to
+fill them, `f32_planes` comes first.
 """
 
 from __future__ import annotations

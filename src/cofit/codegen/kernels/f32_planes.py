@@ -1,9 +1,11 @@
-"""fp32 convolution with single weights or patterns of one filter, vectorised over pixels.
+"""fp32 convolution with single weights or shared patterns, vectorised over pixels.
 
 The padded input is laid out as one plane per channel and stride phase, so that every tap is a
 shifted contiguous read. A tile is T vectors of consecutive pixels of all output channels: per kept
-weight one broadcast and T multiply-adds. Tiles are computed over the flattened plane; the pixels
-at the end of each plane row that are no outputs are dropped when the tile is turned back to NHWC.
+position T reads, and for each of the F filters that share it one broadcast and T multiply-adds.
+Channels are taken in parts whose piece of the planes lies in the L1 while all filters use it. Tiles
+are computed over the flattened plane; the pixels at the end of each plane row that are no outputs
+are dropped when the tile is turned back to NHWC.
 """
 
 from __future__ import annotations
@@ -16,67 +18,61 @@ from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_block import Lists, emit_lists, offset_type
-from cofit.codegen.kernels.tile import clamp, pretty, vector_type
+from cofit.codegen.kernels.f32_block import Lists, emit_lists, offset_type, part_lists
+from cofit.codegen.kernels.f32_conv import in_parts
+from cofit.codegen.kernels.plane_lists import shared_lists, single_lists
+from cofit.codegen.kernels.tile import clamp, parts_for, pretty, vector_type
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.structures import Encoding
 
 DENSITY_LIMIT = 0.45  # above it, dense code is faster
-PLANES_BYTES = 192 * 1024  # planes of a band stay in a core's L2
+SHARED_DENSITY_LIMIT = 0.75
+PLANES_BYTES = 400 * 1024  # planes of a band stay in a core's L2
+LEAST_ROWS = 4  # of a band: those around it are turned into planes twice
+LINE_FLOATS = 16
 FORMATS = ("csr", "nm", "fkw")
 
 
 class F32Planes:
-    """csr, N:M and fkw of group 1."""
+    """csr, N:M and fkw of any group."""
 
     name = "f32-planes"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
-        """Shared patterns have a faster kernel; without vectors patterns have one too."""
+        """Shared patterns of few pixels, or without vectors, are computed filter by filter."""
         encoding = encoding_of(graph, op, FORMATS)
         if isinstance(encoding, str):
             return encoding
-        if encoding.format == "fkw" and (
-            encoding.parameters["group"] != 1 or machine.vector_floats == 1
-        ):
-            return "patterns are vectorised over filters, or not at all"
-        return too_dense(encoding, DENSITY_LIMIT)
+        shared = encoding.format == "fkw" and encoding.parameters["group"] > 1
+        few = _too_few(window(graph, op), machine)
+        if shared and few:
+            return few
+        if encoding.format == "fkw" and machine.vector_floats == 1:
+            return "without vectors, patterns have a kernel of their own"
+        return too_dense(encoding, SHARED_DENSITY_LIMIT if shared else DENSITY_LIMIT)
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """Planes where there are vectors to fill, else one list per output."""
         encoding = encoding_of(graph, op, FORMATS)
         assert isinstance(encoding, Encoding)
-        win, lists = window(graph, op), single_lists(encoding)
-        form = encoding.format
-        if machine.vector_floats == 1 or win.out_width * win.out_height < machine.vector_floats:
-            return emit_lists(graph, op, machine, lists, form)
+        win, form = window(graph, op), encoding.format
         bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
-        return _emit(win, machine, lists, bias, form)
+        if form == "fkw" and encoding.parameters["group"] > 1:
+            lists = shared_lists(encoding)
+            order = encoding.arrays["reorder"].astype(np.int64)
+            form = f"{form} group {encoding.parameters['group']}"
+            return _emit(win, machine, lists, order, bias, form)
+        lists = single_lists(encoding)
+        if _too_few(win, machine):
+            return emit_lists(graph, op, machine, lists, form)
+        return _emit(win, machine, lists, np.arange(win.outputs), bias, form)
 
 
-def single_lists(encoding: Encoding) -> Lists:
-    """One list per output channel, in order of channel and position."""
-    outputs, _, rows, columns = (*encoding.shape, 1, 1)[:4]
-    if encoding.format == "csr":
-        count = encoding.arrays["count"].astype(np.int64)
-        position = encoding.arrays["index"].astype(np.int64)
-        values = encoding.arrays["values"]
-    else:
-        weight = encoding.decode().reshape(outputs, -1)
-        owner, position = np.nonzero(weight)
-        count = np.bincount(owner, minlength=outputs)
-        values = weight[owner, position]
-    area = rows * columns
-    return Lists(
-        1,
-        np.concatenate([[0], np.cumsum(count)]),
-        position // area,
-        position % area // columns,
-        position % columns,
-        values.reshape(-1, 1),
-    )
+def _too_few(win: Window, machine: Machine) -> str | None:
+    pixels, lanes = win.out_width * win.out_height, machine.vector_floats
+    return f"{pixels} pixels fill no vector of {lanes}" if lanes == 1 or pixels < lanes else None
 
 
 @dataclass(frozen=True)
@@ -96,15 +92,21 @@ class _Planes:
 
     @property
     def size(self) -> int:
-        """Elements of one plane."""
-        return self.height * self.width
+        """Elements from plane to plane: an odd number of lines, which spreads them over a cache."""
+        lines = -(-self.height * self.width // LINE_FLOATS)
+        return (lines | 1) * LINE_FLOATS
 
     @property
     def phases(self) -> int:
         return math.prod(self.win.stride)
 
+    @property
+    def pixels(self) -> int:
+        """Of the flattened plane, from the first output to the last."""
+        return (self.rows - 1) * self.width + self.win.out_width
+
     def offsets(self, lists: Lists) -> NDArray[np.int64]:
-        """Element offset of each entry from the pixel (0, 0) of the first plane."""
+        """Element offset of each entry from the pixel (0, 0) of its part's first plane."""
         (sh, sw), (dh, dw) = self.win.stride, self.win.dilation
         y, x = lists.r * dh, lists.s * dw
         phase = y % sh * sw + x % sw
@@ -112,45 +114,85 @@ class _Planes:
         return plane * self.size + y // sh * self.width + x // sw
 
 
+@dataclass(frozen=True)
+class _Tile:
+    """`filters` × `vectors` accumulators of `lanes` pixels."""
+
+    lanes: int
+    filters: int
+    vectors: int
+
+    @property
+    def pixels(self) -> int:
+        return self.lanes * self.vectors
+
+
 def _emit(
-    win: Window, machine: Machine, lists: Lists, bias: NDArray[np.float32], form: str
+    win: Window,
+    machine: Machine,
+    lists: Lists,
+    order: NDArray[np.int64],
+    bias: NDArray[np.float32],
+    form: str,
 ) -> KernelCode:
-    lanes = machine.vector_floats
-    vectors = machine.vector_registers // 2 - 2  # the rest holds broadcasts and loads
+    """Filter `order[i]` has the i-th weights of the lists."""
     planes = _band(win)
-    pixels = (planes.rows - 1) * planes.width + win.out_width
-    vectors = min(vectors, -(-pixels // lanes))
-    tile = vectors * lanes
-    held = win.channels * planes.phases * planes.size + tile  # the last tile reads past the planes
+    tile = _choose(machine, lists.out, planes.pixels)
+    # of one channel: the rows a tile reads, and the weights of one group of filters
+    rows = win.kernel[0] * 4 * (tile.pixels + win.kernel[1])
+    win = parts_for(win, rows + 4 * win.kernel[1])
+    groups, held = lists.blocks, win.channels * planes.phases * planes.size + tile.pixels
+    lists = part_lists(lists, win)
+    rest = np.arange(win.outputs, groups * lists.out)  # a ragged group fills up with nothing
+    channel = np.concatenate([order, rest])
+    padded = np.zeros(channel.size, np.float32)
+    padded[: win.outputs] = bias[order]
     text = "\n".join([
-        vector_type(lanes, win.fused),
+        vector_type(tile.lanes, win.fused),
         "float *const x = (float *)scratch;",
-        f"float *const t = x + {held};",
+        f"float *const t = x + {held};",  # the last tile reads past the planes
         f"for (int y0 = 0; y0 < {win.out_height}; y0 += {planes.rows}) {{",
         _fill(win, planes),
-        f"for (int i0 = 0; i0 < {pixels}; i0 += {tile}) {{",
-        _tile(win, lanes, vectors),
+        f"for (int i0 = 0; i0 < {planes.pixels}; i0 += {tile.pixels}) {{",
+        _tile(win, planes, tile, groups),
         _turn(win, planes, tile),
         "}",
         "}",
     ])  # fmt: skip
+    constants = [
+        Constant("start", lists.start.astype(np.int32)),
+        Constant("index", offset_type(planes.offsets(lists))),
+        Constant("weight", lists.values),
+        Constant("bias", padded),
+    ]
+    if lists.out > 1:
+        constants.append(Constant("channel", offset_type(channel)))
     return KernelCode(
         pretty(text),
-        (
-            Constant("start", lists.start.astype(np.int32)),
-            Constant("index", offset_type(planes.offsets(lists))),
-            Constant("weight", lists.values),
-            Constant("bias", bias),
-        ),
-        scratch_bytes=4 * (held + tile * win.outputs),
-        variant=f"{form}, {vectors} vectors of {lanes} pixels",
+        tuple(constants),
+        ("f32_turn.h",),
+        scratch_bytes=4 * (held + tile.pixels * channel.size),
+        variant=f"{form}, {tile.filters} filters x {tile.vectors} vectors of {tile.lanes} pixels"
+        + in_parts(win),
     )
+
+
+def _choose(machine: Machine, filters: int, pixels: int) -> _Tile:
+    """As many vectors as the registers hold beside the inputs (read once) and a broadcast.
+
+    One filter takes its inputs from memory.
+    """
+    registers, lanes = machine.vector_registers, machine.vector_floats
+    most = registers - 4 if filters == 1 else (registers - 1) // (filters + 1)
+    vectors = -(-pixels // lanes)
+    tiles = -(-vectors // most)
+    return _Tile(lanes, filters, -(-vectors // tiles) if tiles < 4 else most)
 
 
 def _band(win: Window) -> _Planes:
     """As many output rows as keep the planes within bounds."""
-    best = _Planes(win, 1)
-    for rows in range(1, win.out_height + 1):
+    best = _Planes(win, min(LEAST_ROWS, win.out_height))
+    for rows in range(best.rows + 1, win.out_height + 1):
         planes = _Planes(win, rows)
         if 4 * planes.size * planes.phases * win.channels > PLANES_BYTES:
             break
@@ -160,59 +202,97 @@ def _band(win: Window) -> _Planes:
 
 
 def _fill(win: Window, planes: _Planes) -> str:
-    """Copy the band into planes, channel by channel; outside the input lies zero."""
+    """Turn the band into planes, row by row; outside the input lies zero."""
     (sh, sw), (top, _, left, _) = win.stride, win.padding
-    column = f"j * {sw} + b - {left}"
-    return "\n".join([
+    pitch = planes.phases * planes.size
+    clear = "for (int c = 0; c < {}; ++c) __builtin_memset(to + c * {}{}, 0, {} * sizeof(float));"
+    lines = [
         f"for (int a = 0; a < {sh}; ++a)",
-        f"for (int b = 0; b < {sw}; ++b)",
         f"for (int i = 0; i < {planes.height}; ++i) {{",
         f"const int h = (y0 + i) * {sh} + a - {top};",
-        f"float *const to = x + (a * {sw} + b) * {planes.size} + i * {planes.width};",
-        f"for (int j = 0; j < {planes.width}; ++j) {{",
-        f"const int w = {column};",
-        f"if (h < 0 || h >= {win.height} || w < 0 || w >= {win.width}) {{",
-        f"for (int c = 0; c < {win.channels}; ++c) "
-        f"to[c * {planes.phases * planes.size} + j] = 0.0f;",
-        "} else {",
-        f"const float *const from = in0 + (h * {win.width} + w) * {win.channels};",
-        f"for (int c = 0; c < {win.channels}; ++c) "
-        f"to[c * {planes.phases * planes.size} + j] = from[c];",
-        "}",
-        "}",
-        "}",
-    ])  # fmt: skip
+    ]
+    for b in range(sw):
+        # plane columns [first, last) hold input columns j * sw + b - left
+        first = max(0, -(-(left - b) // sw))
+        last = max(first, min(planes.width, -(-(win.width + left - b) // sw)))
+        lines += [
+            "{",
+            f"float *const to = x + (a * {sw} + {b}) * {planes.size} + i * {planes.width};",
+            f"if (h < 0 || h >= {win.height}) {{",
+            clear.format(win.channels, pitch, "", planes.width),
+            "} else {",
+            clear.format(win.channels, pitch, "", first) if first else "",
+            f"f32_turn(in0 + (h * {win.width} + {first * sw + b - left}) * {win.channels}, "
+            f"{sw * win.channels}, {last - first}, {win.channels}, to + {first}, {pitch});",
+            clear.format(win.channels, pitch, f" + {last}", planes.width - last)
+            if last < planes.width
+            else "",
+            "}",
+            "}",
+        ]
+    return "\n".join(line for line in [*lines, "}"] if line)
 
 
-def _tile(win: Window, lanes: int, vectors: int) -> str:
-    """All output channels of one tile of pixels, into `t`."""
-    names = range(vectors)
-    return "\n".join([
-        f"for (int k = 0; k < {win.outputs}; ++k) {{",
-        "const float *restrict const q = x + i0;",
-        "vec v = {0.0f};",
-        "v += bias[k];",
-        "vec " + ", ".join(f"a{j} = v" for j in names) + ";",
-        "for (int n = start[k]; n < start[k + 1]; ++n) {",
+def _tile(win: Window, planes: _Planes, tile: _Tile, groups: int) -> str:
+    """All output channels of one tile of pixels, into `t`, part by part."""
+    filters, vectors = range(tile.filters), range(tile.vectors)
+    names = [(f, j) for f in filters for j in vectors]
+    split, single = win.parts > 1, tile.filters == 1
+    part = f" + part * {win.held * planes.phases * planes.size}" if split else ""
+    lines = [
+        f"for (int b = 0; b < {groups}; ++b) {{",
+        f"const float *restrict const q = x + i0{part};",
+        f"const int list = part * {groups} + b;" if split else "const int list = b;",
+    ]
+    for f in filters:
+        k = "b" if single else f"b * {tile.filters} + {f}"
+        row = "b" if single else f"channel[{k}]"
+        lines.append(f"float *const o{f} = t + {row} * {tile.pixels};")
+        lines.append("vec " + ", ".join(f"a{f}_{j}" for j in vectors) + ";")
+        fresh = [f"vec v = {{0.0f}}; v += bias[{k}];", *(f"a{f}_{j} = v;" for j in vectors)]
+        sums = [f"a{f}_{j} = *(const vec *)(o{f} + {j * tile.lanes});" for j in vectors]
+        lines += (
+            ["if (part == 0) {", *fresh, "} else {", *sums, "}"] if split else ["{", *fresh, "}"]
+        )
+    lines += [
+        "for (int n = start[list]; n < start[list + 1]; ++n) {",
         "const float *restrict const p = q + index[n];",
-        "const float w = weight[n];",
-        *(f"a{j} += w * *(const vec *)(p + {j * lanes});" for j in names),
-        "}",
-        *(text for j in names if (text := clamp(f"a{j}", win.fused, lanes))),
-        f"float *const o = t + k * {vectors * lanes};",
-        *(f"*(vec *)(o + {j * lanes}) = a{j};" for j in names),
-        "}",
-    ])  # fmt: skip
+        *(f"const vec p{j} = *(const vec *)(p + {j * tile.lanes});" for j in vectors if not single),
+    ]
+    if not single:
+        lines.append(f"const float *w = weight + n * {tile.filters};")
+    for f in filters:
+        lines.append("{")
+        lines.append(f"const float v = {'weight[n]' if single else f'w[{f}]'};")
+        lines += [
+            f"a{f}_{j} += v * " + (f"*(const vec *)(p + {j * tile.lanes});" if single else f"p{j};")
+            for j in vectors
+        ]
+        if f + 1 < tile.filters:
+            lines.append('__asm__ volatile("" : "+r"(w));')
+        lines.append("}")
+    lines.append("}")
+    clamps = [text for f, j in names if (text := clamp(f"a{f}_{j}", win.fused, tile.lanes))]
+    if split and clamps:
+        clamps = [f"if (part == {win.parts - 1}) {{", *clamps, "}"]
+    lines += clamps
+    lines += [f"*(vec *)(o{f} + {j * tile.lanes}) = a{f}_{j};" for f, j in names]
+    lines.append("}")
+    if split:
+        lines = [f"for (int part = 0; part < {win.parts}; ++part) {{", *lines, "}"]
+    return "\n".join(lines)
 
 
-def _turn(win: Window, planes: _Planes, tile: int) -> str:
-    """From `t` (channel, pixel) to NHWC; pixels that are no outputs are skipped."""
+def _turn(win: Window, planes: _Planes, tile: _Tile) -> str:
+    """From `t` (channel, pixel) to NHWC, by plane rows; pixels that are no outputs are skipped."""
+    width = planes.width
     return "\n".join([
-        f"for (int j = 0; j < {tile}; ++j) {{",
-        f"const int y = y0 + (i0 + j) / {planes.width}, w = (i0 + j) % {planes.width};",
-        f"if (w >= {win.out_width} || (i0 + j) / {planes.width} >= {planes.rows} "
-        f"|| y >= {win.out_height}) continue;",
-        f"float *restrict const o = out + (y * {win.out_width} + w) * {win.outputs};",
-        f"for (int k = 0; k < {win.outputs}; ++k) o[k] = t[k * {tile} + j];",
+        f"for (int r = i0 / {width}; r * {width} < i0 + {tile.pixels} && r < {planes.rows}"
+        f" && y0 + r < {win.out_height}; ++r) {{",
+        f"const int w0 = r * {width} < i0 ? i0 - r * {width} : 0, end = i0 + {tile.pixels} "
+        f"- r * {width};",
+        f"const int w1 = end < {win.out_width} ? end : {win.out_width};",
+        f"if (w0 < w1) f32_turn(t + r * {width} + w0 - i0, {tile.pixels}, {win.outputs}, w1 - w0, "
+        f"out + ((y0 + r) * {win.out_width} + w0) * {win.outputs}, {win.outputs});",
         "}",
     ])  # fmt: skip

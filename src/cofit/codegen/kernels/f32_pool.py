@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cofit.codegen.c_text import number
 from cofit.codegen.kernel import KernelCode
 from cofit.codegen.kernels.tile import pretty
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
+
+MOST_TAPS = 9  # of a window whose code is straight
 
 
 class F32Pool:
@@ -39,6 +43,11 @@ class F32Pool:
             f"for (int j = 0; j < {y[3]}; ++j) {{",
             clipped("x", "j", attrs.stride[1], attrs.padding[2], attrs.kernel[1], x[3]),
             f"float *restrict const o = out + (i * {y[3]} + j) * {channels};",
+            *(
+                [whole_window(attrs.kernel, x[3], channels), "continue;", "}"]
+                if maximum and area <= MOST_TAPS
+                else []
+            ),
             f"for (int c = 0; c < {channels}; ++c) o[c] = {first};",
             "for (int h = y0; h < y1; ++h) {",
             "for (int w = x0; w < x1; ++w) {",
@@ -52,6 +61,20 @@ class F32Pool:
             lines.append(f"for (int c = 0; c < {channels}; ++c) o[c] *= scale;")
         body = pretty("\n".join([*lines, "}", "}"]))
         return KernelCode(body, variant="max" if maximum else "average")
+
+
+def whole_window(kernel: tuple[int, int], width: int, channels: int) -> str:
+    """Opens the case of a window that nothing clips: its maximum in one pass over the channels."""
+    first, *others = (f"p[{(r * width + s) * channels} + c]" for r, s in np.ndindex(kernel))
+    return "\n".join([
+        f"if (y1 - y0 == {kernel[0]} && x1 - x0 == {kernel[1]}) {{",
+        f"const float *restrict const p = in0 + (y0 * {width} + x0) * {channels};",
+        f"for (int c = 0; c < {channels}; ++c) {{",
+        f"float m = {first};",
+        *(f"m = {tap} > m ? {tap} : m;" for tap in others),
+        "o[c] = m;",
+        "}",
+    ])  # fmt: skip
 
 
 def clipped(axis: str, index: str, stride: int, before: int, kernel: int, size: int) -> str:

@@ -1,9 +1,9 @@
-"""int8 3x3 convolutions of stride 1 on a CPU with vectors, with 16 products where others need 36.
+"""int8 3x3 convolutions of stride 1 on a CPU with vectors, with a quarter of the products.
 
-Winograd's minimal filtering with 2x2 outputs, in integers: weights transformed by twice the usual
-matrix give four times the convolution, exactly. They are transformed at run time, so that the
-program holds no more than the int8 weights. Source: Lavin and Gray, Fast Algorithms for
-Convolutional Neural Networks, 2016, section 4.1.
+Winograd's minimal filtering with 2x2 or 4x4 outputs, in integers: weights transformed by a multiple
+of the usual matrix give 4 or 576 times the convolution, exactly (see `s8_host_winograd.h`). They
+are transformed at run time, so that the program holds no more than the int8 weights. Source: Lavin
+and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 from cofit.codegen.kernel import KernelCode
 from cofit.codegen.kernels.s8_host import dense_rows
 from cofit.codegen.kernels.s8_host_layer import (
-    LANES,
     SLACK,
     TILE_PIXELS,
     TILE_ROWS,
@@ -35,20 +34,23 @@ from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.ir.integer import affine
 
-PLACES = 16
-MIN_CHANNELS = 16  # inputs and outputs; below, transforms cost more than they save
-MIN_TILES = 8  # over which the transform of the weights is shared
-WEIGHTS_BYTES = 512 * 1024  # of transformed weights: what a core's L2 holds
-TILES_BYTES = 32 * 1024  # of transformed windows: what its L1 holds
+SIZES = (4, 2)  # outputs of a tile in each direction
+MIN_CHANNELS = 16  # inputs and outputs; below, transforms of windows and outputs dominate
+TRANSFORM = 4  # tiles whose products take as long as the transform of the weights
+MARGIN = 1.3  # time of one of its products, all else included, to that of a direct one
+SCALE_BITS = {4: 6, 2: 2}  # that accumulators are shifted left by, modulo 2^32
+WEIGHTS_BYTES = 32 << 20  # of transformed weights in the arena, at most
+WHOLE_BYTES = 640 * 1024  # of transformed windows: about what a core's L2 holds
+PART_BYTES = 40 * 1024  # and what its L1 holds
 
 
 class S8HostWinograd:
-    """conv2d 3x3, stride 1, neither dilated nor grouped, without structure."""
+    """conv2d 3x3, stride 1, neither dilated nor grouped, where no structure saves more."""
 
     name = "s8-host-dense-winograd"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
-        """Machines without vectors, other windows, sums beyond 2^29, small and large layers."""
+        """Machines without vectors, other windows, large sums, small and large layers."""
         reason = no_vectors(machine) or reject_weighted(graph, op)
         if reason is not None:
             return reason
@@ -57,28 +59,23 @@ class S8HostWinograd:
             return "it is not a plain 3x3 convolution of stride 1"
         if min(w.channels, w.outputs) < MIN_CHANNELS:
             return f"it has fewer than {MIN_CHANNELS} channels"
-        tiling = Tiling(w)
-        if tiling.across * tiling.rows < MIN_TILES:
-            return f"it has fewer than {4 * MIN_TILES} outputs per channel"
-        if tiling.weights_bytes > WEIGHTS_BYTES:
-            return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
-        if 4 * int(accumulator_bound(graph, op).max()) >= 1 << 31:
-            return "four times its accumulators may exceed int32"
-        return None
+        tiling = _tiling(graph, op)
+        return tiling if isinstance(tiling, str) else None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
         w = window(graph, op)
-        t = Tiling(w)
+        t = _tiling(graph, op)
+        assert isinstance(t, Tiling)
         taps = weight_values(graph, op).transpose(0, 2, 3, 1)
         even = np.pad(taps, ((0, 0), (0, 0), (0, 0), (0, w.channels % 2)))
         rows = dense_rows(even.reshape(1, w.outputs, -1))
         declaration, constants = host_layer(graph, op, rows)
         pixels, larger = split(t.tiles, TILE_PIXELS)[0]
         fields = {
-            "channels": w.channels, "padded": t.padded, "pairs": t.pairs, "line": t.line,
-            "across": t.across, "down": t.down, "tiles": t.tiles, "larger": larger,
-            "group": pixels, "height": w.out_height, "width": w.out_width,
+            "size": t.size, "channels": w.channels, "padded": t.padded, "pairs": t.pairs,
+            "line": t.line, "across": t.across, "down": t.down, "tiles": t.tiles,
+            "larger": larger, "group": pixels, "height": w.out_height, "width": w.out_width,
         }  # fmt: skip
         items = ", ".join(f".{name} = {value}" for name, value in fields.items())
         plane, weights, tiles, sums = t.offsets
@@ -94,29 +91,69 @@ class S8HostWinograd:
             "tiles, sums, out);",
         ])  # fmt: skip
         support = host_support(graph, "s8_host_winograd.h")
-        return KernelCode(body, constants, support, t.scratch_bytes, variant="2x2 outputs")
+        return KernelCode(
+            body, constants, support, t.scratch_bytes, variant=f"{t.size}x{t.size} outputs"
+        )
+
+
+def _tiling(graph: Graph, op: Op) -> Tiling | str:
+    """The tiles that take least time, or why there are none."""
+    w = window(graph, op)
+    bound = int(accumulator_bound(graph, op).max())
+    exact = [size for size in SIZES if bound << SCALE_BITS[size] < 1 << 31]
+    if not exact:
+        return "its accumulators may exceed int32 when scaled"
+    best = min((Tiling(w, size) for size in exact), key=lambda tiling: tiling.cost)
+    if MARGIN * best.cost >= 9 * w.out_height * w.out_width * _kept(graph, op):
+        return "a list of its kept weights takes fewer products"
+    if best.weights_bytes > WEIGHTS_BYTES:
+        return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
+    return best
+
+
+def _kept(graph: Graph, op: Op) -> float:
+    """Share of the weights that a structured kernel multiplies."""
+    dense = graph.tensors[op.inputs[1]].structure is None
+    return 1.0 if dense else float((weight_values(graph, op) != 0).mean())
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a convolution is cut into tiles of 2x2 outputs, and what lies in scratch."""
+    """How a convolution is cut into tiles of outputs, and what lies in scratch.
+
+    Attributes:
+        window: the sliding window.
+        size: outputs of a tile in each direction.
+    """
 
     window: Window
+    size: int
+
+    @property
+    def places(self) -> int:
+        """Products for each tile, channel and output channel."""
+        return (self.size + 2) ** 2
+
+    @property
+    def cost(self) -> int:
+        """Products for each channel and output channel, transforms included."""
+        return self.places * (self.across * self.rows + TRANSFORM)
 
     @property
     def across(self) -> int:
         """Tiles in a row."""
-        return (self.window.out_width + 1) // 2
+        return -(-self.window.out_width // self.size)
 
     @property
     def rows(self) -> int:
         """Rows of tiles."""
-        return (self.window.out_height + 1) // 2
+        return -(-self.window.out_height // self.size)
 
     @property
     def down(self) -> int:
-        """Rows of tiles at a time: equal parts, of which the last may overlap its neighbour."""
-        most = max(1, TILES_BYTES // (2 * PLACES * self.padded * self.across))
+        """Rows of tiles at a time: all, or equal parts of which the last may overlap another."""
+        line = 2 * self.places * self.padded * self.across
+        most = max(1, (WHOLE_BYTES if self.rows * line <= WHOLE_BYTES else PART_BYTES) // line)
         parts = -(-self.rows // most)
         return -(-self.rows // parts)
 
@@ -137,8 +174,8 @@ class Tiling:
 
     @property
     def right(self) -> int:
-        """Columns of padding on the right: one more where the outputs are odd."""
-        return self.window.padding[3] + self.window.out_width % 2
+        """Columns of padding on the right, such that whole tiles cover a row."""
+        return self.window.padding[3] + -self.window.out_width % self.size
 
     @property
     def line(self) -> int:
@@ -148,17 +185,18 @@ class Tiling:
 
     @property
     def weights_bytes(self) -> int:
-        """Bytes of all transformed weights."""
-        return 4 * PLACES * self.pairs * -(-self.window.outputs // LANES) * LANES
+        """Bytes of transformed weights: of 16 rows where all tiles are at hand, else of all."""
+        groups = 1 if self.down == self.rows else -(-self.window.outputs // TILE_ROWS)
+        return 2 * groups * self.places * _step(2 * TILE_ROWS * self.pairs)
 
     @property
     def _parts(self) -> tuple[int, ...]:
         """Bytes of the plane, the transformed weights, the tiles and the sums."""
         return (
-            2 * ((2 * self.down + 2) * self.line + SLACK),
+            2 * ((self.size * self.down + 2) * self.line + SLACK),
             self.weights_bytes,
-            2 * PLACES * self.tiles * self.padded,
-            4 * 4 * self.tiles * TILE_ROWS,
+            2 * self.places * _step(self.tiles * self.padded),
+            4 * self.size**2 * self.tiles * TILE_ROWS,
         )
 
     @property
@@ -171,3 +209,8 @@ class Tiling:
     def scratch_bytes(self) -> int:
         """All of them."""
         return int(sum(-(-part // 64) * 64 for part in self._parts))
+
+
+def _step(elements: int) -> int:
+    """As `s8_winograd_step`."""
+    return (-(-elements // 32) | 1) * 32

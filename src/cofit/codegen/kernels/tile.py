@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
@@ -20,6 +20,8 @@ LOOP_CYCLES = 0.5  # counter, pointers and branch, shared by the products of a s
 LIST_CYCLES = 2.0  # the same where the input's offset is read from a list
 FMA_LATENCY = 4  # cycles, two units: fewer than 8 accumulators cannot keep them busy
 L1_BYTES = 24 * 1024  # left for a tile's weights beside the inputs
+LEAST_PART = 8  # channels, to be worth a round of partial sums
+LEAST_TILES = 4  # that share a part's weights, to be worth it
 L2_BYTES_PER_CYCLE = 16.0
 WEIGHTS_AT_HAND_BYTES = 512 * 1024  # above this, weights are streamed once per band
 
@@ -45,6 +47,7 @@ def choose_tile(
     entries: int,
     block: int | None = None,
     whole: bool = False,
+    even: bool = False,
 ) -> Tile:
     """The tile with the least estimated cycles for `outputs` × `pixels`.
 
@@ -55,6 +58,7 @@ def choose_tile(
         entries: input values per output, as the length of a tile's weights.
         block: output channels that share their list of kept positions; tiles divide a block.
         whole: a tile must be a whole block.
+        even: tiles divide `outputs`, a multiple of the lanes.
     """
     lanes = machine.vector_floats
     if block is not None:
@@ -64,7 +68,7 @@ def choose_tile(
     widths = [vectors] if whole else range(1, min(MAX_VECTORS, vectors) + 1)
     best: tuple[float, Tile] | None = None
     for nb in widths:
-        if block is not None and vectors % nb:
+        if (even or block is not None) and vectors % nb:
             continue
         weight_bytes = 4 * lanes * nb
         cached = machine.freestanding or weight_bytes * entries <= L1_BYTES
@@ -80,6 +84,48 @@ def choose_tile(
                 best = (cycles, Tile(lanes, nb, s))
     assert best is not None
     return best[1]
+
+
+def can_split(window: Window, machine: Machine) -> bool:
+    """Whether channels may be taken in parts, with partial sums in the output.
+
+    Whole vectors of outputs are needed, to begin with them; a 1x1 kernel reads each input once.
+    """
+    return (
+        machine.vector_floats > 1
+        and window.groups == 1
+        and window.kernel != (1, 1)
+        and window.outputs % machine.vector_floats == 0
+    )
+
+
+def split_channels(window: Window, tile: Tile, weight_bytes: float) -> Window:
+    """The window with as few parts as let a tile's weights and inputs of a part lie in the L1.
+
+    Args:
+        window: the convolution.
+        tile: its register tile.
+        weight_bytes: of one tile of outputs and one input channel.
+    """
+    if window.out_height * window.out_width < LEAST_TILES * tile.pixels:
+        return window
+    rows, columns = window.reach
+    pixels = rows * ((tile.pixels - 1) * window.stride[1] + columns)
+    return parts_for(window, weight_bytes + 4 * pixels)
+
+
+def parts_for(window: Window, channel_bytes: float) -> Window:
+    """The window with as few equal parts as have at most `L1_BYTES` of so many bytes a channel.
+
+    Where even the least part has more, it is the least.
+    """
+    best = window
+    for parts in range(1, window.channels // LEAST_PART + 1):
+        if window.channels % parts == 0:
+            best = replace(window, parts=parts)
+            if best.held * channel_bytes <= L1_BYTES:
+                break
+    return best
 
 
 def _cycles(nb: int, s: int, pixels: int, least: float, loop: float) -> float:
@@ -143,9 +189,19 @@ def multiply(tile: Tile, pixels: int, stride: int, x: str = "p", w: str = "w") -
     return "\n".join(lines)
 
 
-def open_tile(tile: Tile, pixels: int, bias: str) -> str:
-    """Accumulators, begun with the bias."""
+def open_tile(tile: Tile, pixels: int, bias: str, window: Window) -> str:
+    """Accumulators, begun with the bias, or with the sums over the parts before."""
     lines = []
+    if window.parts > 1:
+        lines += [
+            f"const float *const from = part > 0 ? o : {bias};",
+            f"const int step = part > 0 ? {window.outputs} : 0;",
+        ]
+        for i in range(pixels):
+            for j in range(tile.vectors):
+                at = f"from + {i} * step + {j * tile.lanes}"
+                lines.append(f"vec a{j}_{i} = *(const vec *)({at});")
+        return "\n".join(lines)
     for j in range(tile.vectors):
         lines.append(f"const vec c{j} = *(const vec *)({bias} + {j * tile.lanes});")
         names = ", ".join(f"a{j}_{i} = c{j}" for i in range(pixels))
@@ -154,8 +210,9 @@ def open_tile(tile: Tile, pixels: int, bias: str) -> str:
 
 
 def close_tile(
-    tile: Tile, pixels: int, outputs: int, pitch: int, fused: str, scatter: bool = False
-) -> str:
+    tile: Tile, pixels: int, outputs: int, pitch: int, fused: str, scatter: bool = False,
+    parts: int = 1,
+) -> str:  # fmt: skip
     """Clamp and store to `o`, the first output of the tile's first pixel.
 
     Args:
@@ -165,9 +222,12 @@ def close_tile(
         pitch: output elements between pixels.
         fused: activation.
         scatter: output `k + j` belongs to channel `channel[k + j]`; `o` is then the pixel.
+        parts: of the input channels; the last one is clamped.
     """
     names = [(j, i) for i in range(pixels) for j in range(tile.vectors)]
     lines = [text for j, i in names if (text := clamp(f"a{j}_{i}", fused, tile.lanes))]
+    if parts > 1 and lines:
+        lines = [f"if (part == {parts - 1}) {{", *indent(lines), "}"]
     full = [f"*(vec *)(o + {i * pitch + j * tile.lanes}) = a{j}_{i};" for j, i in names]
     if outputs % tile.outputs == 0 and not scatter:
         return "\n".join([*lines, *full])
@@ -215,7 +275,7 @@ def pixel_loops(
         scattered: number of stored outputs, where output j belongs to channel `channel[j]`.
         target: C pointer to the outputs.
     """
-    group_in, group_out = window.channels // window.groups, window.outputs // window.groups
+    group_in, group_out = window.held // window.groups, window.outputs // window.groups
     stored = group_out if scattered is None else scattered
     first = " + k" if scattered is None else ""
     parts, start = [], 0
@@ -227,10 +287,11 @@ def pixel_loops(
             f" + i * {window.pixel}{shift_in};",
             f"float *restrict const o = {target} + (y * {window.out_width} + i) * {window.outputs}"
             f"{shift_out}{first};",
-            open_tile(tile, pixels, bias),
+            open_tile(tile, pixels, bias, window),
             accumulate(pixels),
             close_tile(
-                tile, pixels, stored, window.outputs, window.fused, scattered is not None
+                tile, pixels, stored, window.outputs, window.fused, scattered is not None,
+                window.parts,
             ),
         ])  # fmt: skip
         stop = start + pixels * count
@@ -243,7 +304,7 @@ def pixel_loops(
 def loop_nest(
     window: Window, band_rows: int, tile: Tile, blocks: int, weight_bytes: int, block: str, row: str
 ) -> str:
-    """Bands of rows, groups, blocks of output channels and rows, in the order that suits.
+    """Bands of rows, parts of channels, groups, blocks of outputs, rows, in the order that suits.
 
     Args:
         window: the convolution.
@@ -251,21 +312,25 @@ def loop_nest(
         tile: the register tile.
         blocks: tiles of output channels per group, or lists of kept positions.
         weight_bytes: bytes of all weights.
-        block: C that prepares block `b` of group `g` (sets `k` and what `row` needs).
+        block: C that prepares block `b` of group `g` and part `part` (sets `k` and what `row`
+            needs).
         row: C of one output row `y`.
     """
     rows_loop = "for (int y = y0; y < y1; ++y) {"
     blocks_loop = f"for (int b = 0; b < {blocks}; ++b) {{"
-    if weight_bytes <= WEIGHTS_AT_HAND_BYTES:
+    if window.parts == 1 and weight_bytes <= WEIGHTS_AT_HAND_BYTES:
         inner = [rows_loop, blocks_loop, block, row, "}", "}"]
     else:
         inner = [blocks_loop, block, rows_loop, row, "}", "}"]
     if window.groups > 1:
         inner = [f"for (int g = 0; g < {window.groups}; ++g) {{", *inner, "}"]
+    inner = [window.band_code(), *inner]
+    if window.parts > 1:
+        inner = [f"for (int part = 0; part < {window.parts}; ++part) {{", *inner, "}"]
     text = [
         vector_type(tile.lanes, window.fused),
         f"for (int y0 = 0; y0 < {window.out_height}; y0 += {band_rows}) {{",
-        window.band_code(band_rows),
+        window.band_end(band_rows),
         *inner,
         "}",
     ]

@@ -9,6 +9,7 @@ from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
 
 BAND_BYTES_HOST = 128 * 1024  # padded input rows kept at hand: a part of a core's L2
+BAND_BYTES_FLOAT = 320 * 1024  # fewer bands copy fewer rows twice, which floats are worth
 BAND_BYTES_MCU = 8 * 1024
 
 
@@ -16,7 +17,9 @@ BAND_BYTES_MCU = 8 * 1024
 class Window:
     """Sizes of a convolution; a linear op is one row of pixels under a 1x1 kernel.
 
-    `channels` and `outputs` count all groups. Padding is (top, bottom, left, right).
+    `channels` and `outputs` count all groups. Padding is (top, bottom, left, right). A band may
+    hold one of `parts` equal runs of channels at a time; `row`, `pixel` and `offset` are the
+    band's.
     """
 
     channels: int
@@ -31,6 +34,17 @@ class Window:
     padding: attributes.Pads = (0, 0, 0, 0)
     groups: int = 1
     fused: attributes.Fused = "none"
+    parts: int = 1
+
+    @property
+    def held(self) -> int:
+        """Channels of a pixel in the band."""
+        return self.channels // self.parts
+
+    @property
+    def copied(self) -> bool:
+        """Whether a band is a copy of its input rows, or the input itself."""
+        return any(self.padding) or self.parts > 1
 
     @property
     def padded_width(self) -> int:
@@ -40,12 +54,12 @@ class Window:
     @property
     def row(self) -> int:
         """Elements of a padded input row."""
-        return self.padded_width * self.channels
+        return self.padded_width * self.held
 
     @property
     def pixel(self) -> int:
         """Input elements between neighbouring output pixels."""
-        return self.stride[1] * self.channels
+        return self.stride[1] * self.held
 
     @property
     def entries(self) -> int:
@@ -61,48 +75,63 @@ class Window:
     def offset(self, channel: int, r: int, s: int) -> int:
         """Elements from the top left pixel of a window to one tap's channel."""
         rows, columns = r * self.dilation[0], s * self.dilation[1]
-        return (rows * self.padded_width + columns) * self.channels + channel
+        return (rows * self.padded_width + columns) * self.held + channel
 
     def band_rows(self, machine: Machine, element_bytes: int = 4) -> int:
-        """Output rows computed from one padded band; all of them without padding."""
-        if not any(self.padding):
+        """Output rows computed from one band, near-equal ones; all of them if nothing is copied."""
+        if not self.copied:
             return self.out_height
-        budget = BAND_BYTES_MCU if machine.freestanding else BAND_BYTES_HOST
+        budget = BAND_BYTES_MCU if machine.freestanding else BAND_BYTES_FLOAT
         rows = budget // (self.row * element_bytes)
         fit = (rows - self.reach[0]) // self.stride[0] + 1
-        return max(1, min(self.out_height, fit))
+        bands = -(-self.out_height // max(fit, 1))
+        return -(-self.out_height // bands)
 
     def band_bytes(self, rows: int, element_bytes: int = 4) -> int:
-        """Scratch bytes of a band of `rows` output rows; 0 without padding."""
-        if not any(self.padding):
+        """Scratch bytes of a band of `rows` output rows; 0 where nothing is copied."""
+        if not self.copied:
             return 0
         return ((rows - 1) * self.stride[0] + self.reach[0]) * self.row * element_bytes
 
-    def band_code(self, rows: int, fill: str = "0", ctype: str = "float") -> str:
-        """C of one band of output rows [y0, y1): sets `y1`, and `x` to its padded input rows."""
+    def band_end(self, rows: int) -> str:
+        """C that sets `y1`, the end of the band of output rows [y0, y1)."""
         end = f"y0 + {rows} < {self.out_height} ? y0 + {rows} : {self.out_height}"
-        if not any(self.padding):
-            return (
-                f"const int y1 = {end};\n"
-                f"const {ctype} *const x = in0 + y0 * {self.stride[0] * self.row};"
-            )
+        return f"const int y1 = {end};"
+
+    def band_code(self, fill: str = "0", ctype: str = "float") -> str:
+        """C that sets `x` to the padded input rows of the band (of its part `part`)."""
+        if not self.copied:
+            return f"const {ctype} *const x = in0 + y0 * {self.stride[0] * self.row};"
         top, _, left, right = self.padding
         line, size = self.width * self.channels, f"sizeof({ctype})"
-        before, after = left * self.channels, right * self.channels
-        return f"""\
-const int y1 = {end};
-{ctype} *const x = ({ctype} *)scratch;
-for (int r = 0; r < (y1 - y0 - 1) * {self.stride[0]} + {self.reach[0]}; ++r) {{
-    const int y = y0 * {self.stride[0]} + r - {top};
-    {ctype} *const to = x + r * {self.row};
-    if (y < 0 || y >= {self.height}) {{
-        __builtin_memset(to, {fill}, {self.row} * {size});
-    }} else {{
-        __builtin_memset(to, {fill}, {before} * {size});
-        __builtin_memcpy(to + {before}, in0 + y * {line}, {line} * {size});
-        __builtin_memset(to + {before + line}, {fill}, {after} * {size});
-    }}
-}}"""
+        before, after = left * self.held, right * self.held
+        middle = f"__builtin_memcpy(to + {before}, in0 + y * {line}, {line} * {size});"
+        if self.parts > 1:
+            middle = (
+                f"const {ctype} *const from = in0 + y * {line} + part * {self.held};\n"
+                f"for (int i = 0; i < {self.width}; ++i)\n"
+                f"    __builtin_memcpy(to + {before} + i * {self.held}, "
+                f"from + i * {self.channels}, {self.held} * {size});"
+            )
+        copy = [
+            f"__builtin_memset(to, {fill}, {before} * {size});" if before else "",
+            middle,
+            f"__builtin_memset(to + {self.row - after}, {fill}, {after} * {size});"
+            if after
+            else "",
+        ]
+        return "\n".join([
+            f"{ctype} *const x = ({ctype} *)scratch;",
+            f"for (int r = 0; r < (y1 - y0 - 1) * {self.stride[0]} + {self.reach[0]}; ++r) {{",
+            f"const int y = y0 * {self.stride[0]} + r - {top};",
+            f"{ctype} *const to = x + r * {self.row};",
+            f"if (y < 0 || y >= {self.height}) {{",
+            f"__builtin_memset(to, {fill}, {self.row} * {size});",
+            "} else {",
+            *(text for text in copy if text),
+            "}",
+            "}",
+        ])  # fmt: skip
 
     def flat(self) -> Window:
         """The same with all pixels in one row, where nothing tells rows apart."""

@@ -7,6 +7,7 @@ from cofit.report.figures.bullet import bullet
 from cofit.report.figures.front import Point, front, undominated
 from cofit.report.figures.layers import layer_bars
 from cofit.report.figures.memory import live_bytes, memory_map
+from cofit.report.figures.roofline import roofline
 
 __all__ = [
     "Point",
@@ -15,5 +16,6 @@ __all__ = [
     "layer_bars",
     "live_bytes",
     "memory_map",
+    "roofline",
     "undominated",
 ]

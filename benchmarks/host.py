@@ -1,0 +1,241 @@
+"""Our programs against other runtimes on this machine: networks and layers, dense and pruned.
+
+`python -m benchmarks.host [--json FILE] [--networks NAME ...] [--quick] [--figure FILE]`
+
+All contenders of a network are called in turn in one run, batch 1, one thread, from a float32
+array to another, so that each pays for its own conversions. Seconds are those of the processor
+(all threads), so other work on the machine disturbs them little. A ratio is the best dense peer of
+any precision over ours: above one we are faster; its limit is what the left-out
+multiply-accumulates alone would give. Masks are random, at the rate in the structure's name; the
+first and the last layer stay dense, and linear layers, which have no kernels to give a pattern to,
+then carry blocks. The single layers are those of host_layers.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.bars import Bar, bars
+from benchmarks.peers import lowered, mac_ratio, ratio
+from benchmarks.stamp import stamp
+from cofit.codegen import compile as compile_program
+from cofit.core import numpy_generator, torch_generator, write_json
+from cofit.fit.runtimes import Call, runtimes
+from cofit.ir import DType, Graph, Op, Tensor, trace
+from cofit.ir import attributes as at
+from cofit.ir.shapes import output_shape
+from cofit.models import load_model
+from cofit.structures import parse
+
+LAYERS = Path(__file__).with_name("host_layers.csv")
+STRUCTURES = {
+    "fp32": ("dense", "block32x1@8", "block16x1@8", "pattern8g4@8", "pattern8g1@8"),
+    "int8": ("dense", "block32x4@8", "block16x2@8"),
+}
+LINEAR = {"fp32": "block32x1@8", "int8": "block32x4@8"}
+BARS = {
+    ("vgg16", "block32x1@8"): 6.0, ("vgg16", "pattern8g4@8"): 4.0, ("vgg16", "pattern8g1@8"): 2.6,
+    ("resnet18", "block32x1@8"): 4.5, ("vgg16_cifar", "block32x1@8"): 5.0,
+}  # fmt: skip
+"""What we want of fp32 programs, as ratios."""
+
+NETWORKS = ("vgg16", "resnet18", "vgg16_cifar", "resnet20")
+SAMPLES = 8
+SERIES_S = 0.004
+ROUNDS_S = {False: 25.0, True: 6.0}
+LEAST_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender; a peer has no structure, ratio or limit.
+
+    `seconds` is the median over rounds, `least_s` the minimum; `ratio` is of medians,
+    `ratio_same_precision` against the best peer of the same precision only.
+    """
+
+    case: str
+    contender: str
+    precision: str
+    structure: str | None
+    seconds: float
+    least_s: float
+    ratio: float | None
+    ratio_same_precision: float | None
+    limit: float | None
+    bar: float | None
+
+
+def network_cases(name: str) -> tuple[Graph, torch.Tensor]:
+    """A known network with random weights, and inputs."""
+    loaded = load_model(name, None)
+    assert loaded.input_shape is not None
+    generator = torch_generator(0, "host", name)
+    x = loaded.preprocess(torch.rand(SAMPLES, *loaded.input_shape, generator=generator))
+    return trace(loaded.module, x[:1], name), x
+
+
+def layer_case(row: Mapping[str, str]) -> tuple[Graph, torch.Tensor]:
+    """A graph of one layer of the table, with relu, and inputs."""
+    rng = numpy_generator(0, "host", row["case"])
+    c, h, k, r = (int(row[key]) for key in ("channels", "height", "outputs", "kernel"))
+    attributes: at.Conv2d | at.Linear = at.Linear(fused="relu")
+    shape, weight_shape = (1, c), (k, c)
+    if row["kind"] == "conv2d":
+        attributes = at.Conv2d(padding=(r // 2,) * 4, fused="relu")
+        shape, weight_shape = (1, c, h, h), (k, c, r, r)
+    weight = rng.standard_normal(weight_shape).astype(np.float32) / np.sqrt(c * r * r)
+    tensors = (
+        Tensor("x", shape, DType.F32),
+        Tensor("w", weight_shape, DType.F32, data=weight.astype(np.float32)),
+        Tensor("b", (k,), DType.F32, data=np.zeros(k, np.float32)),
+        Tensor("y", output_shape(attributes, (shape, weight_shape, (k,))), DType.F32),
+    )
+    op = Op("y", attributes, ("x", "w", "b"))
+    graph = Graph.build("layer", ("x",), ("y",), (op,), {t.name: t for t in tensors})
+    x = torch.rand(SAMPLES, *shape[1:], generator=torch_generator(0, "host", row["case"]))
+    return graph, x
+
+
+def pruned(graph: Graph, structure: str, linear: str) -> Graph:
+    """Random masks on the inner layers, or on the only one."""
+    if structure == "dense":
+        return graph
+    weighted, changed = list(graph.weighted()), {}
+    for _, weight in weighted[1:-1] if len(weighted) > 1 else weighted:
+        for text in (structure, linear):
+            if parse(text).applies(weight.shape) is None:
+                rng = torch_generator(0, "mask", weight.name)
+                random = torch.randn(weight.shape, generator=rng)
+                data = parse(text).project(random).numpy()
+                # the size of the weights left to each output is kept
+                scale = np.abs(weight.data).mean() / max(np.abs(data).mean(), 1e-12)
+                data = (data * scale).astype(np.float32)
+                changed[weight.name] = replace(weight, data=data, structure=text)
+                break
+    return graph.with_tensors(changed)
+
+
+def measure(
+    case: str, real: Graph, x: torch.Tensor, structures: Mapping[str, tuple[str, ...]], quick: bool
+) -> list[Row]:
+    """Every contender of one case."""
+    programs, limits = {}, {}
+    for precision, texts in structures.items():
+        for text in texts:
+            graph = pruned(real, text, LINEAR[precision])
+            limits[text, precision] = mac_ratio(graph)
+            named = lowered(f"p{len(programs)}", graph, precision, x)
+            programs[text, precision] = compile_program(named, verify=False).run
+    peers = runtimes(real, lowered("peer", real, "int8", x))
+    calls = {(p.name, p.name.rpartition(" ")[2]): p.call for p in peers if p.call is not None}
+    found = race({**programs, **calls}, x[:1].numpy(), ROUNDS_S[quick])
+    middle = {key: statistics.median(seconds) for key, seconds in found.items()}
+    rows = []
+    for key, seconds in found.items():
+        (name, precision), ours = key, key in programs
+        same = [middle[k] for k in calls if k[1] == precision]
+        rows.append(
+            Row(
+                case, f"cofit {name}" if ours else name, precision, name if ours else None,
+                middle[key], min(seconds),
+                ratio([middle[k] for k in calls], middle[key]) if ours else None,
+                ratio(same, middle[key]) if ours else None,
+                limits[key] if ours else None,
+                BARS.get((case, name)) if precision == "fp32" else None,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def race(
+    calls: Mapping[tuple[str, str], Call], x: NDArray[np.float32], length_s: float
+) -> dict[tuple[str, str], list[float]]:
+    """Processor seconds of a call in each of many rounds, A/B/A/B."""
+    repeats = {}
+    for key, call in calls.items():
+        call(x)
+        repeats[key] = max(1, round(SERIES_S / max(_series(call, x, 1), 1e-7)))
+    found: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    end = time.monotonic() + length_s
+    while time.monotonic() < end or len(next(iter(found.values()))) < LEAST_ROUNDS:
+        for key, call in calls.items():
+            if repeats[key] > 1:
+                call(x)  # brings code and weights back into the caches
+            found[key].append(_series(call, x, repeats[key]))
+    return found
+
+
+def _series(call: Call, x: NDArray[np.float32], repeats: int) -> float:
+    started = time.process_time()
+    for _ in range(repeats):
+        call(x)
+    return (time.process_time() - started) / repeats
+
+
+def table(rows: list[Row]) -> str:
+    """For people."""
+
+    def cell(value: float | None) -> str:
+        return "–" if value is None else f"{value:.2f}"
+
+    lines = [f"{'':16}{'':30}{'ms':>10}{'best/this':>11}{'same prec.':>11}{'limit':>7}{'bar':>6}"]
+    lines += [
+        f"{row.case:16}{f'{row.contender} {row.precision}' if row.structure else row.contender:30}"
+        f"{row.seconds * 1e3:10.3f}{cell(row.ratio):>11}{cell(row.ratio_same_precision):>11}"
+        f"{cell(row.limit):>7}{cell(row.bar):>6}"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def figure(rows: list[Row]) -> str:
+    """Ratios of our programs as bars, each with its limit."""
+    ours = [row for row in rows if row.structure is not None]
+    return bars(
+        "Speed against the best dense runtime, one thread",
+        [Bar(f"{r.case} {r.structure} {r.precision}", r.ratio or 0.0, r.limit) for r in ours],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument(
+        "--networks", nargs="*", default=[*NETWORKS, "layers"],
+        help=f"of {', '.join(NETWORKS)}, layers",
+    )  # fmt: skip
+    parser.add_argument("--precisions", nargs="+", choices=tuple(STRUCTURES), default=None)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--figure", type=Path, help="SVG file to draw the ratios to")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    wanted = arguments.precisions or tuple(STRUCTURES)
+    structures = {p: STRUCTURES[p] for p in wanted}
+    rows: list[Row] = []
+    for name in arguments.networks:
+        if name == "layers":
+            for line in csv.DictReader(LAYERS.read_text().splitlines()):
+                texts = {"fp32": tuple(line["structures"].split())}
+                rows += measure(line["case"], *layer_case(line), texts, arguments.quick)
+        else:
+            rows += measure(name, *network_cases(name), structures, arguments.quick)
+        print(table([row for row in rows if name == "layers" or row.case == name]), flush=True)
+    if arguments.json is not None:
+        write_json(arguments.json, {"stamp": stamp(), "rows": [asdict(row) for row in rows]})
+    if arguments.figure is not None:
+        arguments.figure.write_text(figure(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
