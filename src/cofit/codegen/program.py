@@ -90,6 +90,7 @@ def compile(
     compiler: str | None = None,
     verify: bool = True,
     board: Board | None = None,
+    arena_limit_bytes: int | None = None,
 ) -> Program:
     """Generate, build and verify the program of a graph.
 
@@ -99,6 +100,8 @@ def compile(
         compiler: "zig" (default) or the name of a C compiler on PATH.
         verify: compare every step with the graph's meaning (see `codegen.verify`).
         board: where a Cortex-M program runs; the machine's default board if absent.
+        arena_limit_bytes: arena to stay below, the board's RAM at most; where it binds, the first
+            layers of an int8 program run in stripes of rows.
 
     Raises:
         UnsupportedOpError: an op has no kernel on the machine.
@@ -106,7 +109,11 @@ def compile(
         VerificationError: the program does not compute what its graph means.
     """
     chosen = machine if isinstance(machine, Machine) else machine_named(machine)
-    source = emit(graph, chosen)
+    if chosen.freestanding:
+        board = board or default_board(chosen.name)
+        room = board.arena_room_bytes
+        arena_limit_bytes = room if arena_limit_bytes is None else min(room, arena_limit_bytes)
+    source = emit(graph, chosen, arena_limit_bytes)
     name = compiler or DEFAULT_COMPILER
     runner = _runner(source, name, board)
     if verify:
@@ -115,6 +122,6 @@ def compile(
 
 
 def _runner(source: Source, compiler: str, board: Board | None) -> Runner:
-    if not source.machine.freestanding:
+    if board is None or not source.machine.freestanding:
         return HostRunner(source, build_host([source], compiler))
-    return CortexMRunner(source, board or default_board(source.machine.name), compiler)
+    return CortexMRunner(source, board, compiler)
