@@ -131,7 +131,7 @@ def differences(source: Source, runner: HostRunner, seed: int = 0) -> list[str]:
     graph = source.graph
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, graph.tensors[graph.inputs[0]].shape).astype(np.int8)
-    wanted = run_integer(graph, {graph.inputs[0]: x}, keep=True)
+    wanted = run_integer(source.schedule.graph, {graph.inputs[0]: x}, keep=True)
     runner.load(to_memory(x), POISON)
     found = []
     for index, step in enumerate(source.steps):

@@ -51,7 +51,7 @@ def test_resnet20_equals_eager() -> None:
     ("structure", "kernel"),
     [
         ("block16x1@4", "f32-block"),
-        ("pattern4g8@2.25", "f32-pattern"),
+        ("pattern4g8@2.25", "f32-planes"),
         ("channel@2", "f32-channel"),
         ("unstructured@4", "f32-planes"),
     ],

@@ -12,9 +12,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from hypothesis import reject
 from hypothesis import strategies as st
 
-from cofit.ir import Graph, Op, QuantSpec, Ranges, Rounding, Tensor, calibrate, quantise
+from cofit.core import UnsupportedOpError
+from cofit.ir import (
+    Graph,
+    Op,
+    QuantSpec,
+    Ranges,
+    Rounding,
+    Tensor,
+    calibrate,
+    quantise,
+    quantise_input,
+    run_integer,
+)
 from cofit.ir import attributes as at
 from cofit.ir.shapes import output_shape
 from cofit.structures import Pattern, parse
@@ -208,7 +221,9 @@ class Growing:
     def _operands(self, x: str) -> tuple[str, str]:
         shape = self.shape(x)
         if self.chance(55):
-            return x, self.pick(*self.like(lambda other: broadcasts(shape, other)))
+            # of the same rank: the batch is the first axis of both
+            alike = self.like(lambda o: len(o) == len(shape) and broadcasts(shape, o))
+            return x, self.pick(*alike)
         form = tuple(n if self.chance(50) else 1 for n in shape)
         form = form[self.pick(0, 0, 0, 1, len(form)) :]
         values = self.rng.standard_normal(form) * self.pick(1, 0.01, 5, 0)
@@ -311,4 +326,9 @@ def cases(draw, most: int) -> Case:  # type: ignore[no-untyped-def]
     if bits is None:
         bits = {op.output: int(rng.choice([4, 8])) for op, _ in graph.weighted()}
     spec = QuantSpec(draw(st.sampled_from(tuple(Rounding))))
-    return Case(graph, quantise(graph, ranges, spec, bits), x)
+    integer = quantise(graph, ranges, spec, bits)
+    try:  # ranges that are wrong by far can ask for more than 32 bits, which is refused
+        run_integer(integer, {"x": quantise_input(integer, x[:1])})
+    except UnsupportedOpError:
+        reject()
+    return Case(graph, integer, x)

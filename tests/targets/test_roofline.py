@@ -1,5 +1,6 @@
 """Work of a step in closed form, and what binds it under ceilings made for the purpose."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -51,8 +52,11 @@ def test_dense_convolution() -> None:
     assert found.input_bytes == found.output_bytes == 4 * 32 * 16 * 16
     assert found.nbytes == found.weight_bytes + 128 + 2 * found.input_bytes
     assert intensity(found) == macs / found.nbytes
-    # 16 outputs x 6 pixels: two vectors of weights and six broadcasts for 96 products
-    assert found.register_bytes == macs * (2 + 6) * 32 // 96
+    # for outputs x pixels products: a broadcast per pixel, a vector of weights per 8 outputs
+    _, step = source_of()
+    outputs, pixels = map(int, re.findall(r"(\d+) (?:outputs|pixels)", step.code.variant))
+    assert found.register_bytes == macs * (outputs // 8 + pixels) * 32 // (outputs * pixels)
+    assert outputs // 8 * pixels <= 16
 
 
 def test_linear_pads_to_whole_vectors() -> None:
@@ -87,9 +91,12 @@ def test_a_dense_kernel_multiplies_zeros() -> None:
     assert work_of(source, step).macs_executed == found.macs_kept
 
 
-def test_minimal_filtering_needs_16_products_for_36() -> None:
-    found = work(None, "int8")
-    assert found.macs_executed * 36 == found.macs_dense * 16
+@pytest.mark.parametrize(("edge", "size"), [(16, 4), (7, 4), (6, 2)])
+def test_minimal_filtering_multiplies_whole_tiles(edge: int, size: int) -> None:
+    source, step = source_of(None, "int8", shape=(1, 32, edge, edge))
+    assert f"{size}x{size} outputs" in step.code.variant
+    tiles = (-(-edge // size)) ** 2
+    assert work_of(source, step).macs_executed == 32 * 32 * (size + 2) ** 2 * tiles
 
 
 def test_int4_weights_count_once_each() -> None:

@@ -14,7 +14,7 @@ from cofit.codegen.machine import machine
 from cofit.codegen.save import check_replaceable
 from cofit.core import StructureError, format_quantity
 from cofit.fit.device import device
-from cofit.ir import Graph
+from cofit.ir import Graph, kept_macs
 from cofit.structures import Structure, parse
 
 EDGE = "{} layer: kept dense, pruning it costs most accuracy and saves least time"
@@ -51,6 +51,14 @@ def compile_command(
     for note in network.notes:
         if arithmetic == "int8" or not note.startswith("int8"):
             to.print(f"note: {note}")
+    if (schedule := program.source.schedule).stripes > 1:
+        more = schedule.halo_macs / max(
+            sum(kept_macs(program.graph, op) for op in program.graph.ops), 1
+        )
+        to.print(
+            f"note: RAM binds: the first {len(set(schedule.layers.values()))} layers run in "
+            f"{schedule.stripes} stripes of rows, for {more:.1%} more multiply-accumulates"
+        )
     to.print(
         f"{out}: {arithmetic} for {chosen.target.name}, built with {program.compiler}, verified; "
         f"constants {format_quantity(program.source.constant_bytes, 'bytes')}, "

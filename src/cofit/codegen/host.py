@@ -113,7 +113,7 @@ class HostRunner:
 
     def read(self, name: str) -> Array:
         """Elements of an activation tensor in the arena, in its logical shape."""
-        graph, offset = self.source.graph, self.source.offsets[name]
+        graph, offset = self.source.schedule.graph, self.source.offsets[name]
         if name in (INPUT, OUTPUT):
             tensor = self._input if name == INPUT else self._output
             raw = self._arena[offset : offset + 4 * tensor.size]

@@ -91,6 +91,7 @@ def compile(
     verify: bool = True,
     board: Board | None = None,
     threads: int = 1,
+    arena_limit_bytes: int | None = None,
 ) -> Program:
     """Generate, build and verify the program of a graph.
 
@@ -99,8 +100,10 @@ def compile(
         machine: "host", "cortex-m4", "cortex-m7", or a `Machine`.
         compiler: "zig" (default) or the name of a C compiler on PATH.
         verify: compare every step with the graph's meaning (see `codegen.verify`).
-        threads: of this machine that share the larger steps; results are the same bits.
         board: where a Cortex-M program runs; the machine's default board if absent.
+        threads: of this machine that share the larger steps; results are the same bits.
+        arena_limit_bytes: arena to stay below, the board's RAM at most; where it binds, the first
+            layers of an int8 program run in stripes of rows.
 
     Raises:
         ConfigError: the machine does not run so many threads.
@@ -111,7 +114,11 @@ def compile(
     chosen = machine if isinstance(machine, Machine) else machine_named(machine)
     if threads != 1:
         chosen = chosen.with_threads(threads)
-    source = emit(graph, chosen)
+    if chosen.freestanding:
+        board = board or default_board(chosen.name)
+        room = board.arena_room_bytes
+        arena_limit_bytes = room if arena_limit_bytes is None else min(room, arena_limit_bytes)
+    source = emit(graph, chosen, arena_limit_bytes)
     name = compiler or DEFAULT_COMPILER
     runner = _runner(source, name, board)
     if verify:
@@ -120,6 +127,6 @@ def compile(
 
 
 def _runner(source: Source, compiler: str, board: Board | None) -> Runner:
-    if not source.machine.freestanding:
+    if board is None or not source.machine.freestanding:
         return HostRunner(source, build_host([source], compiler))
-    return CortexMRunner(source, board or default_board(source.machine.name), compiler)
+    return CortexMRunner(source, board, compiler)

@@ -69,8 +69,11 @@ def load_program(folder: Path, compiler: str | None = None) -> Program:
         FileError: the folder is not a saved program, or files are missing or damaged.
         VerificationError: this version of cofit generates other C for the same machine.
     """
-    name, lanes, saved_bytes, board, threads = _read_manifest(folder)
-    program = compile(load_graph(folder), name, compiler, board=board, threads=threads)
+    name, lanes, saved_bytes, board, threads, limit = _read_manifest(folder)
+    program = compile(
+        load_graph(folder), name, compiler,
+        board=board, threads=threads, arena_limit_bytes=limit,
+    )  # fmt: skip
     same_lanes = lanes == program.machine.vector_floats
     if same_lanes and saved_bytes != program.source.constant_bytes:
         raise VerificationError(
@@ -80,8 +83,11 @@ def load_program(folder: Path, compiler: str | None = None) -> Program:
     return program
 
 
-def _read_manifest(folder: Path) -> tuple[str, int, int, Board | None, int]:
-    """Machine, float32 lanes, bytes of constants, the board if it is a Cortex-M, threads."""
+def _read_manifest(folder: Path) -> tuple[str, int, int, Board | None, int, int | None]:
+    """Machine, float32 lanes, bytes of constants, board if a Cortex-M, threads, arena limit.
+
+    The limit is there if layers run in stripes: then no other schedule of less halo meets it.
+    """
     if not (folder / "manifest.json").is_file():
         raise FileError(
             f"{str(folder)!r} is not a saved program: it has no manifest.json; give a folder that "
@@ -100,7 +106,8 @@ def _read_manifest(folder: Path) -> tuple[str, int, int, Board | None, int]:
         board = _BOARD.validate_python(manifest.get("board"))
         if board is not None and board.core != name:
             raise ValueError(f"board {board.name!r} has a {board.core}, the machine is {name}")
-        return name, lanes, nbytes, board, int(manifest.get("threads", 1))
+        limit = int(manifest["arena_bytes"]) if manifest.get("stripes", 1) > 1 else None
+        return name, lanes, nbytes, board, int(manifest.get("threads", 1)), limit
     except ValidationError as error:
         wrong = ", ".join(".".join(map(str, e["loc"])) or "itself" for e in error.errors())
         raise FileError(
@@ -155,6 +162,8 @@ def manifest(program: Program) -> dict[str, Any]:
         "verified": program.verified,
         "arena_bytes": source.plan.arena_bytes,
         "arena_lower_bound_bytes": source.plan.lower_bound_bytes,
+        "stripes": source.schedule.stripes,
+        "halo_macs": source.schedule.halo_macs,
         "macs": sum(step.macs for step in source.steps),
         "flash": {
             "constant_bytes": source.constant_bytes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cofit.codegen.planner import Buffer
@@ -30,15 +30,16 @@ class Access:
 
 @dataclass(frozen=True)
 class Storage:
-    """Buffers, and the buffer of each tensor."""
+    """Buffers, and of each tensor its buffer and the byte there at which it begins."""
 
     buffers: tuple[Buffer, ...]
     buffer_of: dict[str, str]
+    start_of: dict[str, int]
 
 
 def assign(
     sizes: dict[str, int],
-    aliases: dict[str, str],
+    views: Mapping[str, tuple[str, int]],
     accesses: Sequence[Access],
     entry: str,
     exit_: str,
@@ -47,16 +48,25 @@ def assign(
 
     Args:
         sizes: bytes by tensor name.
-        aliases: tensors that are the same bytes as another (layout-identical reshapes).
+        views: tensors that are bytes of another (layout-identical reshapes, stripes of rows): its
+            name and the byte at which they begin.
         accesses: the steps in order.
         entry: the tensor that the caller writes before the first step.
         exit_: the tensor that the caller reads after the last step.
     """
 
+    def place(name: str) -> tuple[str, int]:
+        start = 0
+        while name in views:
+            name, further = views[name]
+            start += further
+        return name, start
+
     def root(name: str) -> str:
-        while name in aliases:
-            name = aliases[name]
-        return name
+        return place(name)[0]
+
+    def is_whole(name: str) -> bool:
+        return sizes[root(name)] == sizes[name]
 
     last: dict[str, int] = {root(entry): 0}
     for index, access in enumerate(accesses):
@@ -80,18 +90,22 @@ def assign(
         donors = (
             owner(name)
             for name in access.in_place
-            if sizes[name] == sizes[access.writes] and last[owner(name)] == index
+            if sizes[name] == sizes[access.writes]
+            and last[owner(name)] == index
+            and is_whole(name)
+            and is_whole(access.writes)
         )
         donor = next(donors, None)
         if donor is not None:
             merged[target] = donor
             last[donor] = last[target]
         else:
-            first[target] = index
+            first.setdefault(target, index)
         if access.scratch_bytes:
             scratch.append(Buffer(SCRATCH.format(index), access.scratch_bytes, index, index))
     buffers = [Buffer(name, sizes[name], first[name], last[name]) for name in first]
-    return Storage((*buffers, *scratch), {name: owner(name) for name in sizes})
+    starts = {name: place(name)[1] for name in sizes}
+    return Storage((*buffers, *scratch), {name: owner(name) for name in sizes}, starts)
 
 
 def activation_sizes(graph: Graph) -> dict[str, int]:

@@ -25,11 +25,11 @@ def shared_calls(
 ) -> tuple[list[str], list[str]]:
     """Definitions of the tasks, and the calls in which shared steps are given to the pool."""
     tasks, given = [], []
-    for code, function, call in zip(codes, functions, calls, strict=True):
+    for index, (code, function, call) in enumerate(zip(codes, functions, calls, strict=True)):
         if code.shares == 1:
             given.append(call)
             continue
-        task = f"cofit_task_{function}"
+        task = f"cofit_task{index}_{function}"  # stripes share a function, not their buffers
         tasks.append(f"static void {task}(uint8_t *base, int share)\n{{\n    {call}\n}}\n")
         given.append(f"cofit_share({task}, base, {code.shares});")
     return tasks, given

@@ -77,7 +77,7 @@ def sample_inputs(source: Source) -> list[Array]:
 
 
 def _check_step(source: Source, step: Step, reads: list[Array], got: Array) -> None:
-    graph = source.graph
+    graph = source.schedule.graph
     if step.op is None:
         expected = _converted(graph, step, reads[0])
     elif graph.is_integer:

@@ -134,10 +134,31 @@ class Device:
 
     def reference_program(self, graph: Graph) -> Program:
         """As `program`, for a network that need not fit: the dense one, to compare with."""
-        return self._roomy().program(graph)
+        if isinstance(self.target, HostTarget):
+            return self.target.program(graph)
+        return self.target.without_limits().program(graph)
+
+    def within(self, ram_bytes: float, graph: Graph, cost: Cost) -> Device:
+        """The device whose programs run in stripes where whole layers need more RAM than this.
+
+        Args:
+            ram_bytes: limit of all RAM.
+            graph: a network.
+            cost: its cost, whole: what it needs beside its arena is taken to be needed by all.
+        """
+        if not isinstance(self.target, CortexM):
+            return self
+        board = self.target.board
+        beside = cost.ram_bytes - emit(graph, machine(board.core)).plan.arena_bytes
+        limit = min(int(ram_bytes) - beside, board.arena_room_bytes)
+        return replace(self, target=replace(self.target, arena_limit_bytes=limit))
 
     def _roomy(self) -> HostTarget | CortexM:
-        return self.target if isinstance(self.target, HostTarget) else self.target.without_limits()
+        """The target with memory for anything, programs as `within` has them."""
+        if isinstance(self.target, HostTarget):
+            return self.target
+        limit = self.target.arena_limit_bytes
+        return replace(self.target.without_limits(), arena_limit_bytes=limit)
 
     def compare(self, programs: Sequence[Program]) -> list[Cost]:
         """Costs of programs taken together, so that their ratios hold on a noisy machine."""

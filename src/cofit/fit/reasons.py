@@ -7,7 +7,7 @@ import re
 from cofit.core import Basis, format_quantity
 from cofit.fit.explanation import Layer, Limits
 from cofit.targets.roofline import COMPUTE, OVERHEAD
-from cofit.targets.work import WINOGRAD, WINOGRAD_SAVING
+from cofit.targets.work import winograd_saving, winograd_size
 
 PRUNED = 1.05
 """Rate from which a layer counts as pruned: below, zeros may be accidents."""
@@ -81,9 +81,9 @@ def _pruning(layer: Layer) -> list[str]:
             f"pruned {layer.rate:.1f}x, and alone {gain:.1f}x as fast as dense"
             + (f" ({alone.dense_kernel})" if alone.dense_kernel != alone.kernel else "")
         )
-        if alone.dense_kernel.startswith(WINOGRAD):
+        if (size := winograd_size(alone.dense_kernel)) > 1:
             found.append(
-                f"the dense kernel needs {WINOGRAD_SAVING:g}x fewer multiplications itself "
+                f"the dense kernel needs {winograd_saving(size):g}x fewer multiplications itself "
                 "(Winograd), so pruning must first win that back"
             )
     if layer.index_bytes > LIST_SHARE * max(layer.weight_bytes, 1):
@@ -156,5 +156,5 @@ def _nothing_faster(layer: Layer) -> list[str]:
 
 def _multiplies_all(layer: Layer) -> bool:
     """Whether the kernel does the work of a dense one; minimal filtering does less than that."""
-    saving = WINOGRAD_SAVING if layer.kernel.startswith(WINOGRAD) else 1.0
+    saving = winograd_saving(winograd_size(layer.kernel))
     return layer.macs_executed * saving >= layer.macs_dense / PRUNED

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -101,6 +103,7 @@ class _Fitting:
             hardware = {"latency": UNBOUNDED_LATENCY * bases[0].cost.latency_s}
         for metric, has in self._device.memory().items():
             hardware[metric] = min(hardware.get(metric, has), has)
+        bases = self._striped(given, bases, hardware.get("ram", math.inf))
         goals = {**limits, **hardware}
         proposer = Proposer(
             given, self._sample(), bases, self._device, self._config, self._state, self._progress
@@ -191,6 +194,23 @@ class _Fitting:
         lowering = self._lowering(precision)
         lowered = reference_scores(lowering.lower(given))(sample.numpy())
         return Base(lowering, cost, output_divergence(scores, torch.from_numpy(lowered)))
+
+    def _striped(self, given: Graph, bases: list[Base], ram_bytes: float) -> list[Base]:
+        """The bases, of programs in stripes from here on if whole ones exceed a limit of RAM."""
+        if bases[0].cost.ram_bytes <= ram_bytes:
+            return bases
+        lowered = bases[0].lowering.lower(given)
+        self._device = self._device.within(ram_bytes, lowered, bases[0].cost)
+
+        def compute(base: Base) -> Any:
+            return _COST.dump_python(self._device.cost(base.lowering.lower(given)), mode="json")
+
+        stored = [
+            self._state.stage(f"striped-{base.precision}", functools.partial(compute, base))
+            for base in bases
+        ]
+        costs = map(_COST.validate_python, stored)
+        return [replace(base, cost=cost) for base, cost in zip(bases, costs, strict=True)]
 
     def _sample(self) -> torch.Tensor:
         return self._subject.data.validation.inputs[: self._config.samples]

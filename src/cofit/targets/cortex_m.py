@@ -25,9 +25,15 @@ class CortexM:
     Latency is cycles modelled from exactly counted instructions (see `codegen.cortex_m.cycles`),
     at the board's highest clock. Flash and RAM are those of the linked program; RAM includes the
     stack that one inference was seen to use. Energy is stated where the data sheet gives a current.
+
+    Attributes:
+        board: the board.
+        arena_limit_bytes: arena that programs shall stay below, None for what the board has; where
+            it binds, their first layers run in stripes (see `codegen.stripes`).
     """
 
     board: Board
+    arena_limit_bytes: int | None = None
 
     @property
     def name(self) -> str:
@@ -35,7 +41,7 @@ class CortexM:
         return f"{self.board.core}:{self.board.name}"
 
     def without_limits(self) -> CortexM:
-        """The same board with memory for anything: what does not fit can still be priced."""
+        """The board with memory for anything, arena too: what does not fit can still be priced."""
         return CortexM(replace(self.board, flash_bytes=ROOMY_BYTES, ram_bytes=ROOMY_BYTES))
 
     def facts(self) -> dict[str, str]:
@@ -48,7 +54,14 @@ class CortexM:
 
     def program(self, graph: Graph, compiler: str | None = None, threads: int = 1) -> Program:
         """The compiled and verified program, linked for the board, which runs one thread."""
-        return compile_program(graph, self.board.core, compiler, board=self.board, threads=threads)
+        return compile_program(
+            graph,
+            self.board.core,
+            compiler,
+            board=self.board,
+            threads=threads,
+            arena_limit_bytes=self.arena_limit_bytes,
+        )
 
     def compare(self, programs: Sequence[Program]) -> list[Cost]:
         """Costs of programs; emulated counts do not drift."""
@@ -70,7 +83,8 @@ class CortexM:
             UnsupportedOpError: an op has no kernel.
             TargetError: the program does not fit the board.
         """
-        source = emit(graph, machine(self.board.core))
+        room, limit = self.board.arena_room_bytes, self.arena_limit_bytes
+        source = emit(graph, machine(self.board.core), room if limit is None else min(room, limit))
         return self.cost_of(CortexMRunner(source, self.board))
 
     def cost_of(self, runner: CortexMRunner) -> Cost:
@@ -83,7 +97,9 @@ class CortexM:
         source: Source = runner.source
         measurement = runner.measure()
         image = runner.linked.image
-        flash = {step.name: image.flash_of(step.function) for step in source.steps}
+        functions = {step.function: step.name for step in reversed(source.steps)}
+        flash = dict.fromkeys((step.name for step in source.steps), 0)
+        flash |= {name: image.flash_of(function) for function, name in functions.items()}
         energy = self.board.energy_j_per_cycle
         rows = cost_rows(
             source,

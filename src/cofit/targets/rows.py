@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cofit.codegen import Measurement, MemoryPlan, Source
+from cofit.codegen import Measurement, MemoryPlan, Source, Step
 from cofit.core import CostRow, SharedCode
 
 RUNTIME = "(runtime)"
@@ -21,6 +21,8 @@ def cost_rows(
     shared: Mapping[str, tuple[SharedCode, ...]] | None = None,
 ) -> tuple[CostRow, ...]:
     """One row per op in execution order, then the program's fixed part.
+
+    An op in stripes is one row: sums over its steps, and the most bytes that any of them finds.
 
     Args:
         source: the generated program; ops that are only another view of their input cost nothing.
@@ -39,21 +41,26 @@ def cost_rows(
     def energy(latency_s: float) -> float | None:
         return None if energy_w is None else energy_w * latency_s
 
-    for index, step in enumerate(source.steps):
-        latency = seconds[step.name]
-        rows[step.name] = CostRow(
-            op=step.name,
-            kind=step.kind,
+    places: dict[str, list[tuple[int, Step]]] = {}
+    for place in enumerate(source.steps):
+        places.setdefault(place[1].layer, []).append(place)
+    for name, parts in places.items():
+        steps = [step for _, step in parts]
+        first, latency = steps[0], sum(seconds[step.name] for step in steps)
+        counted = [counts[step.name] for step in steps if step.name in counts]
+        rows[name] = CostRow(
+            op=name,
+            kind=first.kind,
             latency_s=latency,
-            flash_bytes=flash[step.name],
-            ram_bytes=live_bytes(source.plan, index),
+            flash_bytes=sum(flash[step.name] for step in steps),
+            ram_bytes=max(live_bytes(source.plan, index) for index, _ in parts),
             basis=measurement.basis,
-            macs=step.macs,
+            macs=sum(step.macs for step in steps),
             energy_j=energy(latency),
-            instructions=counts.get(step.name),
+            instructions=sum(counted) if counted else None,
             spread=measurement.spread if measurement.repeats > 1 else None,
-            note="; ".join(filter(None, (f"{step.kernel} {step.code.variant}".strip(), note))),
-            shared=() if shared is None else shared[step.name],
+            note="; ".join(filter(None, (f"{first.kernel} {first.code.variant}".strip(), note))),
+            shared=() if shared is None else shared[first.name],
         )
     for op in source.graph.ops:
         if op.output not in rows:

@@ -17,11 +17,9 @@ WEIGHTS = ("weight", "weights")
 PARAMETERS = ("bias", "multiplier", "shift", "rest", "idle", "zeros", "table")
 
 WINOGRAD = "s8-host-dense-winograd"
-WINOGRAD_SAVING = 36 / 16
-"""Products of a 3x3 convolution for those of minimal filtering with 2x2 outputs."""
-
 _TILE = re.compile(r"(\d+)(?: outputs)? x (\d+) (?:pixels|rows)")
-_PLANES = re.compile(r"(\d+) vectors of (\d+) pixels")
+_PLANES = re.compile(r"(\d+) filters x (\d+) vectors of")
+_SIZE = re.compile(r"(\d+)x\1 outputs")
 _LISTED = ("f32-block", "f32-pattern", "s8-host-block")
 
 
@@ -99,9 +97,25 @@ def executed_macs(graph: Graph, step: Step) -> int:
     shape = graph.tensors[op.output].shape
     elements = stored.values.size * (2 if step.code.variant == "int4" else 1)
     if step.kernel == WINOGRAD:
-        tiles = math.prod(-(-n // 2) for n in shape[2:])
-        return round(elements * 4 * tiles / WINOGRAD_SAVING)
+        size = winograd_size(step.code.variant)
+        tiles = math.prod(-(-n // size) for n in shape[2:])
+        return round(elements * size * size * tiles / winograd_saving(size))
     return elements * math.prod(shape[2:] if op.kind == "conv2d" else shape[:-1])
+
+
+def winograd_size(kernel: str) -> int:
+    """Outputs along an edge of a tile of minimal filtering, 1 for other kernels.
+
+    Args:
+        kernel: its variant, also behind its name.
+    """
+    size = _SIZE.search(kernel)
+    return int(size[1]) if size else 1
+
+
+def winograd_saving(size: int) -> float:
+    """Products of a 3x3 convolution for one of minimal filtering with size x size outputs."""
+    return (3 * size / (size + 2)) ** 2
 
 
 def register_bytes(machine: Machine, graph: Graph, step: Step, executed: int) -> int:
@@ -126,8 +140,8 @@ def _tile(machine: Machine, graph: Graph, step: Step) -> tuple[int, int, int] | 
         rows = 1 if narrow else TILE_ROWS // LANES
         return 2 * LANES * rows * TILE_PIXELS, rows + TILE_PIXELS + index, 4 * LANES
     if step.kernel == "f32-planes" and (planes := _PLANES.search(step.code.variant)):
-        vectors = int(planes[1])
-        return vectors * lanes, vectors + 2, 4 * lanes
+        filters, vectors = int(planes[1]), int(planes[2])
+        return filters * vectors * lanes, filters + vectors + 1, 4 * lanes
     if step.kernel.startswith("f32-") and (tile := _TILE.search(step.code.variant)):
         outputs, pixels = int(tile[1]), int(tile[2])
         vectors = -(-outputs // lanes)

@@ -138,3 +138,15 @@ def test_gelu_is_a_table_of_the_float_function(function):
     y = F.gelu(real, approximate="tanh" if function == "gelu_tanh" else "none").numpy()
     wanted = np.clip(np.floor(y / 0.03 + 0.5) - 100, -128, 127)
     assert np.array_equal(activation_table(graph, op), wanted)
+
+
+def test_a_sigmoid_of_inputs_of_any_size_is_a_table():
+    tensors = {
+        "x": quantised("x", (1, 256), 82.0, 73),
+        "y": quantised("y", (1, 256), 1 / 256, -128),
+    }
+    op = Op("y", attributes.Activation("sigmoid"), ("x",))
+    graph = Graph.build("sigmoid", ("x",), ("y",), (op,), tensors, QuantSpec())
+    wanted = np.where(np.arange(256) < 201, -128, 127)  # -16,482 to 4,428: all but zero are ends
+    wanted[201] = 0
+    assert np.array_equal(activation_table(graph, op), wanted)

@@ -15,6 +15,7 @@ typedef struct {
     int32_t larger;
     int32_t pixels;
     s8_access access;
+    int wide; /* whether the weights are int16 */
 } s8_walk;
 
 enum { S8_PIXELS = 6 };
@@ -42,8 +43,9 @@ COFIT_INLINE void s8_list_tile(const s8_host_layer *layer, int32_t row, const in
         const int16_t *const second = x + layer->index[one ? i : 2 * i + 1];
         s8_lanes pairs[S8_VECTORS];
         COFIT_UNROLL(8)
-        for (int32_t v = 0; v < vectors; v++, w += 2 * S8_LANES)
-            pairs[v] = s8_load_pairs(w);
+        for (int32_t v = 0; v < vectors; v++, w += walk->wide ? 4 * S8_LANES : 2 * S8_LANES)
+            pairs[v] = walk->wide ? s8_load_wide_pairs((const int16_t *)(const void *)w)
+                                  : s8_load_pairs(w);
         COFIT_UNROLL(8)
         for (int32_t p = 0; p < pixels; p++) {
             const int16_t *const a = first + p * walk->pixel, *const b = second + p * walk->pixel;
@@ -94,13 +96,14 @@ COFIT_INLINE void s8_host_dense(const s8_host_layer *layer, int32_t entries, con
                                 const int16_t *plane, int32_t y0, int32_t y1, int32_t *sums,
                                 int8_t *out)
 {
+    const int32_t each = (walk->wide ? 4 : 2) * entries;
     int32_t row = 0;
     for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
-        s8_list_rows(layer, row, layer->weights + 2 * row * entries, 0, entries, walk, plane, y0,
-                     y1, sums, out, 2);
+        s8_list_rows(layer, row, layer->weights + row * each, 0, entries, walk, plane, y0, y1,
+                     sums, out, 2);
     if (row < layer->rows)
-        s8_list_rows(layer, row, layer->weights + 2 * row * entries, 0, entries, walk, plane, y0,
-                     y1, sums, out, 1);
+        s8_list_rows(layer, row, layer->weights + row * each, 0, entries, walk, plane, y0, y1,
+                     sums, out, 1);
 }
 
 /* A list for each group of `height` rows. Weights: by group, in it by 8 * `vectors` rows, entry by

@@ -7,17 +7,16 @@ typedef struct {
     uint64_t epsilon;
 } s8_norm;
 
-/* value / divisor, 16 bits at a time: a core without a 64-bit division needs no library. */
-COFIT_INLINE uint64_t s8_quotient(uint64_t value, uint32_t divisor)
+/* Sum of a row; with d = count * x - sum, the sum of d^2 is count * (count * squares - sum^2). */
+COFIT_INLINE int32_t s8_norm_sums(const int8_t *x, int32_t count, uint64_t *variance)
 {
-    uint64_t quotient = 0;
-    uint32_t rest = 0;
-    for (int32_t bits = 48; bits >= 0; bits -= 16) {
-        const uint32_t part = (rest << 16) | (uint32_t)((value >> bits) & 0xffffu);
-        quotient = (quotient << 16) | (part / divisor);
-        rest = part % divisor;
+    int32_t sum = 0, squares = 0;
+    for (int32_t i = 0; i < count; i++) {
+        sum += x[i];
+        squares += x[i] * x[i];
     }
-    return quotient;
+    *variance = (uint64_t)((int64_t)count * squares - (int64_t)sum * sum);
+    return sum;
 }
 
 /* Floor of the square root of a number below 2^52. */
@@ -32,27 +31,28 @@ COFIT_INLINE uint32_t s8_root(uint64_t value)
     return root;
 }
 
+/* Elements [first, count) of a row. */
+COFIT_INLINE void s8_norm_rest(const s8_norm *p, const int8_t *x, const int16_t *weight,
+                               const int32_t *bias, int32_t first, int32_t count, int32_t sum,
+                               uint32_t root, int8_t *out)
+{
+    for (int32_t i = first; i < count; i++) {
+        const int32_t d = count * x[i] - sum;
+        const uint32_t size = (((uint32_t)(d < 0 ? -d : d) << 12) + (root >> 1)) / root;
+        const int32_t n = d < 0 ? -(int32_t)size : (int32_t)size;
+        const int32_t acc = weight[i] * n + bias[i];
+        const int32_t value = s8_requantise(acc, p->multiplier, p->shift) + p->zero_point;
+        out[i] = (int8_t)cofit_clamp(value, p->low, p->high);
+    }
+}
+
 COFIT_SHARED void s8_layernorm(const s8_norm *p, const int8_t *x, const int16_t *weight,
                                const int32_t *bias, int32_t rows, int32_t count, int8_t *out)
 {
     for (int32_t row = 0; row < rows; row++, x += count, out += count) {
-        int32_t sum = 0;
-        uint64_t squares = 0;
-        for (int32_t i = 0; i < count; i++)
-            sum += x[i];
-        for (int32_t i = 0; i < count; i++) {
-            const int64_t d = count * x[i] - sum;
-            squares += (uint64_t)(d * d);
-        }
-        const uint32_t found = s8_root(s8_quotient(squares, (uint32_t)count) + p->epsilon);
-        const uint32_t root = found > 0 ? found : 1;
-        for (int32_t i = 0; i < count; i++) {
-            const int32_t d = count * x[i] - sum;
-            const uint32_t size = (((uint32_t)(d < 0 ? -d : d) << 12) + (root >> 1)) / root;
-            const int32_t n = d < 0 ? -(int32_t)size : (int32_t)size;
-            const int32_t acc = weight[i] * n + bias[i];
-            const int32_t value = s8_requantise(acc, p->multiplier, p->shift) + p->zero_point;
-            out[i] = (int8_t)cofit_clamp(value, p->low, p->high);
-        }
+        uint64_t variance;
+        const int32_t sum = s8_norm_sums(x, count, &variance);
+        const uint32_t found = s8_root(variance + p->epsilon);
+        s8_norm_rest(p, x, weight, bias, 0, count, sum, found > 0 ? found : 1, out);
     }
 }

@@ -138,6 +138,17 @@ COFIT_INLINE void s8_plane(const s8_window *w, const s8_planes *p, const s8_chan
     }
 }
 
+/* Rows from `first` on become the first rows of both planes. */
+COFIT_INLINE void s8_keep_rows(const s8_planes *p, int32_t first, int32_t rows, int16_t *plane)
+{
+    for (int32_t i = 0; i < 2; i++, plane += p->plane) {
+        const int16_t *const from = plane + first * p->pitch;
+        COFIT_UNROLL(4)
+        for (int32_t j = 0; j < rows * p->pitch; j += 2)
+            __builtin_memcpy(plane + j, from + j, 4);
+    }
+}
+
 COFIT_INLINE void s8_planes_any(const s8_window *w, const s8_planes *p, const int8_t *in,
                                 int8_t *out, int16_t *plane, const int stride, const int plain)
 {
@@ -152,6 +163,28 @@ COFIT_INLINE void s8_planes_any(const s8_window *w, const s8_planes *p, const in
             for (int32_t i = 0; i < 2; i++)
                 s8_plane(w, p, p->channel + c + i, plane + i * p->plane, rows, to + c + i, stride,
                          plain);
+        }
+    }
+}
+
+/* All bands of two channels, then the next two, stride 1: the planes hold what a band reads before
+   any of its outputs is written, so `out` may be `in`. */
+COFIT_INLINE void s8_planes_kept(const s8_window *w, const s8_planes *p, const int8_t *in,
+                                 int8_t *out, int16_t *plane, const int plain)
+{
+    for (int32_t i = 0; i < 2 * p->plane; i++)
+        plane[i] = 0;
+    for (int32_t c = 0; c < w->channels; c += 2) {
+        int32_t held = 0; /* input rows of the band that the planes hold already */
+        for (int32_t oy = 0; oy < w->out_height; oy += p->band, held = 2) {
+            const int32_t left = w->out_height - oy, rows = left < p->band ? left : p->band;
+            if (held > 0)
+                s8_keep_rows(p, p->band, held, plane);
+            s8_fill_planes(w, p, in + c, oy - w->top + held, rows + 2 - held,
+                           plane + held * p->pitch);
+            for (int32_t i = 0; i < 2; i++)
+                s8_plane(w, p, p->channel + c + i, plane + i * p->plane, rows,
+                         out + oy * w->out_width * w->pitch + c + i, 1, plain);
         }
     }
 }
@@ -178,4 +211,16 @@ COFIT_SHARED void s8_planes_2_bounded(const s8_window *w, const s8_planes *p, co
                                       int8_t *out, int16_t *plane)
 {
     s8_planes_any(w, p, in, out, plane, 2, 0);
+}
+
+COFIT_SHARED void s8_planes_1_kept(const s8_window *w, const s8_planes *p, const int8_t *in,
+                                   int8_t *out, int16_t *plane)
+{
+    s8_planes_kept(w, p, in, out, plane, 1);
+}
+
+COFIT_SHARED void s8_planes_1_kept_bounded(const s8_window *w, const s8_planes *p,
+                                           const int8_t *in, int8_t *out, int16_t *plane)
+{
+    s8_planes_kept(w, p, in, out, plane, 0);
 }

@@ -8,9 +8,8 @@ typedef struct {
 } s8_gates;
 
 typedef struct {
-    s8_gates inner, outer;
     const int16_t *sigmoid, *tanh;
-    int32_t steps, offset;
+    int32_t steps, inputs, hidden, offset;
     int32_t multiplier, shift;
     int32_t zero_point, low, high;
 } s8_cell;
@@ -62,43 +61,58 @@ COFIT_INLINE int8_t s8_leave(const s8_cell *p, int32_t state)
     return (int8_t)cofit_clamp(value, p->low, p->high);
 }
 
-/* `h` holds the state, then the gates of the input, then those of the state. */
-COFIT_SHARED void s8_gru(const s8_cell *p, const int8_t *x, int16_t *h, int8_t *out)
+/* States and outputs [first, hidden) of a step, from the gates of the input and of the state. */
+COFIT_INLINE void s8_gru_rest(const s8_cell *p, int32_t first, const int16_t *a, const int16_t *b,
+                              int16_t *h, int8_t *out)
 {
-    const int32_t hidden = p->outer.columns;
-    int16_t *const a = h + hidden, *const b = a + p->outer.rows;
-    __builtin_memset(h, 0, (uint32_t)hidden * sizeof *h);
-    for (int32_t t = 0; t < p->steps; t++, x += p->inner.columns, out += hidden) {
-        s8_inner_gates(&p->inner, x, p->offset, a);
-        s8_outer_gates(&p->outer, h, b);
-        for (int32_t j = 0; j < hidden; j++) {
-            const int32_t r = s8_gate(p->sigmoid, a[j] + b[j]);
-            const int32_t z = s8_gate(p->sigmoid, a[j + hidden] + b[j + hidden]);
-            const int32_t n = s8_gate(
-                p->tanh, a[j + 2 * hidden] + s8_halves_up(r * b[j + 2 * hidden], 15));
-            h[j] = (int16_t)s8_halves_up((32768 - z) * n + z * h[j], 15);
-            out[j] = s8_leave(p, h[j]);
-        }
+    const int32_t hidden = p->hidden;
+    for (int32_t j = first; j < hidden; j++) {
+        const int32_t r = s8_gate(p->sigmoid, a[j] + b[j]);
+        const int32_t z = s8_gate(p->sigmoid, a[j + hidden] + b[j + hidden]);
+        const int32_t n = s8_gate(
+            p->tanh, a[j + 2 * hidden] + s8_halves_up(r * b[j + 2 * hidden], 15));
+        h[j] = (int16_t)s8_halves_up((32768 - z) * n + z * h[j], 15);
+        out[j] = s8_leave(p, h[j]);
+    }
+}
+
+COFIT_INLINE void s8_lstm_rest(const s8_cell *p, int32_t first, const int16_t *a, const int16_t *b,
+                               int16_t *h, int16_t *c, int8_t *out)
+{
+    const int32_t hidden = p->hidden;
+    for (int32_t j = first; j < hidden; j++) {
+        const int32_t i = s8_gate(p->sigmoid, a[j] + b[j]);
+        const int32_t f = s8_gate(p->sigmoid, a[j + hidden] + b[j + hidden]);
+        const int32_t g = s8_gate(p->tanh, a[j + 2 * hidden] + b[j + 2 * hidden]);
+        const int32_t o = s8_gate(p->sigmoid, a[j + 3 * hidden] + b[j + 3 * hidden]);
+        c[j] = (int16_t)s8_saturate16(s8_halves_up(f * c[j], 15) + s8_halves_up(i * g, 18));
+        h[j] = (int16_t)s8_halves_up(o * s8_gate(p->tanh, c[j]), 15);
+        out[j] = s8_leave(p, h[j]);
+    }
+}
+
+/* `gates`: of the input, of the state. `h` holds the state, then the gates of both. */
+COFIT_SHARED void s8_gru(const s8_cell *p, const s8_gates *gates, const int8_t *x, int16_t *h,
+                         int8_t *out)
+{
+    int16_t *const a = h + p->hidden, *const b = a + gates->rows;
+    __builtin_memset(h, 0, (uint32_t)p->hidden * sizeof *h);
+    for (int32_t t = 0; t < p->steps; t++, x += p->inputs, out += p->hidden) {
+        s8_inner_gates(&gates[0], x, p->offset, a);
+        s8_outer_gates(&gates[1], h, b);
+        s8_gru_rest(p, 0, a, b, h, out);
     }
 }
 
 /* `h` holds the state, then the cell, then the gates as above. */
-COFIT_SHARED void s8_lstm(const s8_cell *p, const int8_t *x, int16_t *h, int8_t *out)
+COFIT_SHARED void s8_lstm(const s8_cell *p, const s8_gates *gates, const int8_t *x, int16_t *h,
+                          int8_t *out)
 {
-    const int32_t hidden = p->outer.columns;
-    int16_t *const c = h + hidden, *const a = c + hidden, *const b = a + p->outer.rows;
-    __builtin_memset(h, 0, (uint32_t)hidden * 2 * sizeof *h);
-    for (int32_t t = 0; t < p->steps; t++, x += p->inner.columns, out += hidden) {
-        s8_inner_gates(&p->inner, x, p->offset, a);
-        s8_outer_gates(&p->outer, h, b);
-        for (int32_t j = 0; j < hidden; j++) {
-            const int32_t i = s8_gate(p->sigmoid, a[j] + b[j]);
-            const int32_t f = s8_gate(p->sigmoid, a[j + hidden] + b[j + hidden]);
-            const int32_t g = s8_gate(p->tanh, a[j + 2 * hidden] + b[j + 2 * hidden]);
-            const int32_t o = s8_gate(p->sigmoid, a[j + 3 * hidden] + b[j + 3 * hidden]);
-            c[j] = (int16_t)s8_saturate16(s8_halves_up(f * c[j], 15) + s8_halves_up(i * g, 18));
-            h[j] = (int16_t)s8_halves_up(o * s8_gate(p->tanh, c[j]), 15);
-            out[j] = s8_leave(p, h[j]);
-        }
+    int16_t *const c = h + p->hidden, *const a = c + p->hidden, *const b = a + gates->rows;
+    __builtin_memset(h, 0, (uint32_t)p->hidden * 2 * sizeof *h);
+    for (int32_t t = 0; t < p->steps; t++, x += p->inputs, out += p->hidden) {
+        s8_inner_gates(&gates[0], x, p->offset, a);
+        s8_outer_gates(&gates[1], h, b);
+        s8_lstm_rest(p, 0, a, b, h, c, out);
     }
 }

@@ -5,12 +5,11 @@ typedef struct {
     int32_t multiplier, shift, least;
 } s8_exponent;
 
-/* 2 * a * b / 2^32, halves away from zero, saturating. */
+/* 2 * a * b / 2^32, rounded half up, saturating. (The reference rounds a negative half with a
+   truncating division, which comes to the same.) */
 COFIT_INLINE int32_t s8_high_product(int32_t a, int32_t b)
 {
-    const int64_t product = (int64_t)a * b;
-    const int64_t nudge = product >= 0 ? 1 << 30 : 1 - (1 << 30);
-    const int64_t quotient = (product + nudge) / ((int64_t)1 << 31);
+    const int64_t quotient = ((int64_t)a * b + (1 << 30)) >> 31;
     return quotient > INT32_MAX ? INT32_MAX : (int32_t)quotient;
 }
 

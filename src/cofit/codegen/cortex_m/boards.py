@@ -41,6 +41,11 @@ class Board:
     energy_j_per_cycle: float | None
     source: str
 
+    @property
+    def arena_room_bytes(self) -> int:
+        """RAM beside the stack: generated programs keep nothing else there but their arena."""
+        return self.ram_bytes - STACK_BYTES
+
 
 def board(name: str) -> Board:
     """Board by name.

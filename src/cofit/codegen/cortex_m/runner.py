@@ -65,11 +65,12 @@ class CortexMRunner:
             EmulationError: it does not come up.
         """
         self.source, self.board, self.compiler = source, board, compiler
+        self._functions = list(dict.fromkeys(step.function for step in source.steps))
         self.linked = self._link(_MAIN, ())
         self.emulator = Emulator(
             self.linked.image,
             source.machine,
-            steps=[step.function for step in source.steps],
+            steps=self._functions,
             callers=[f"{source.name}_run"],
         )
         self._arena = self.linked.image.address(f"{source.name}_arena")
@@ -104,7 +105,7 @@ class CortexMRunner:
     def read(self, name: str) -> Array:
         """Elements of an activation tensor in the arena, in its logical shape."""
         emulator, start = self._stepper
-        tensor = self.source.graph.tensors[name]
+        tensor = self.source.schedule.graph.tensors[name]
         raw = emulator.read(start + self.source.offsets[name], tensor.nbytes)
         return to_logical(np.frombuffer(raw, tensor.dtype.value).copy(), tensor.shape)
 
@@ -119,7 +120,7 @@ class CortexMRunner:
         return None
 
     def profile(self) -> Profile:
-        """Exact counts of one inference on a fixed random input; context k is step k."""
+        """Exact counts of one inference on a fixed random input, per function of the steps."""
         shape = memory_shape(self._input.shape)
         rng = numpy_generator(0, "measure", self.source.name)
         if self.source.graph.is_integer:
@@ -130,11 +131,17 @@ class CortexMRunner:
         return self.emulator.profile()
 
     def measure(self, repeats: int | None = None) -> Measurement:
-        """Modelled time of one inference; every repeat would give the same."""
+        """Modelled time of one inference; every repeat would give the same.
+
+        Stripes of a layer share a function: the first of them stands for all.
+        """
         profile = self.profile()
         cycles = modelled_cycles(profile, self.emulator.code, self.source.machine)
         seconds = (cycles / self.board.clock_hz).tolist()
-        names = [*(step.name for step in self.source.steps), RUNTIME]
+        counts = profile.per_context.tolist()
+        first = {step.function: step.name for step in reversed(self.source.steps)}
+        names = [*(first[function] for function in self._functions), RUNTIME]
+        none = {step.name: 0 for step in self.source.steps}
         latency = sum(seconds)
         return Measurement(
             basis=Basis.EMULATED,
@@ -143,8 +150,8 @@ class CortexMRunner:
             p95_s=latency,
             spread=0.0,
             repeats=1,
-            per_step_s=dict(zip(names, seconds, strict=True)),
-            instructions=dict(zip(names, profile.per_context.tolist(), strict=True)),
+            per_step_s={**none, **dict(zip(names, seconds, strict=True))},
+            instructions={**none, **dict(zip(names, counts, strict=True))},
         )
 
     def _infer(self, row: Array) -> bytes:

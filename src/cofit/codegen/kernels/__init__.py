@@ -29,6 +29,12 @@ from cofit.codegen.kernels.s8_host_elementwise import (
     S8HostConcat,
     S8HostPool,
 )
+from cofit.codegen.kernels.s8_host_recurrent import S8HostRecurrent
+from cofit.codegen.kernels.s8_host_sequences import (
+    S8HostLayerNorm,
+    S8HostMatmul,
+    S8HostSoftmax,
+)
 from cofit.codegen.kernels.s8_host_winograd import S8HostWinograd
 from cofit.codegen.kernels.s8_lifted import S8Lifted
 from cofit.codegen.kernels.s8_planes import S8Planes
@@ -49,7 +55,8 @@ I8: tuple[Kernel, ...] = (
     S8HostWinograd(), S8HostBlock(), S8HostKept(), S8Blocks(), S8Lifted(), S8Sparse(),
     S8HostDense(), S8Dense(),
     S8HostBinary(), S8Sum(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
-    S8Softmax(), S8Matmul(), S8LayerNorm(), S8Recurrent(), Embedding(), Move(),
+    S8HostSoftmax(), S8Softmax(), S8HostMatmul(), S8Matmul(), S8HostLayerNorm(), S8LayerNorm(),
+    S8HostRecurrent(), S8Recurrent(), Embedding(), Move(),
     S8HostConcat(), S8Concat(),
 )  # fmt: skip
 

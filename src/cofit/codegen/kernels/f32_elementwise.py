@@ -15,28 +15,28 @@ FUNCTIONS = {
     "relu6": "v < 0.0f ? 0.0f : v > 6.0f ? 6.0f : v",
     "hardswish": "v * (v < -3.0f ? 0.0f : v > 3.0f ? 6.0f : v + 3.0f) / 6.0f",
     "hardsigmoid": "(v < -3.0f ? 0.0f : v > 3.0f ? 6.0f : v + 3.0f) / 6.0f",
-    "sigmoid": "1.0f / (1.0f + expf(-v))",
-    "tanh": "tanhf(v)",
-    "gelu": "0.5f * v * (1.0f + erff(v * 0.707106781f))",
-    "gelu_tanh": "0.5f * v * (1.0f + tanhf(0.797884561f * (v + 0.044715f * v * v * v)))",
+    "sigmoid": "f32_sigmoid(v)",
+    "tanh": "f32_tanh(v)",
+    "gelu": "f32_gelu(v)",
+    "gelu_tanh": "f32_gelu_tanh(v)",
 }
 
-
-LIBM = ("sigmoid", "tanh", "gelu", "gelu_tanh")
+EXPONENTIAL = ("sigmoid", "tanh", "gelu", "gelu_tanh")
 ELEMENTS_PER_CYCLE = 2  # three streams of floats from the L2 and beyond
-CYCLES = (0.5, 20.0)  # of one element: arithmetic, libm
+CYCLES = (0.5, 3.0)  # of one element: arithmetic, exponentials
+RUN = 256  # elements at a time, in an array of which the compiler knows that nothing shares it
 
 
 class F32Activation:
-    """Element-wise functions; some need libm."""
+    """Element-wise functions, a run of elements at a time."""
 
     name = "f32-activation"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
-        """No libm on a freestanding machine."""
+        """Other ops; exponentials of floats where they would not be vectors."""
         if not isinstance(op.attributes, attributes.Activation):
             return f"{op.kind} is not an activation"
-        if machine.freestanding and op.attributes.function in LIBM:
+        if machine.freestanding and op.attributes.function in EXPONENTIAL:
             return (
                 f"float {op.attributes.function} needs libm, which {machine.name} does not have; "
                 "quantise the network (int8 uses a table)"
@@ -44,17 +44,24 @@ class F32Activation:
         return None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """One loop."""
+        """Read, compute, write: `out` may be `in0`. Shares are whole runs."""
         assert isinstance(op.attributes, attributes.Activation)
-        function = op.attributes.function
-        size = graph.tensors[op.output].size
-        shares = share_rows(machine, size, size * CYCLES[function in LIBM])
-        first, last = range_of(shares, "rows", size)
-        body = (
-            f"for (int i = {first}; i < {last}; ++i) {{\n"
-            f"    const float v = in0[i];\n    out[i] = {FUNCTIONS[function]};\n}}"
-        )
-        needs = ("libm.h",) if function in LIBM else ()
+        function, size = op.attributes.function, graph.tensors[op.output].size
+        slow = function in EXPONENTIAL
+        shares = share_rows(machine, -(-size // RUN), size * CYCLES[slow])
+        first, last = range_of(shares, "rows", -(-size // RUN))
+        body = f"""\
+for (int i = {first} * {RUN}; i < {last} * {RUN}; i += {RUN}) {{
+    const int count = {size} - i < {RUN} ? {size} - i : {RUN};
+    float run[{RUN}];
+    for (int j = 0; j < count; ++j) run[j] = in0[i + j];
+    for (int j = 0; j < count; ++j) {{
+        const float v = run[j];
+        run[j] = {FUNCTIONS[function]};
+    }}
+    for (int j = 0; j < count; ++j) out[i + j] = run[j];
+}}"""
+        needs = ("f32_functions.h",) if slow else ()
         return KernelCode(
             declared(shares, body), support=needs, in_place=(0,), variant=function,
             shares=count_of(shares),

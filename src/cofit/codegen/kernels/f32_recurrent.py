@@ -18,20 +18,20 @@ from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 
-_SIGMOID = "1.0f / (1.0f + expf(-({})))"
+_SIGMOID = "f32_sigmoid({})"
 # `a`: W_ih x + b_ih of the step, `b`: W_hh h + b_hh, `cell`: the LSTM's memory
 _GRU = f"""\
 const float r = {_SIGMOID.format("a[j] + b[j]")};
 const float z = {_SIGMOID.format("a[j + {H}] + b[j + {H}]")};
-const float n = tanhf(a[j + {{2H}}] + r * b[j + {{2H}}]);
+const float n = f32_tanh(a[j + {{2H}}] + r * b[j + {{2H}}]);
 state[j] = (1.0f - z) * n + z * h[j];"""
 _LSTM = f"""\
 const float i = {_SIGMOID.format("a[j] + b[j]")};
 const float f = {_SIGMOID.format("a[j + {H}] + b[j + {H}]")};
-const float g = tanhf(a[j + {{2H}}] + b[j + {{2H}}]);
+const float g = f32_tanh(a[j + {{2H}}] + b[j + {{2H}}]);
 const float o = {_SIGMOID.format("a[j + {3H}] + b[j + {3H}]")};
 cell[j] = f * cell[j] + i * g;
-state[j] = o * tanhf(cell[j]);"""
+state[j] = o * f32_tanh(cell[j]);"""
 
 
 class F32Recurrent:
@@ -81,7 +81,7 @@ class F32Recurrent:
         return KernelCode(
             pretty("\n".join(line for line in body.splitlines() if line)),
             (*constants, *more),
-            ("libm.h",),
+            ("f32_functions.h",),
             scratch_bytes=4 * floats,
             variant=f"{steps} steps of {features} to {hidden}",
         )

@@ -1,4 +1,4 @@
-"""fp32 softmax over the last axis; needs libm."""
+"""fp32 softmax over the last axis."""
 
 from __future__ import annotations
 
@@ -24,19 +24,13 @@ class F32Softmax:
         return None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """Three passes per row."""
-        shape = graph.tensors[op.output].shape
-        size = shape[-1]
-        body = f"""\
-for (int row = 0; row < {graph.tensors[op.output].size // size}; ++row) {{
-    const float *x = in0 + row * {size};
-    float *y = out + row * {size};
-    float top = x[0], sum = 0.0f;
-    for (int i = 1; i < {size}; ++i) top = x[i] > top ? x[i] : top;
-    for (int i = 0; i < {size}; ++i) {{
-        y[i] = expf(x[i] - top);
-        sum += y[i];
-    }}
-    for (int i = 0; i < {size}; ++i) y[i] /= sum;
-}}"""
-        return KernelCode(body, support=("libm.h",), in_place=(0,), variant="libm")
+        """One call; scratch holds the exponentials of a row."""
+        size = graph.tensors[op.output].shape[-1]
+        rows = graph.tensors[op.output].size // size
+        return KernelCode(
+            f"f32_softmax(in0, {rows}, {size}, (float *)(void *)scratch, out);",
+            support=("f32_softmax.h",),
+            scratch_bytes=4 * size,
+            in_place=(0,),
+            variant="three passes",
+        )

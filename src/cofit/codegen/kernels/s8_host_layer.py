@@ -232,14 +232,14 @@ class Plane:
         """A band, and the sums of a tile's rows at all pixels of an output row."""
         return 2 * self.elements + 4 * TILE_ROWS * self.window.out_width
 
-    def walk(self, access: str) -> str:
-        """C declaration of the `s8_walk` named `walk`."""
+    def walk(self, access: str, wide: bool = False) -> str:
+        """C declaration of the `s8_walk` named `walk`; `wide` weights are int16."""
         w = self.window
         pixels, larger = split(w.out_width, TILE_PIXELS)[0]
         return (
             f"static const s8_walk walk = {{.row = {w.stride[0] * w.row}, .pixel = {w.pixel}, "
             f".columns = {w.out_width},\n    .larger = {larger}, .pixels = {pixels}, "
-            f".access = {access}}};"
+            f".access = {access}, .wide = {int(wide)}}};"
         )
 
     def loop(self, body: str, shares: Shares | None = None) -> str:

@@ -57,6 +57,12 @@ class S8Planes:
         band = _band_rows(w, pitch)
         plane = _plane(w, pitch, band)
         bounded = output_bounds(graph, op) != (-128, 127)
+        # a band reads at most two rows above its outputs, which the planes can hold
+        in_place = w.stride == (1, 1) and (w.height, w.width) == (w.out_height, w.out_width)
+        kept = in_place and band < w.out_height
+        function = (
+            f"s8_planes_{w.stride[1]}{'_kept' if kept else ''}{'_bounded' if bounded else ''}"
+        )
         return KernelCode(
             "\n".join((
                 window_text(w, -affine(graph, op.inputs[0])[1], w.channels),
@@ -64,12 +70,12 @@ class S8Planes:
                 f".channel = (const s8_channel *)(const void *){array_name(constant)}, "
                 f".band = {band}, .pitch = {pitch}, .plane = {plane}, "
                 f"{bounds_fields(graph, op)}}};",
-                f"s8_planes_{w.stride[1]}{'_bounded' if bounded else ''}"
-                "(&window, &planes, in0, out, (int16_t *)(void *)scratch);",
+                f"{function}(&window, &planes, in0, out, (int16_t *)(void *)scratch);",
             )),
             (constant,),
             ("s8_planes.h",),
             4 * plane,
+            in_place=(0,) if in_place else (),
             variant=f"bands of {band}",
         )  # fmt: skip
 

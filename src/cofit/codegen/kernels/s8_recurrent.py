@@ -1,4 +1,4 @@
-"""int8 GRU and LSTM with states of 16 bits: plain C, the same on the host and Cortex-M."""
+"""int8 GRU and LSTM with states of 16 bits: plain C, for every machine."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ class S8Recurrent:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call; scratch holds the state and the gates of a step."""
-        steps = graph.tensors[op.inputs[0]].shape[1]
         parameters = recurrent_parameters(graph, op)
-        w_ih, w_hh, b_ih, b_hh = (_values(graph, name) for name in op.inputs[1:])
+        w_ih, w_hh, b_ih, b_hh = recurrent_values(graph, op)
         parts: dict[str, NDArray[Any]] = {
             "sigmoid": gate_table("sigmoid"), "tanh": gate_table("tanh"),
             "w_ih": w_ih.astype(np.int8), "w_hh": w_hh.astype(np.int8),
@@ -53,15 +52,10 @@ class S8Recurrent:
                 f"        .rows = {weight.shape[0]}, .columns = {weight.shape[1]}}}"
             )
 
-        multiplier, shift = state_requant(graph, op)
         body = (
-            f"static const s8_cell cell = {{\n    .inner = {gates('ih', w_ih)},\n"
-            f"    .outer = {gates('hh', w_hh)},\n"
-            f"    .sigmoid = {at['sigmoid']}, .tanh = {at['tanh']},\n"
-            f"    .steps = {steps}, .offset = {-affine(graph, op.inputs[0])[1]},\n"
-            f"    .multiplier = {multiplier}, .shift = {shift},\n"
-            f"    {bounds_fields(graph, op)}}};\n"
-            f"s8_{op.kind}(&cell, in0, (int16_t *)(void *)scratch, out);"
+            f"static const s8_gates gates[2] = {{\n    {gates('ih', w_ih)},\n"
+            f"    {gates('hh', w_hh)}}};\n{cell_text(graph, op, at['sigmoid'], at['tanh'])}\n"
+            f"s8_{op.kind}(&cell, gates, in0, (int16_t *)(void *)scratch, out);"
         )
         states = 1 if op.kind == "gru" else 2
         return KernelCode(
@@ -69,9 +63,24 @@ class S8Recurrent:
             tuple(constants.values()),
             (requantise_support(graph), "s8_recurrent.h"),
             scratch_bytes=2 * (states * w_hh.shape[1] + 2 * len(w_hh)),
-            variant=f"{steps} steps, gates Q3.12",
+            variant=f"{graph.tensors[op.output].shape[1]} steps, gates Q3.12",
         )
 
 
-def _values(graph: Graph, name: str) -> NDArray[Any]:
-    return np.asarray(graph.tensors[name].data)
+def recurrent_values(graph: Graph, op: Op) -> tuple[NDArray[Any], ...]:
+    """W_ih (G, C), W_hh (G, H), b_ih (G,), b_hh (G,) as stored."""
+    return tuple(np.asarray(graph.tensors[name].data) for name in op.inputs[1:])
+
+
+def cell_text(graph: Graph, op: Op, sigmoid: str, tanh: str) -> str:
+    """C declaration of the `s8_cell` named `cell`, with C expressions of its tables."""
+    (_, steps, inputs), (_, _, hidden) = (
+        graph.tensors[name].shape for name in (op.inputs[0], op.output)
+    )
+    multiplier, shift = state_requant(graph, op)
+    return (
+        f"static const s8_cell cell = {{.sigmoid = {sigmoid}, .tanh = {tanh},\n"
+        f"    .steps = {steps}, .inputs = {inputs}, .hidden = {hidden},\n"
+        f"    .offset = {-affine(graph, op.inputs[0])[1]},\n"
+        f"    .multiplier = {multiplier}, .shift = {shift}, {bounds_fields(graph, op)}}};"
+    )

@@ -1,4 +1,4 @@
-"""int8 layer norm and products of two activations: plain C, the same on the host and Cortex-M."""
+"""int8 layer norm and products of two activations: plain C, for every machine."""
 
 from __future__ import annotations
 
@@ -70,18 +70,31 @@ class S8LayerNorm:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
-        shape = graph.tensors[op.output].shape
-        weight, bias = (graph.tensors[name].data for name in op.inputs[1:])
-        assert weight is not None and bias is not None
-        p = norm_parameters(graph, op)
-        body = (
-            f"static const s8_norm norm = {{.multiplier = {p.multiplier}, .shift = {p.shift},\n"
-            f"    {bounds_fields(graph, op)}, .epsilon = {p.epsilon}u}};\n"
-            f"s8_layernorm(&norm, in0, weight, bias, {math.prod(shape[:-1])}, {shape[-1]}, out);"
-        )
-        constants = (
-            Constant("weight", weight.astype(np.int16)),
-            Constant("bias", bias.astype(np.int32)),
-        )
-        support = (requantise_support(graph), "s8_layernorm.h")
-        return KernelCode(body, constants, support, in_place=(0,), variant="12 bits of fraction")
+        return norm_code(graph, op, "s8_layernorm")
+
+
+def norm_code(graph: Graph, op: Op, function: str, arguments: str = "") -> KernelCode:
+    """One call for all rows of a layernorm.
+
+    Args:
+        graph: an integer graph.
+        op: a layernorm.
+        function: the support function, also the name of its file.
+        arguments: its last arguments, each after a comma.
+    """
+    shape = graph.tensors[op.output].shape
+    weight, bias = (graph.tensors[name].data for name in op.inputs[1:])
+    assert weight is not None and bias is not None
+    p = norm_parameters(graph, op)
+    body = (
+        f"static const s8_norm norm = {{.multiplier = {p.multiplier}, .shift = {p.shift},\n"
+        f"    {bounds_fields(graph, op)}, .epsilon = {p.epsilon}u}};\n"
+        f"{function}(&norm, in0, weight, bias, {math.prod(shape[:-1])}, {shape[-1]}, "
+        f"out{arguments});"
+    )
+    constants = (
+        Constant("weight", weight.astype(np.int16)),
+        Constant("bias", bias.astype(np.int32)),
+    )
+    support = (requantise_support(graph), f"{function}.h")
+    return KernelCode(body, constants, support, in_place=(0,), variant="12 bits of fraction")

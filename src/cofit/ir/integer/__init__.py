@@ -73,7 +73,7 @@ from cofit.ir.integer.requantise import (
     requantise,
     requantise_wide,
 )
-from cofit.ir.integer.softmax import SoftmaxParameters, softmax
+from cofit.ir.integer.softmax import SoftmaxParameters, exponential_table, softmax
 from cofit.ir.integer.svdf import svdf_step
 
 __all__ = [
@@ -95,6 +95,7 @@ __all__ = [
     "conv_requant",
     "conv_sums",
     "dequantise_output",
+    "exponential_table",
     "gate_table",
     "global_mean",
     "kept_quantisation",

@@ -25,12 +25,13 @@ from cofit.ir.types import Graph, Op, Quantisation
 ADD_LEFT_SHIFT = 20
 _INT8 = (-128, 127)
 _ZERO_POINT = 128  # most that is added to a scaled accumulator before it is clamped
+_LEAST = -700.0  # beyond it exp(-x) overflows, and a sigmoid is zero in every grid
 _FUNCTIONS: dict[at.Function, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "relu": lambda x: np.maximum(x, 0.0),
     "relu6": lambda x: np.clip(x, 0.0, 6.0),
     "hardswish": lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
     "hardsigmoid": lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0,
-    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-np.maximum(x, _LEAST))),
     "tanh": np.tanh,
     "gelu": lambda x: x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
     "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),

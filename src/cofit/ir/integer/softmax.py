@@ -61,6 +61,15 @@ def softmax(x: NDArray[np.int8], parameters: SoftmaxParameters) -> NDArray[np.in
     return np.clip(q, -128, 127).astype(np.int8)
 
 
+def exponential_table(parameters: SoftmaxParameters) -> NDArray[np.int32]:
+    """Exponentials in Q0.31 of the differences -255..0: int32 (256,), zero where not counted."""
+    diff = np.arange(-255, 1, dtype=np.int64)
+    counted = diff >= parameters.diff_min
+    shifted = np.where(counted, diff, 0) << parameters.shift
+    exponential = exp_on_negative(high_product(shifted, parameters.multiplier))
+    return np.where(counted, exponential, 0).astype(np.int32)
+
+
 def high_product(a: Int64, b: Int64 | int) -> Int64:
     """2 * a * b / 2^32 of two int32, halves away from zero, saturating."""
     product = a * np.int64(b)
