@@ -73,7 +73,9 @@ def assert_same_bits(graph: Graph, threads: int, least_shared: int = 1) -> Sourc
 
 
 @pytest.mark.parametrize("threads", [2, 3, 64])
-@pytest.mark.parametrize("structure", [None, "block16x1@2", "pattern8g4@4", "pattern8g1@4"])
+@pytest.mark.parametrize(
+    "structure", [None, "block16x1@2", "pattern8g4@4", "pattern8g1@4", "channel@2"]
+)
 def test_float_programs_give_the_same_bits(structure, threads, all_shared):
     source = assert_same_bits(float_net(structure), threads, least_shared=6)
     assert max(step.code.shares for step in source.steps) <= threads

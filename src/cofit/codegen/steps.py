@@ -153,7 +153,9 @@ def _steps(
     entry, exit_ = source, sink
     if machine.io == "float" and convert.needs_conversion(graph.tensors[source]):
         entry = INPUT
-        convert_step(INPUT, enter_name, INPUT, source, convert.enter(graph.tensors[source]))
+        convert_step(
+            INPUT, enter_name, INPUT, source, convert.enter(graph.tensors[source], machine)
+        )
     for op, name in zip(graph.ops, names, strict=True):
         if schedule.is_free(op):
             continue
@@ -171,7 +173,7 @@ def _steps(
         )  # fmt: skip
     if machine.io == "float" and convert.needs_conversion(graph.tensors[sink]):
         exit_ = OUTPUT
-        convert_step(OUTPUT, leave_name, sink, OUTPUT, convert.leave(graph.tensors[sink]))
+        convert_step(OUTPUT, leave_name, sink, OUTPUT, convert.leave(graph.tensors[sink], machine))
     return steps, views, entry, exit_
 
 

@@ -8,8 +8,15 @@ import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.f32_elementwise import broadcast_shape, joined_axes
-from cofit.codegen.kernels.s8_layer import bounds_fields, requantise_support
-from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
+from cofit.codegen.kernels.s8_layer import Int8, bounds_fields, requantise_support
+from cofit.codegen.kernels.shares import (
+    count_of,
+    count_text,
+    declared,
+    moved,
+    range_of,
+    share_rows,
+)
 from cofit.codegen.layout import memory_shape, to_memory
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
@@ -178,17 +185,31 @@ class S8Activation:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One look-up per element."""
-        assert isinstance(op.attributes, attributes.Activation)
-        # from order -128..127 to that of the byte read as unsigned
-        table = np.roll(activation_table(graph, op), 128)
-        size = graph.tensors[op.output].size
-        return KernelCode(
-            f"s8_lookup(table, in0, {size}, out);",
-            (Constant("table", table),),
-            ("s8_lookup.h",),
-            in_place=(0,),
-            variant=op.attributes.function,
-        )
+        return lookup_code(graph, op, machine, "s8_lookup")
+
+
+def lookup_code(graph: Graph, op: Op, machine: Machine, function: str) -> KernelCode:
+    """One call of the support function, from the file of its name, for an activation."""
+    assert isinstance(op.attributes, attributes.Activation)
+    size = graph.tensors[op.output].size
+    shares = share_rows(machine, size, size / BYTES_PER_CYCLE)
+    call = (
+        f"{function}(table, {moved('in0', shares, 1)}, {count_text(shares, size)}, "
+        f"{moved('out', shares, 1)});"
+    )
+    return KernelCode(
+        declared(shares, call),
+        (Constant("table", by_byte(activation_table(graph, op))),),
+        (f"{function}.h",),
+        in_place=(0,),
+        variant=op.attributes.function,
+        shares=count_of(shares),
+    )
+
+
+def by_byte(table: Int8) -> Int8:
+    """A table of -128..127 in the order of the byte read as unsigned."""
+    return np.roll(table, 128)
 
 
 class S8Concat:

@@ -6,6 +6,8 @@ vectors by six pixels of sums stay in registers. The same integers as everywhere
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ from cofit.codegen.kernels.s8_host_layer import (
 )
 from cofit.codegen.kernels.s8_layer import Int8, constant, reject_weighted, weight_values
 from cofit.codegen.kernels.s8_sparse import idle_outputs, reason_of, structured_encoding
-from cofit.codegen.kernels.shares import count_of
+from cofit.codegen.kernels.shares import Shares, count_of, filled_range
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
@@ -62,19 +64,15 @@ class S8HostKept:
         return None if encoding.format == "kept" else f"{encoding.format} is not kept channels"
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """Idle outputs first, then the kept ones."""
+        """Band by band, idle outputs first, then the kept ones."""
         encoding = structured_encoding(graph, op)
         assert isinstance(encoding, Encoding)
         kept = encoding.arrays["kept"].astype(np.uint16)
-        alone = machine.with_threads(1)  # the idle outputs of all rows come first
-        code = _dense(graph, op, alone, weight_values(graph, op)[kept], kept)
-        outputs = plane_of(graph, op).window.outputs
-        pixels = graph.tensors[op.output].size // outputs
-        return KernelCode(
-            f"s8_copy(idle, 0, out, {outputs}, {outputs}, {pixels});\n{code.body}",
-            (*code.constants, constant("idle", idle_outputs(graph, op))),
-            (*code.support, "s8_copy.h"),
-            code.scratch_bytes,
+        code = _dense(graph, op, machine, weight_values(graph, op)[kept], kept)
+        return replace(
+            code,
+            constants=(*code.constants, constant("idle", idle_outputs(graph, op))),
+            support=(*code.support, "s8_copy.h"),
             variant=str(graph.tensors[op.inputs[1]].structure),
         )
 
@@ -128,7 +126,10 @@ class S8HostBlock:
 def _dense(
     graph: Graph, op: Op, machine: Machine, weight: Int8, order: NDArray[np.uint16] | None = None
 ) -> KernelCode:
-    """Code of dense rows (K, C, R, S), of the output channels `order` if given."""
+    """Code of dense rows (K, C, R, S), of the output channels `order` if given.
+
+    The others then get the values of a constant `idle`.
+    """
     plane = plane_of(graph, op)
     w, length, places = plane.window, plane.run, plane.places()
     runs = weight.transpose(0, 2, 3, 1).reshape(len(weight), len(places), length)
@@ -140,9 +141,12 @@ def _dense(
     blocks = [1.0] * -(-len(weight) // TILE_ROWS)
     shares = share_blocks(graph, op, machine, w, blocks)
     declaration, constants = host_layer(graph, op, rows, w.groups, shares=shares)
+    out = "{out}" if order is None else "out"  # `order` counts from the first channel
     call = call_of(
-        shares, f"s8_host_dense({{layer}}, {entries}, &walk, plane, y0, y1, sums, {{out}});"
+        shares, f"s8_host_dense({{layer}}, {entries}, &walk, plane, y0, y1, sums, {out});"
     )
+    if order is not None:
+        call = f"{_idle(w, shares, order)}\n{call}"
     if w.groups > 1:
         call = (
             f"for (int32_t g = 0; g < {w.groups}; g++)\n"
@@ -158,6 +162,17 @@ def _dense(
         variant="dense",
         shares=count_of(shares),
     )
+
+
+def _idle(w: Window, shares: Shares | None, kept: NDArray[np.uint16]) -> str:
+    """C that sets output rows [y0, y1), of the channels that a share may fill."""
+    declaration, first, last = filled_range(shares, kept, TILE_ROWS, w.outputs)
+    row = w.out_width * w.outputs
+    copy = (
+        f"s8_copy(idle + {first}, 0, out + y0 * {row} + {first}, {w.outputs}, {last} - {first}, "
+        f"(y1 - y0) * {w.out_width});"
+    )
+    return f"{declaration}\n{copy}" if declaration else copy
 
 
 def dense_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cofit.codegen.kernel import KernelCode
 from cofit.codegen.kernels.s8_elementwise import scaling_text
-from cofit.codegen.kernels.s8_layer import requantise_support, window_text
+from cofit.codegen.kernels.s8_layer import requantise_support, rows_text
 from cofit.codegen.kernels.shares import count_of, declared, share_rows
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
@@ -52,19 +52,13 @@ def pool_code(graph: Graph, op: Op, machine: Machine, prefix: str) -> KernelCode
         channels, height, width, channels, out[2], out[3], pool.kernel, pool.stride,
         padding=pool.padding,
     )  # fmt: skip
-    text, own, to = window_text(w, 0, channels), "window", "out"
     products = graph.tensors[op.output].size * w.kernel[0] * w.kernel[1]
     shares = share_rows(machine, w.out_height, products / BYTES_PER_CYCLE)
-    if shares is not None:
-        text += (
-            "\ns8_window rows = window;\n"
-            f"rows.top -= begin * {w.stride[0]};\nrows.out_height = end - begin;"
-        )
-        own, to = "rows", f"out + begin * {w.out_width * channels}"
+    text, own, to = rows_text(w, 0, channels, shares)
     if isinstance(pool, attributes.MaxPool2d):
         name, variant, last = f"{prefix}_maxpool", "max", ""
     else:
         name, variant = f"{prefix}_avgpool", "average"
         last = f", {int(pool.count_padding)}, {kept_quantisation(graph, op)[1]}"
-    body = declared(shares, f"{text}\n{name}(&{own}, in0, {to}{last});")
+    body = declared(shares, f"{text}\n{name}({own}, in0, {to}{last});")
     return KernelCode(body, support=(f"{name}.h",), variant=variant, shares=count_of(shares))

@@ -30,6 +30,7 @@ from cofit.codegen.kernels.s8_layer import (
     requantise_support,
     weight_values,
 )
+from cofit.codegen.kernels.shares import count_of, declared
 from cofit.codegen.machine import Machine
 from cofit.core import StructureError, UnknownNameError
 from cofit.ir import Graph, Op
@@ -51,7 +52,7 @@ class Plan:
         function: prefix of the support function.
         arguments: those between `layer` and the columns.
         constants: arrays named in `arguments`.
-        prologue: C before the loop.
+        partial: whether all outputs are first set to a constant `idle`.
         support: further support files.
         header: name of the function's support file, if it is another.
     """
@@ -61,7 +62,7 @@ class Plan:
     function: str
     arguments: tuple[str, ...] = ()
     constants: tuple[Constant, ...] = ()
-    prologue: str = ""
+    partial: bool = False
     support: tuple[str, ...] = ()
     header: str = ""
 
@@ -87,9 +88,11 @@ class S8Sparse:
         assert isinstance(encoding, Encoding)
         plan = _plan(graph, op, encoding)
         declaration, constants = layer_constants(graph, op, plan.rows)
-        loop = plan.columns.loop(pair_call(plan.columns, plan.function, plan.arguments))
+        shares = plan.columns.shares(graph, op, machine)
+        call = pair_call(plan.columns, plan.function, plan.arguments)
+        idle = [plan.columns.idle(shares)] if plan.partial else []
         return KernelCode(
-            "\n".join(part for part in (declaration, plan.prologue, loop) if part),
+            declared(shares, "\n".join((declaration, *idle, plan.columns.loop(call, shares)))),
             (*constants, *plan.constants),
             (
                 requantise_support(graph), f"{plan.header or plan.function}.h",
@@ -98,6 +101,7 @@ class S8Sparse:
             ),
             plan.columns.scratch_bytes,
             variant=str(graph.tensors[op.inputs[1]].structure),
+            shares=count_of(shares),
         )  # fmt: skip
 
 
@@ -256,13 +260,12 @@ def _kept(graph: Graph, op: Op, encoding: Encoding) -> Plan:
     columns = columns_of(graph, op)
     kept = encoding.arrays["kept"].astype(np.uint16)
     weight = weight_values(graph, op)[kept].transpose(0, 2, 3, 1).reshape(len(kept), columns.length)
-    outputs = columns.window.outputs
     return Plan(
         columns,
         Rows(pack_dense(weight), kept),
         "s8_dense",
         constants=(constant("idle", idle_outputs(graph, op)),),
-        prologue=f"s8_copy(idle, 0, out, {outputs}, {outputs}, {columns.pixels});",
+        partial=True,
         support=("s8_copy.h",),
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cofit.codegen.machine import Machine
 
@@ -121,6 +122,37 @@ def range_of(shares: Shares | None, axis: str, size: object) -> tuple[str, str]:
     if shares is None or shares.axis != axis:
         return "0", str(size)
     return "begin", "end"
+
+
+def count_text(shares: Shares | None, size: int) -> str:
+    """C of the number of items of a share, of `size`."""
+    return str(size) if shares is None else "end - begin"
+
+
+def moved(name: str, shares: Shares | None, pitch: int) -> str:
+    """C of a pointer to the first item of a share; items lie `pitch` elements apart."""
+    if shares is None:
+        return name
+    return f"{name} + begin" if pitch == 1 else f"{name} + begin * {pitch}"
+
+
+def filled_range(
+    shares: Shares | None, kept: NDArray[np.integer], height: int, outputs: int
+) -> tuple[str, str, str]:
+    """C of a declaration, the first and the end of the outputs that a share may fill.
+
+    Args:
+        shares: of blocks of kept outputs, of rows, or None.
+        kept: ascending outputs.
+        height: kept outputs of a block.
+        outputs: all of them.
+    """
+    if shares is None or shares.axis == "rows":
+        return "", "0", str(outputs)
+    inner = (str(kept[bound * height]) for bound in shares.bounds[1:-1])
+    listed = ", ".join(("0", *inner, str(outputs)))
+    declaration = f"static const int32_t filled[] = {{{listed}}};"
+    return declaration, "filled[share]", "filled[share + 1]"
 
 
 def declared(shares: Shares | None, body: str) -> str:

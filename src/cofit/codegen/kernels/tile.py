@@ -311,6 +311,7 @@ def loop_nest(
     block: str,
     row: str,
     shares: Shares | None = None,
+    before: str = "",
 ) -> str:
     """Bands of rows, parts of channels, groups, blocks of outputs, rows, in the order that suits.
 
@@ -324,6 +325,7 @@ def loop_nest(
             needs).
         row: C of one output row `y`.
         shares: of the rows or the blocks, where threads share them.
+        before: C that comes first.
     """
     first, last = range_of(shares, "outputs", blocks)
     top, bottom = range_of(shares, "rows", window.out_height)
@@ -339,6 +341,7 @@ def loop_nest(
     if window.parts > 1:
         inner = [f"for (int part = 0; part < {window.parts}; ++part) {{", *inner, "}"]
     text = [
+        before,
         vector_type(tile.lanes, window.fused),
         f"for (int y0 = {top}; y0 < {bottom}; y0 += {band_rows}) {{",
         window.band_end(band_rows, bottom),
