@@ -3,11 +3,11 @@
 `python -m benchmarks.host [--json FILE] [--networks NAME ...] [--quick] [--figure FILE]
 [--threads N]`
 
-All contenders of a network are called in turn in one run, batch 1, one thread, from a float32
-array to another, so that each pays for its own conversions. Seconds are those of the processor
-(all threads), so other work on the machine disturbs them little; with several threads, the same
-number for every contender, they are those of the clock, which need an idle machine. A ratio is the best dense peer of
-any precision over ours: above one we are faster; its limit is what the left-out
+All contenders of a network are called in turn in one run, batch 1, one thread, from a float32 array
+to another, so that each pays for its own conversions. Seconds are those of the processor (all
+threads), so other work on the machine disturbs them little; with several threads, the same number
+for every contender, they are those of the clock, which need an idle machine. A ratio is the best
+dense peer of any precision over ours: above one we are faster; its limit is what the left-out
 multiply-accumulates alone would give. Masks are random, at the rate in the structure's name; the
 first and the last layer stay dense, and linear layers, which have no kernels to give a pattern to,
 then carry blocks. The single layers are those of host_layers.csv.

@@ -39,10 +39,8 @@ def runtimes(real: Graph, integer: Graph, threads: int = 1) -> list[Runtime]:
     Args:
         real: the float graph.
         integer: its integer graph.
-        threads: of each runtime; those of torch are set for the whole process if above one.
+        threads: of each runtime but torch, whose threads are those of the process.
     """
-    if threads > 1:
-        torch.set_num_threads(threads)
     rows: list[tuple[str, str, Graph, Callable[[Any, Graph, int], Call], str]] = [
         ("torch eager fp32", "torch", real, _torch, "inference mode, batch norms folded"),
         ("onnxruntime fp32", "onnxruntime", real, _onnxruntime, "all optimisations"),
