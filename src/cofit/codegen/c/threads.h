@@ -3,12 +3,13 @@
 
 /* Threads that share a step. They are created at the first run and live as long as the process; a
    child of fork() creates its own. A waiting thread spins for some ten microseconds, then sleeps.
-   Runs take turns; where no thread can be created, the caller computes all shares. */
-enum { COFIT_MOST_THREADS = 64, COFIT_SPINS = 4000 };
+   The caller computes each share that no thread has begun when its own is done, so that threads
+   which find no free core, or could not be created, hold up nothing. Runs take turns. */
+enum { COFIT_MOST_THREADS = 64, COFIT_SPINS = 1000 };
 
 typedef void (*cofit_task)(uint8_t *base, int share);
 
-/* What one thread is told, and tells by `task` null again. */
+/* One thread's place: a task is offered, then it is busy, then null again. */
 typedef struct {
     cofit_task task;
     uint8_t *base;
@@ -17,6 +18,13 @@ typedef struct {
     pthread_mutex_t lock;
     pthread_cond_t change;
 } __attribute__((aligned(128))) cofit_seat;
+
+/* The task of a seat whose thread has begun. */
+static void cofit_busy(uint8_t *base, int share)
+{
+    (void)base;
+    (void)share;
+}
 
 static struct {
     pthread_mutex_t turn;
@@ -34,20 +42,27 @@ static struct {
 #endif
 
 /* Until the seat has a task, or has none. */
-static void cofit_await(cofit_seat *seat, int busy)
+static void cofit_await(cofit_seat *seat, int some)
 {
     for (int i = 0; i < COFIT_SPINS; ++i) {
-        if ((__atomic_load_n(&seat->task, __ATOMIC_ACQUIRE) != 0) == busy)
+        if ((__atomic_load_n(&seat->task, __ATOMIC_ACQUIRE) != 0) == some)
             return;
         COFIT_PAUSE();
     }
     pthread_mutex_lock(&seat->lock);
     /* the other side writes `task`, then reads `asleep`: one of the two sees the other */
     __atomic_add_fetch(&seat->asleep, 1, __ATOMIC_SEQ_CST);
-    while ((__atomic_load_n(&seat->task, __ATOMIC_SEQ_CST) != 0) != busy)
+    while ((__atomic_load_n(&seat->task, __ATOMIC_SEQ_CST) != 0) != some)
         pthread_cond_wait(&seat->change, &seat->lock);
     __atomic_sub_fetch(&seat->asleep, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&seat->lock);
+}
+
+/* Makes an offered task of a seat the next; whether nobody else has. */
+static int cofit_take(cofit_seat *seat, cofit_task task, cofit_task next)
+{
+    return __atomic_compare_exchange_n(&seat->task, &task, next, 0, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
 }
 
 static void cofit_tell(cofit_seat *seat, cofit_task task)
@@ -65,8 +80,11 @@ static void *cofit_work(void *argument)
     cofit_seat *const seat = argument;
     for (;;) {
         cofit_await(seat, 1);
-        seat->task(seat->base, seat->share);
-        cofit_tell(seat, 0);
+        const cofit_task task = __atomic_load_n(&seat->task, __ATOMIC_SEQ_CST);
+        if (task && cofit_take(seat, task, cofit_busy)) {
+            task(seat->base, seat->share);
+            cofit_tell(seat, 0);
+        }
     }
     return 0;
 }
@@ -114,6 +132,9 @@ static void cofit_share(cofit_task task, uint8_t *base, int shares)
     task(base, 0);
     for (int share = others + 1; share < shares; ++share)
         task(base, share);
+    for (int i = 0; i < others; ++i)
+        if (cofit_take(cofit_pool.seats + i, task, 0))
+            task(base, i + 1);
     for (int i = 0; i < others; ++i)
         cofit_await(cofit_pool.seats + i, 0);
 }
