@@ -238,6 +238,26 @@ def test_many_runs_from_many_threads_end(all_shared):
     assert all(found[i].tobytes() == expected.tobytes() for i in range(4))
 
 
+def test_threads_without_a_core_hold_up_nothing(all_shared):
+    """Threads that are created and never run: the caller computes their shares."""
+    graph = float_net()
+    x = np.random.default_rng(1).standard_normal((2, 5, 9, 11), np.float32)
+    expected, _ = outputs(graph, 1, x)
+    source = emit(graph, HOST.with_threads(3))
+    include = "#include <pthread.h>\n"
+    never = "#define pthread_create(thread, kind, work, of) ((void)(work), 0)\n"
+    text = source.source.replace(
+        include, f"{include}{never}#define pthread_detach(thread) ((void)(thread))\n", 1
+    )
+    idle = replace(source, source=text)
+    runner = HostRunner(idle, build_host([idle], optimise="-O2"))
+    found: list[bytes] = []
+    caller = threading.Thread(target=lambda: found.append(runner.run(x).tobytes()), daemon=True)
+    caller.start()
+    caller.join(60)
+    assert found == [expected.tobytes()]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_threads_of_its_own(all_shared):
