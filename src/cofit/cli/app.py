@@ -165,6 +165,25 @@ def explain(
     explain_command(folder, as_json, html)
 
 
+@app.command()
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(help="A published system; see 'cofit list reproductions'.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    scale: Annotated[str, typer.Option(help="smoke, standard or full.")] = "standard",
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; with --all of runs.")] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="With --all: write the page of results here (.md).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the claims of a published system again; goes on after an interruption."""
+    from cofit.cli.reproduce import reproduce_command
+
+    reproduce_command(name, every, scale, out, write, as_json)
+
+
 @app.command("list")
 def list_(
     what: Annotated[

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 
 from rich.table import Table
 
 from cofit.cli.console import console, table
+from cofit.cli.reproduce import default_folder
 from cofit.core import UnknownNameError, format_quantity
 from cofit.data import known_data
 from cofit.models import known_models
+from cofit.reproductions import known_reproductions, reproduction, state
+from cofit.reproductions.harness import SCALES
 from cofit.structures import family, known_families
 from cofit.targets import CortexM, cpu_name, known_targets, target
 
@@ -79,16 +81,15 @@ def _data() -> Table:
     return table(("data", "input", "here", "what"), rows)
 
 
-def _reproductions() -> Table | str:
-    if importlib.util.find_spec("cofit.reproductions") is None:
-        return "none yet"
-    room = importlib.import_module("cofit.reproductions")
-    return table(
-        ("reproduction", "what"), [(r.name, r.description) for r in room.known_reproductions()]
-    )
+def _reproductions() -> Table:
+    rows = [
+        (name, reproduction(name).title, *(state(default_folder(name, s)) for s in SCALES))
+        for name in known_reproductions()
+    ]
+    return table(("reproduction", "what", *SCALES), rows)
 
 
-LISTS: dict[str, Callable[[], Table | str]] = {
+LISTS: dict[str, Callable[[], Table]] = {
     "targets": _targets,
     "structures": _structures,
     "models": _models,

@@ -2,6 +2,7 @@
 
 from cofit.report.explained import print_explanation
 from cofit.report.explained_html import render_explanation, write_explanation
+from cofit.report.findings import print_finding, write_results
 from cofit.report.html import render_html, write_html
 from cofit.report.progress import ProgressDisplay
 from cofit.report.terminal import print_summary
@@ -9,9 +10,11 @@ from cofit.report.terminal import print_summary
 __all__ = [
     "ProgressDisplay",
     "print_explanation",
+    "print_finding",
     "print_summary",
     "render_explanation",
     "render_html",
     "write_explanation",
     "write_html",
+    "write_results",
 ]

@@ -1,0 +1,57 @@
+"""What all reproductions share: claims and rules, resumable steps, running by name."""
+
+from cofit.reproductions.harness.claim import (
+    Claim,
+    Measured,
+    Rule,
+    above_spread,
+    at_least,
+    at_most,
+    below_spread,
+    between,
+    measured,
+)
+from cofit.reproductions.harness.contract import Reproduction
+from cofit.reproductions.harness.figures import COLOURS, axes, bars, figure
+from cofit.reproductions.harness.outcome import SCALES, Finding, Outcome, Scale, Table, parse_scale
+from cofit.reproductions.harness.runner import (
+    known_reproductions,
+    reproduce,
+    reproduction,
+    state,
+)
+from cofit.reproductions.harness.study import Step, Study
+from cofit.reproductions.harness.training import accuracy, fewer, seeded, train
+
+__all__ = [
+    "COLOURS",
+    "SCALES",
+    "Claim",
+    "Finding",
+    "Measured",
+    "Outcome",
+    "Reproduction",
+    "Rule",
+    "Scale",
+    "Step",
+    "Study",
+    "Table",
+    "above_spread",
+    "accuracy",
+    "at_least",
+    "at_most",
+    "axes",
+    "bars",
+    "below_spread",
+    "between",
+    "fewer",
+    "figure",
+    "known_reproductions",
+    "measured",
+    "parse_scale",
+    "reproduce",
+    "reproduction",
+    "seeded",
+    "state",
+    "train",
+]
