@@ -49,9 +49,10 @@ class F32Activation:
         function, size = op.attributes.function, graph.tensors[op.output].size
         slow = function in EXPONENTIAL
         shares = share_rows(machine, -(-size // RUN), size * CYCLES[slow])
-        first, last = range_of(shares, "rows", -(-size // RUN))
+        # the last run of the last share ends by `count`
+        span = f"int i = begin * {RUN}; i < end * {RUN}" if shares else f"int i = 0; i < {size}"
         body = f"""\
-for (int i = {first} * {RUN}; i < {last} * {RUN}; i += {RUN}) {{
+for ({span}; i += {RUN}) {{
     const int count = {size} - i < {RUN} ? {size} - i : {RUN};
     float run[{RUN}];
     for (int j = 0; j < count; ++j) run[j] = in0[i + j];
