@@ -59,7 +59,7 @@ static void cofit_await(cofit_seat *seat, int some)
 }
 
 /* Makes an offered task of a seat the next; whether nobody else has. */
-static int cofit_take(cofit_seat *seat, cofit_task task, cofit_task next)
+static int cofit_claim(cofit_seat *seat, cofit_task task, cofit_task next)
 {
     return __atomic_compare_exchange_n(&seat->task, &task, next, 0, __ATOMIC_SEQ_CST,
                                        __ATOMIC_SEQ_CST);
@@ -81,7 +81,7 @@ static void *cofit_work(void *argument)
     for (;;) {
         cofit_await(seat, 1);
         const cofit_task task = __atomic_load_n(&seat->task, __ATOMIC_SEQ_CST);
-        if (task && cofit_take(seat, task, cofit_busy)) {
+        if (task && cofit_claim(seat, task, cofit_busy)) {
             task(seat->base, seat->share);
             cofit_tell(seat, 0);
         }
@@ -133,7 +133,7 @@ static void cofit_share(cofit_task task, uint8_t *base, int shares)
     for (int share = others + 1; share < shares; ++share)
         task(base, share);
     for (int i = 0; i < others; ++i)
-        if (cofit_take(cofit_pool.seats + i, task, 0))
+        if (cofit_claim(cofit_pool.seats + i, task, 0))
             task(base, i + 1);
     for (int i = 0; i < others; ++i)
         cofit_await(cofit_pool.seats + i, 0);
