@@ -6,6 +6,7 @@ only the removed elements count. Source: ClickTrain (ICS 2021), section on modif
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -84,7 +85,7 @@ class GroupLasso(Regime):
         for name, marks in self._removed.items():
             marked = torch.stack(marks).any(0)
             total += float(self._weights[name].detach().double()[marked].square().sum())
-        return total**0.5
+        return math.sqrt(total)
 
     def state_dict(self) -> dict[str, Any]:
         """The marks."""
