@@ -37,16 +37,16 @@ class Settings:
     entry: str = "convnet"
     examples: int = 6000
     widths: tuple[int, ...] = (16, 32, 64)
-    batch: int = 64
+    batch: int = 32
     epochs: int = 10
     lasso_epoch: int = 3
     mask_epoch: int = 7
     after: int = 5
     percent: float = 72.0
     library: int = 4
-    strength: float = 2.5e-3
+    strength: float = 3e-3
     batches: int = 8
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     fine_rate: float = 0.02
     peers: bool = True
 

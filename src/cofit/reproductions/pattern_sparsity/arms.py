@@ -67,14 +67,14 @@ class Settings:
     entry: str = "convnet"
     examples: int = 6000
     widths: tuple[int, ...] = (16, 32, 64)
-    batch: int = 64
+    batch: int = 32
     dense_epochs: int = 4
     stage_epochs: int = 1
     retrain_epochs: int = 4
     connectivity: float = 3.6
     sizes: tuple[int, ...] = (32, 16, 8)
     rho: float = 1e-2
-    learning_rate: float = 0.05
+    learning_rate: float = 0.1
     fine_rate: float = 0.02
     layer: tuple[int, int] = (64, 56)
     peers: bool = True
