@@ -17,7 +17,7 @@ from cofit.regimes import Batches, PatternADMM, Recipe, RegimeStack, fit
 from cofit.regimes.testing import CHECKS, Case
 from cofit.reproductions import reproduce
 from cofit.reproductions.harness import accuracy, fewer, kernel_weights, seeded
-from cofit.reproductions.pattern_sparsity.arms import PRUNINGS, Settings, _Gap
+from cofit.reproductions.pattern_sparsity.arms import PRUNINGS, Gap, Settings
 from cofit.structures import ALL_CENTRED, Connectivity, Pattern, PatternLibrary
 
 SETS = (Connectivity(2.0), Pattern(ALL_CENTRED, 1, 2.25))
@@ -77,7 +77,7 @@ def test_05_gap_closes_while_the_library_shrinks(dense, digits):
     PRUNINGS["one-shot"](one_shot, SETTINGS, 0)
     model = fitted(dense)
     admm = PatternADMM(dict.fromkeys(kernel_weights(model), SETS), rho=5e-2, stage_epochs=2)
-    gap = _Gap(admm)
+    gap = Gap(admm)
     data = Batches(digits.train.inputs, digits.train.targets, size=32)
     model, _ = fit(model, data, Recipe(12, 0.02), RegimeStack([gap, admm]))
     gaps = [row.gap for row in admm.history] + [gap.value]

@@ -144,7 +144,7 @@ def _by_admm(
         rho=settings.rho,
         stage_epochs=settings.stage_epochs,
     )
-    gap = _Gap(admm)
+    gap = Gap(admm)
     stack = RegimeStack([gap, admm])
     model = _phase(step, settings, data, seed, model, stack, "admm", "first")
     found = {"admm hardened": accuracy(model, data.validation), "gap": gap.value}
@@ -155,7 +155,7 @@ def _by_admm(
     return {**found, **_results("admm", model, data), "structure": structure, **weights}
 
 
-class _Gap(Regime):
+class Gap(Regime):
     """Reads the gap of an ADMM when training has ended, before it hardens."""
 
     def __init__(self, admm: PatternADMM) -> None:
@@ -163,6 +163,7 @@ class _Gap(Regime):
         self._admm = admm
 
     def finalize(self, model: nn.Module) -> nn.Module:
+        """Read; stands before the ADMM in its stack."""
         self.value = self._admm.gap()
         return model
 
