@@ -51,7 +51,7 @@ def time_peers(given: Graph, subject: Subject, dense: Program, fitted: Program) 
         integer = Lowering("int8", subject.calibration).lower(given)
     inputs = np.ascontiguousarray(subject.calibration[:SAMPLES].numpy())
     decisions = reference_scores(given)(inputs).argmax(axis=1)
-    with _one_torch_thread():
+    with one_torch_thread():
         others = runtimes(given, integer)
         calls = {other.name: other.call for other in others if other.call is not None}
         seconds = race({"dense": dense.run, "fitted": fitted.run, **calls}, inputs[:1])
@@ -98,7 +98,8 @@ def _note(runtime: Runtime, inputs: Array, decisions: NDArray[np.intp]) -> str:
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
+    """Within, torch computes on one thread, as the programs do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

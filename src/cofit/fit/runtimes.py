@@ -30,7 +30,7 @@ class Runtime:
     call: Call | None
 
 
-def runtimes(real: Graph, integer: Graph, threads: int = 1) -> list[Runtime]:
+def runtimes(real: Graph, integer: Graph | None, threads: int = 1) -> list[Runtime]:
     """Every runtime we compare with, at batch 1, at its fastest settings.
 
     The int8 ones read our own QDQ file of the integer graph; ONNX Runtime makes the same kernels
@@ -38,17 +38,21 @@ def runtimes(real: Graph, integer: Graph, threads: int = 1) -> list[Runtime]:
 
     Args:
         real: the float graph.
-        integer: its integer graph.
+        integer: its integer graph; None leaves the int8 ones out.
         threads: of each runtime but torch, whose threads are those of the process.
     """
-    rows: list[tuple[str, str, Graph, Callable[[Any, Graph, int], Call], str]] = [
+    rows: list[tuple[str, str, Graph | None, Callable[[Any, Graph, int], Call], str]] = [
         ("torch eager fp32", "torch", real, _torch, "inference mode, batch norms folded"),
         ("onnxruntime fp32", "onnxruntime", real, _onnxruntime, "all optimisations"),
         ("onnxruntime int8", "onnxruntime", integer, _onnxruntime, "all optimisations, QDQ"),
         ("openvino fp32", "openvino", real, _openvino, "latency hint, f32"),
         ("openvino int8", "openvino", integer, _openvino, "latency hint, QDQ"),
     ]
-    return [_runtime(*row, threads) for row in rows]
+    return [
+        _runtime(name, package, graph, make, settings, threads)
+        for name, package, graph, make, settings in rows
+        if graph is not None
+    ]
 
 
 def _runtime(

@@ -16,14 +16,18 @@ from cofit.regimes.gates import (
     transform_gradient,
 )
 from cofit.regimes.gradual import Gradual, cubic_rate
+from cofit.regimes.group_lasso import GroupLasso, group_lasso
+from cofit.regimes.importance import TaylorImportance
 from cofit.regimes.ledger import EpochRow, Ledger
 from cofit.regimes.masked import Masked
+from cofit.regimes.pattern_admm import PatternADMM
+from cofit.regimes.prune_in_training import PruneInTraining
 from cofit.regimes.qat import QAT
 from cofit.regimes.recipe import Recipe
 from cofit.regimes.renormalise import Renormalise, unfuse
 from cofit.regimes.resume import Checkpoint
 from cofit.regimes.stack import RegimeStack
-from cofit.regimes.trace_cost import LayerCost, Trace, training_macs
+from cofit.regimes.trace_cost import LayerCost, Trace, kept_macs, training_layers, training_macs
 from cofit.regimes.train import fit
 
 __all__ = [
@@ -38,10 +42,13 @@ __all__ = [
     "Distillation",
     "EpochRow",
     "Gradual",
+    "GroupLasso",
     "Handle",
     "LayerCost",
     "Ledger",
     "Masked",
+    "PatternADMM",
+    "PruneInTraining",
     "RandomCrop",
     "RandomFlip",
     "Recipe",
@@ -50,18 +57,22 @@ __all__ = [
     "Renormalise",
     "Role",
     "Slot",
+    "TaylorImportance",
     "Trace",
     "augmentation",
     "bernoulli_policy",
     "bisect",
     "cubic_rate",
     "fit",
+    "group_lasso",
     "gumbel_sigmoid",
+    "kept_macs",
     "load_checkpoint",
     "save_checkpoint",
     "ste_round",
     "ste_topk",
     "straight_through",
+    "training_layers",
     "training_macs",
     "transform_gradient",
     "unfuse",

@@ -9,11 +9,15 @@ from cofit.structures.detect import detect
 from cofit.structures.fixed_point import FixedPoint
 from cofit.structures.library import (
     ALL_CENTRED,
+    ALL_OF_FOUR,
     CORNERS,
+    CORNERS8,
+    CORNERS12,
     T_SHAPES,
     VGG8,
     YOLO13,
     PatternLibrary,
+    covering_library,
     extract_library,
 )
 from cofit.structures.nm import NM
@@ -25,7 +29,10 @@ from cofit.structures.unstructured import Unstructured
 
 __all__ = [
     "ALL_CENTRED",
+    "ALL_OF_FOUR",
     "CORNERS",
+    "CORNERS8",
+    "CORNERS12",
     "NM",
     "T_SHAPES",
     "VGG8",
@@ -45,6 +52,7 @@ __all__ = [
     "UnitSupport",
     "Unstructured",
     "Violation",
+    "covering_library",
     "density",
     "detect",
     "extract_library",
