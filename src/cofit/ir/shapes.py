@@ -115,16 +115,10 @@ def macs(graph: Graph, op: Op) -> int:
 
     They are those by a weight, and those of products of two activations; 0 for all other ops.
     """
-    weight = graph.weight(op)
     out = graph.tensors[op.output].shape
     if isinstance(op.attributes, at.Matmul):
         return math.prod(out) * graph.tensors[op.inputs[0]].shape[-1]
-    if isinstance(op.attributes, at.Gru | at.Lstm):
-        return out[1] * sum(graph.tensors[name].size for name in op.inputs[1:3])
-    if weight is None:
-        return 0
-    positions = math.prod(out[2:]) if op.kind == "conv2d" else math.prod(out[:-1])
-    return positions * weight.size
+    return _positions(op, out) * sum(weight.size for weight in graph.weights(op))
 
 
 def kept_macs(graph: Graph, op: Op) -> int:
@@ -133,10 +127,20 @@ def kept_macs(graph: Graph, op: Op) -> int:
     A weight without a structure runs dense, zeros and all; of one with a structure, the non-zeros
     count.
     """
-    weight = graph.weight(op)
-    if weight is None or weight.data is None or weight.structure is None:
+    if isinstance(op.attributes, at.Matmul):
         return macs(graph, op)
-    return macs(graph, op) * int((weight.data != 0).sum()) // max(weight.size, 1)
+    kept = sum(
+        weight.size
+        if weight.data is None or weight.structure is None
+        else int((weight.data != 0).sum())
+        for weight in graph.weights(op)
+    )
+    return _positions(op, graph.tensors[op.output].shape) * kept
+
+
+def _positions(op: Op, out: Shape) -> int:
+    """How often each weight of an op is used."""
+    return math.prod(out[2:]) if op.kind == "conv2d" else math.prod(out[:-1])
 
 
 def _product(x: Shape, y: Shape, transposed: bool) -> Shape:

@@ -6,8 +6,8 @@ import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_block import offset_type
 from cofit.codegen.kernels.f32_conv import accumulate_dense, pack_outputs, taps_last
+from cofit.codegen.kernels.float_lists import fill_idle, offset_type
 from cofit.codegen.kernels.tile import choose_tile, loop_nest, pixel_loops
 from cofit.codegen.kernels.window import window
 from cofit.codegen.machine import Machine
@@ -34,15 +34,9 @@ class F32Channel:
         win = window(graph, op)
         kept = encoding.arrays["kept"].astype(np.int64)
         bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
-        rest = {"none": bias, "relu": np.maximum(bias, 0), "relu6": np.clip(bias, 0, 6)}[win.fused]
-        fill = (
-            f"for (int i = 0; i < {win.out_height * win.out_width}; ++i)\n"
-            f"    for (int j = 0; j < {win.outputs}; ++j) out[i * {win.outputs} + j] = rest[j];"
-        )
+        fill, rest = fill_idle(win, bias)
         if not kept.size:
-            return KernelCode(
-                f"(void)in0;\n{fill}", (Constant("rest", rest),), variant="no channel kept"
-            )
+            return KernelCode(f"(void)in0;\n{fill}", (rest,), variant="no channel kept")
         tile = choose_tile(machine, kept.size, win.out_width, win.entries)
         blocks, rows = -(-kept.size // tile.outputs), win.band_rows(machine)
         values = encoding.arrays["values"].reshape(kept.size, *encoding.shape[1:])
@@ -60,7 +54,7 @@ class F32Channel:
         return KernelCode(
             f"{fill}\n{body}",
             (
-                Constant("rest", rest),
+                rest,
                 Constant("channel", offset_type(kept)),
                 Constant("weight", packed, align),
                 Constant("bias", pack_outputs(bias[kept][:, None], 1, blocks, tile), align),
