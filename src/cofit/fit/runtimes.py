@@ -30,7 +30,7 @@ class Runtime:
     call: Call | None
 
 
-def runtimes(real: Graph, integer: Graph) -> list[Runtime]:
+def runtimes(real: Graph, integer: Graph | None) -> list[Runtime]:
     """Every runtime we compare with, each on one thread, at batch 1, at its fastest settings.
 
     The int8 ones read our own QDQ file of the integer graph; ONNX Runtime makes the same kernels
@@ -38,16 +38,20 @@ def runtimes(real: Graph, integer: Graph) -> list[Runtime]:
 
     Args:
         real: the float graph.
-        integer: its integer graph.
+        integer: its integer graph; without one, only what computes in floats.
     """
-    rows: list[tuple[str, str, Graph, Callable[[Any, Graph], Call], str]] = [
+    rows: list[tuple[str, str, Graph | None, Callable[[Any, Graph], Call], str]] = [
         ("torch eager fp32", "torch", real, _torch, "inference mode, batch norms folded"),
         ("onnxruntime fp32", "onnxruntime", real, _onnxruntime, "all optimisations"),
         ("onnxruntime int8", "onnxruntime", integer, _onnxruntime, "all optimisations, QDQ"),
         ("openvino fp32", "openvino", real, _openvino, "latency hint, f32"),
         ("openvino int8", "openvino", integer, _openvino, "latency hint, QDQ"),
     ]
-    return [_runtime(*row) for row in rows]
+    return [
+        _runtime(name, package, graph, make, settings)
+        for name, package, graph, make, settings in rows
+        if graph is not None
+    ]
 
 
 def _runtime(

@@ -154,7 +154,9 @@ def _recurrent(shapes: tuple[Shape, ...], gates: int) -> Shape:
     """Output of a recurrent layer over a sequence."""
     x, hidden = shapes[0], shapes[2][-1]
     rows = gates * hidden
-    fits = ((rows, x[-1]), (rows, hidden), (rows,), (rows,))
+    fits: tuple[Shape, ...] = ((rows, x[-1]), (rows, hidden), (rows,), (rows,))
+    if gates == 3 and len(shapes) == 6:
+        fits = (*fits, (x[0], 1, hidden))
     if len(x) != 3 or shapes[1:] != fits:
         raise ValueError(f"a recurrent layer over {x} does not fit weights of {shapes[1:]}")
     return (*x[:2], hidden)

@@ -8,7 +8,7 @@ this is an independent form of the general block-sparse idea.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -58,6 +58,11 @@ class BlockColumns(Support):
     def approximation(self) -> str | None:  # type: ignore[override]
         """None where only columns are removed."""
         return None if self.row_rate == 1 else "columns first, then rows of what they leave"
+
+    @property
+    def columns(self) -> BlockColumns:
+        """Step 1 alone."""
+        return replace(self, rate=float(exact(self.rate) / exact(self.row_rate)), row_rate=1.0)
 
     def rows_kept(self, rows: int) -> list[int]:
         """Rows that each stripe keeps of a matrix of so many."""

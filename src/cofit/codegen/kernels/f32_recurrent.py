@@ -44,11 +44,12 @@ class F32Recurrent:
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """Scratch holds the input products of all steps, those of a step, and zeros."""
         steps, features = graph.tensors[op.inputs[0]].shape[1:]
-        w_ih, w_hh, b_ih, b_hh = (graph.tensors[name] for name in op.inputs[1:])
+        w_ih, w_hh, b_ih, b_hh = (graph.tensors[name] for name in op.inputs[1:5])
         gates, hidden = w_hh.shape
         inner = _product(machine, "ih", w_ih, b_ih, steps, "in0", "inner")
         outer = _product(machine, "hh", w_hh, b_hh, 1, "h", "outer")
         cell = op.kind == "lstm"
+        first = "zeros" if len(op.inputs) == 5 else "in5"
         body = "\n".join([
             "float *const inner = (float *)(void *)scratch;",
             f"float *const outer = inner + {steps * gates};",
@@ -60,7 +61,7 @@ class F32Recurrent:
             inner.code,
             f"for (int t = 0; t < {steps}; ++t) {{",
             f"const float *const a = inner + t * {gates};",
-            f"const float *const h = t > 0 ? out + (t - 1) * {hidden} : zeros;",
+            f"const float *const h = t > 0 ? out + (t - 1) * {hidden} : {first};",
             f"float *const state = out + t * {hidden};",
             outer.code,
             f"f32_lstm(a, outer, cell, state, {hidden});"
