@@ -198,10 +198,6 @@ def _layers(
     if any(_constant(state, "first state").value.any() for state in first):
         raise Refusal("a first state that is not zero")
     carried = a.hx if isinstance(a.hx, Ref) else None
-    if carried is not None and a.num_layers > 1 and not carried.lead:
-        raise Refusal(
-            "its first states are an input of their own; cut them from one with the steps"
-        )
     per_layer = 4 if a.has_biases else 2
     if len(a.params) != per_layer * a.num_layers:
         raise Refusal("projections of the state are not supported")

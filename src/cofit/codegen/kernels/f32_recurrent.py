@@ -110,7 +110,8 @@ def _product(
     if lists is None:
         values = np.asarray(weight.data, np.float32)
         return _dense(machine, name, win, values, start, source, target)
-    form, before, constants = str(weight.structure), "", ()
+    form, before = str(weight.structure), ""
+    constants: tuple[Constant, ...] = ()
     if lists.leaves_idle(outputs):
         constants = (Constant(f"rest_{name}", start),)
         before = (

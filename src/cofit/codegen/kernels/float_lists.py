@@ -86,9 +86,10 @@ def stripe_lists(encoding: Encoding, lanes: int) -> Lists:
     for i, (own, columns) in enumerate(kept):
         block = stored[at : at + len(own) * len(columns)].reshape(len(columns), len(own))
         at += block.size
-        places = np.minimum(np.arange(out), len(own) - 1)
-        rows[i] = own[places] if len(own) else i * stripe
-        values[owner == i] = block[:, places]
+        rows[i] = i * stripe  # any row will do for a stripe that keeps none
+        if len(own):
+            places = np.minimum(np.arange(out), len(own) - 1)
+            rows[i], values[owner == i] = own[places], block[:, places]
     channel = np.concatenate([columns for _, columns in kept]).astype(np.int64)
     start = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(kept)))])
     tap = np.zeros_like(channel)

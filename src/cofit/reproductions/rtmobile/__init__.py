@@ -19,7 +19,7 @@ _STANDARD = Settings(
     stack=3,
     hidden=512,
     structure="bsp64x128r1.6@12.8",
-    dense_epochs=8,
+    dense_epochs=10,
     admm_epochs=4,
     retrain_epochs=4,
     small_hidden=128,
@@ -30,7 +30,7 @@ _STANDARD = Settings(
         "unstructured": "unstructured@12.8",
     },
     extreme="bsp32x32r1.8@28.8",
-    batch=64,
+    batch=128,
     matrix=(3072, 1024),
     matrix_forms={
         "stripes": "bsp64x128@10.6666",
@@ -56,6 +56,7 @@ _SMOKE = Settings(
         "unstructured": "unstructured@8",
         "nearly dense": "bsp64x64@1.0666",
     },
+    rounds=5,
 )
 _FULL = Settings(
     data="spoken_digits",
@@ -68,7 +69,7 @@ _FULL = Settings(
     small_hidden=128,
     forms=_STANDARD.forms,
     extreme=_STANDARD.extreme,
-    batch=64,
+    batch=128,
     matrix=(3072, 1024),
     matrix_forms=_STANDARD.matrix_forms,
 )

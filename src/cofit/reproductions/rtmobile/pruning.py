@@ -15,7 +15,7 @@ from cofit.reproductions.harness import Step, train
 from cofit.structures import BlockColumns, Structure
 
 LAYERS = 2
-DENSE_RATE, PRUNING_RATE = 1e-3, 1e-3  # learning rates
+LEARNING_RATE = 2e-3
 ADMM_STAGES = 4
 
 
@@ -98,7 +98,7 @@ def prune(
             (f"admm{number}", RegimeStack([admm, *held]), share * epochs.admm),
             (f"retrain{number}", Masked(names), share * epochs.retrain),
         ):
-            recipe = Recipe(count, PRUNING_RATE, "adam")
+            recipe = Recipe(count, LEARNING_RATE, "adam")
             trained, _ = train(step, trained, data, recipe, seed, regime, stage, batch)
     for name in names:
         violation = structure.check(trained.get_parameter(name).detach())
@@ -111,7 +111,7 @@ def fresh(
     step: Step, model: SpeechGru, data: Dataset, epochs: int, seed: int, batch: int, name: str
 ) -> nn.Module:
     """Dense training."""
-    recipe = Recipe(epochs, DENSE_RATE, "adam")
+    recipe = Recipe(epochs, LEARNING_RATE, "adam")
     trained, _ = train(step, model, data, recipe, seed, None, name, batch)
     return trained
 

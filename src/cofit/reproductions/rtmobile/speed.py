@@ -31,16 +31,22 @@ def structured(graph: Graph, structures: Mapping[str, Structure]) -> Graph:
 
 
 def race_networks(
-    module: nn.Module, dense: Graph, pruned: Graph, integer: Graph | None, x: NDArray[np.float32]
+    module: nn.Module,
+    dense: Graph,
+    pruned: Program,
+    integer: Graph | None,
+    x: NDArray[np.float32],
+    rounds: int,
 ) -> dict[str, float]:
     """Seconds of one call of each contender, one thread each.
 
     Args:
         module: the dense network as PyTorch runs it by itself.
         dense: its graph.
-        pruned: of the pruned network.
+        pruned: program of the pruned network.
         integer: of the dense network in int8, if there is one.
         x: one input.
+        rounds: series of each contender; the median counts.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -49,9 +55,9 @@ def race_networks(
         calls |= {
             "torch module fp32": _torch_call(module),
             DENSE: compile_graph(dense).run,
-            PRUNED: compile_graph(pruned).run,
+            PRUNED: pruned.run,
         }
-        return race(calls, x)
+        return race(calls, x, rounds)
     finally:
         torch.set_num_threads(threads)
 
@@ -63,13 +69,14 @@ def speedup(seconds: Mapping[str, float]) -> tuple[str, float]:
     return best, peers[best] / seconds[PRUNED]
 
 
-def race_matvec(shape: tuple[int, int], texts: Mapping[str, str]) -> dict[str, float]:
+def race_matvec(shape: tuple[int, int], texts: Mapping[str, str], rounds: int) -> dict[str, float]:
     """Seconds of one product of a random matrix and a vector.
 
     Args:
         shape: rows and columns.
         texts: structures of our programs, by the name of the contender. Of the one called
             "unstructured", a CSR matrix of scipy has the same zeros.
+        rounds: series of each contender; the median counts.
     """
     layer = nn.Linear(shape[1], shape[0])
     generator = torch_generator(0, "matvec", *shape)
@@ -90,7 +97,7 @@ def race_matvec(shape: tuple[int, int], texts: Mapping[str, str]) -> dict[str, f
         zeros = parse(texts["unstructured"]).project(layer.weight.detach()).numpy()
         matrix = scipy.sparse.csr_matrix(zeros)
         calls["scipy csr"] = lambda v: matrix @ v[0]
-    return race(calls, x.numpy())
+    return race(calls, x.numpy(), rounds)
 
 
 def correct(program: Program, inputs: torch.Tensor, targets: torch.Tensor) -> float:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from cofit.codegen import compile as compile_graph
 from cofit.core import Basis
 from cofit.data import Dataset, load
+from cofit.fit.peers import ROUNDS
 from cofit.fit.precision import Lowering
 from cofit.ir import trace
 from cofit.reproductions.harness import (
@@ -72,6 +73,7 @@ class Settings:
         batch: examples.
         matrix: rows and columns of the product that is timed.
         matrix_forms: structures of its programs, by name.
+        rounds: of a race.
     """
 
     data: str
@@ -87,6 +89,7 @@ class Settings:
     batch: int
     matrix: tuple[int, int]
     matrix_forms: Mapping[str, str]
+    rounds: int = ROUNDS
 
     @property
     def epochs(self) -> Epochs:
@@ -106,7 +109,9 @@ def run(study: Study[Settings]) -> Outcome:
         for seed in study.seeds
     ]
     speeds = study.step("speed", lambda step: _race(own, data, pairs[0]))
-    matrix = study.step("matvec", lambda step: race_matvec(own.matrix, own.matrix_forms))
+    matrix = study.step(
+        "matvec", lambda step: race_matvec(own.matrix, own.matrix_forms, own.rounds)
+    )
     small = [_dense(study, data, own.small_hidden, seed) for seed in study.seeds]
     texts = {**own.forms, "bsp, extreme": own.extreme}
     forms = {
@@ -186,13 +191,14 @@ def _race(own: Settings, data: Dataset, pair: tuple[Results, Results]) -> Result
     structures = dict.fromkeys(pruned.pruned(), parse(own.structure))
     example = data.test.inputs[:1]
     graphs = [trace(model, example, "whole") for model in (dense, pruned)]
-    sparse = structured(graphs[1], structures)
+    whole_program = compile_graph(structured(graphs[1], structures))
     integer = Lowering("int8", data.train.inputs[:CALIBRATION]).lower(graphs[0])
-    whole = race_networks(dense, graphs[0], sparse, integer, example.numpy())
+    whole = race_networks(dense, graphs[0], whole_program, integer, example.numpy(), own.rounds)
     call = torch.zeros(1, dense.gru.input_size + dense.streaming().state_size)
     steps = [trace(model.streaming(), call, "step") for model in (dense, pruned)]
+    step_program = compile_graph(structured(steps[1], structures))
     stream = race_networks(
-        dense.streaming(), steps[0], structured(steps[1], structures), None, call.numpy()
+        dense.streaming(), steps[0], step_program, None, call.numpy(), own.rounds
     )
     encoded = [s.encode(pruned.get_parameter(n).detach().numpy()) for n, s in structures.items()]
     held = sum(pruned.get_parameter(n).numel() for n in structures)
@@ -200,7 +206,7 @@ def _race(own: Settings, data: Dataset, pair: tuple[Results, Results]) -> Result
         "whole": whole,
         "stream": stream,
         "steps": example.shape[2] // own.stack,
-        "compiled accuracy": correct(compile_graph(sparse), data.test.inputs, data.test.targets),
+        "compiled accuracy": correct(whole_program, data.test.inputs, data.test.targets),
         "bytes ratio": 4 * held / sum(e.nbytes for e in encoded),
     }
 
