@@ -16,6 +16,7 @@ from cofit.reproductions.rtmobile.study import Settings, run
 
 _STANDARD = Settings(
     data="spoken_digits",
+    examples=None,
     stack=3,
     hidden=512,
     structure="bsp64x128r1.6@12.8",
@@ -40,6 +41,7 @@ _STANDARD = Settings(
 )
 _SMOKE = Settings(
     data="digits",
+    examples=200,
     stack=1,
     hidden=64,
     structure="bsp16x16r1.6@6.4",
@@ -49,7 +51,7 @@ _SMOKE = Settings(
     small_hidden=32,
     forms={"bsp": "bsp8x8@4", "whole columns": "bsp96x32@4"},
     extreme="bsp8x8@8",
-    batch=128,
+    batch=50,
     matrix=(192, 64),
     matrix_forms={
         "stripes": "bsp64x64@8",
@@ -60,6 +62,7 @@ _SMOKE = Settings(
 )
 _FULL = Settings(
     data="spoken_digits",
+    examples=None,
     stack=2,
     hidden=1024,
     structure="bsp64x128r1.6@12.8",

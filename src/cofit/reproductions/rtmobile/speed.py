@@ -23,11 +23,23 @@ OURS = "cofit "
 DENSE, PRUNED = f"{OURS}dense fp32", f"{OURS}pruned fp32"
 
 
-def structured(graph: Graph, structures: Mapping[str, Structure]) -> Graph:
-    """The graph whose weights say which structures they obey, by name."""
-    return graph.with_tensors(
-        {name: replace(graph.tensors[name], structure=s.text) for name, s in structures.items()}
-    )
+def structured(graph: Graph, pruned: nn.Module, structures: Mapping[str, Structure]) -> Graph:
+    """The graph with the weights of a pruned network, which say what structures they obey.
+
+    Args:
+        graph: of a network with the same parameters.
+        pruned: by whose names `structures` go.
+        structures: by parameter.
+    """
+    changed = {
+        name: replace(
+            graph.tensors[name],
+            data=parameter.detach().numpy(),
+            structure=structures[name].text if name in structures else None,
+        )
+        for name, parameter in pruned.named_parameters()
+    }
+    return graph.with_tensors(changed)
 
 
 def race_networks(

@@ -28,6 +28,7 @@ from cofit.reproductions.harness import (
     at_most,
     axes,
     bars,
+    fewer,
     figure,
     measured,
     seeded,
@@ -62,6 +63,7 @@ class Settings:
 
     Attributes:
         data: name of the data set, (1, frames, features) each.
+        examples: of the training part that are used, if not all.
         stack: frames of a step.
         hidden: units of a layer of the network that is pruned, compiled and timed.
         structure: that it is pruned to.
@@ -77,6 +79,7 @@ class Settings:
     """
 
     data: str
+    examples: int | None
     stack: int
     hidden: int
     structure: str
@@ -101,6 +104,8 @@ def run(study: Study[Settings]) -> Outcome:
     """Train, prune, compile, time, compare."""
     own = study.settings
     data = load(own.data)
+    if own.examples is not None:
+        data = fewer(data, own.examples)
     pairs = [
         (
             _dense(study, data, own.hidden, seed),
@@ -190,16 +195,15 @@ def _race(own: Settings, data: Dataset, pair: tuple[Results, Results]) -> Result
     dense, pruned = (_restored(own, data, own.hidden, found) for found in pair)
     structures = dict.fromkeys(pruned.pruned(), parse(own.structure))
     example = data.test.inputs[:1]
-    graphs = [trace(model, example, "whole") for model in (dense, pruned)]
-    whole_program = compile_graph(structured(graphs[1], structures))
-    integer = Lowering("int8", data.train.inputs[:CALIBRATION]).lower(graphs[0])
-    whole = race_networks(dense, graphs[0], whole_program, integer, example.numpy(), own.rounds)
-    call = torch.zeros(1, dense.gru.input_size + dense.streaming().state_size)
-    steps = [trace(model.streaming(), call, "step") for model in (dense, pruned)]
-    step_program = compile_graph(structured(steps[1], structures))
-    stream = race_networks(
-        dense.streaming(), steps[0], step_program, None, call.numpy(), own.rounds
-    )
+    graph = trace(dense, example, "whole")
+    integer = Lowering("int8", data.train.inputs[:CALIBRATION]).lower(graph)
+    whole_program = compile_graph(structured(graph, pruned, structures))
+    whole = race_networks(dense, graph, whole_program, integer, example.numpy(), own.rounds)
+    streaming = dense.streaming()
+    call = torch.zeros(1, dense.gru.input_size + streaming.state_size)
+    graph = trace(streaming, call, "step")
+    step_program = compile_graph(structured(graph, pruned, structures))
+    stream = race_networks(streaming, graph, step_program, None, call.numpy(), own.rounds)
     encoded = [s.encode(pruned.get_parameter(n).detach().numpy()) for n, s in structures.items()]
     held = sum(pruned.get_parameter(n).numel() for n in structures)
     return {
