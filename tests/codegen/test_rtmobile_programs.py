@@ -151,25 +151,61 @@ def test_04_onnx_runtime_carries_the_state_alike(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["host", "cortex-m4"])
-def test_05_int8_equals_the_integer_reference(target):
-    """Zeros of the structure are zeros of the int8 weights; every output is the reference's."""
-    module = nn.Sequential(States(recurrent(hidden=48)), nn.Linear(48, 4)).eval()
-    x = torch.randn(6, 25, 20, generator=torch_generator(5))
-    graph, names = structured(module, x[:1], "bsp16x16r1.6@6.4")
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(nn.GRU, "bsp16x16r1.6@6.4"), (nn.LSTM, "stripe8@4"), (nn.GRU, "block6x2@3")],
+)
+def test_05_int8_equals_the_integer_reference(kind, text, target):
+    """Zeros of the structure are zeros of the int8 weights, and are left out; all else is equal."""
+    module = nn.Sequential(States(recurrent(kind, hidden=40)), nn.Linear(40, 4)).eval()
+    x = torch.randn(4, 20, 20, generator=torch_generator(5))
+    graph, names = structured(module, x[:1], text)
     integer = quantise(graph, calibrate(graph, [x.numpy()]))
     for name in names:
         stored = integer.tensors[name]
-        assert stored.dtype == "int8" and stored.structure == "bsp16x16r1.6@6.4"
+        assert stored.dtype == "int8" and stored.structure == text
         assert not stored.data[graph.tensors[name].data == 0].any()
     program = compile(integer, target)
+    by_lists = text != "block6x2@3" or target != "host"  # vectors want 8 rows of one column
+    (step,) = (step for step in program.source.steps if step.kind in ("gru", "lstm"))
+    assert (text in step.code.variant) == by_lists
+    quantisation = integer.tensors[integer.outputs[0]].quantisation
     for one in x.split(1):
         stored = quantise_input(integer, one.numpy())
         wanted = run_integer(integer, {integer.inputs[0]: stored})[integer.outputs[0]]
-        got = program.run_native(one.numpy() if target == "host" else stored)
-        if target == "host":
-            (quantisation,) = {integer.tensors[integer.outputs[0]].quantisation}
-            got = np.rint(got / quantisation.scale[0]) + quantisation.zero_point
-        np.testing.assert_array_equal(got, wanted)
+        got = program.run(one.numpy())
+        back = np.rint(got / quantisation.scale[0]) + quantisation.zero_point
+        np.testing.assert_array_equal(back, wanted)
+    dense = compile(integer.with_tensors(
+        {n: replace(integer.tensors[n], structure=None) for n in names}
+    ), target)  # fmt: skip
+    np.testing.assert_array_equal(dense.run(x.numpy()), program.run(x.numpy()))
+    if by_lists:
+        assert program.source.constant_bytes < 0.75 * dense.source.constant_bytes
+
+
+def test_05_one_sparse_int8_weight_beside_a_dense_one():
+    module = States(recurrent(hidden=48))
+    x = torch.randn(2, 6, 20, generator=torch_generator(7))
+    graph, names = structured(module, x[:1], "bsp16x16@4")
+    graph = graph.with_tensors({names[0]: replace(graph.tensors[names[0]], structure=None)})
+    integer = quantise(graph, calibrate(graph, [x.numpy()]))
+    results = [compile(integer, target).run(x.numpy()) for target in ("host", "cortex-m4")]
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-m4"])
+def test_05_int8_linear_layers_run_as_blocks(target):
+    layer = nn.Linear(64, 48)
+    structure = parse("bsp16x16r1.6@6.4")
+    layer.weight.data = structure.project(layer.weight.detach())
+    x = torch.randn(3, 64, generator=torch_generator(8))
+    graph = trace(layer, x[:1], "linear")
+    name = graph.ops[0].inputs[1]
+    graph = graph.with_tensors({name: replace(graph.tensors[name], structure=structure.text)})
+    program = compile(quantise(graph, calibrate(graph, [x.numpy()])), target)
+    (step,) = (step for step in program.source.steps if step.kind == "linear")
+    assert structure.text in step.code.variant
 
 
 def test_05_a_state_given_from_outside_is_refused_in_int8():

@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
-from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_conv import in_parts
-from cofit.codegen.kernels.float_lists import (
+from cofit.codegen.kernels.block_lists import (
     Lists,
     block_lists,
     fill_idle,
@@ -23,6 +21,8 @@ from cofit.codegen.kernels.float_lists import (
     part_lists,
     stripe_lists,
 )
+from cofit.codegen.kernels.encoded import encoding_of, too_dense
+from cofit.codegen.kernels.f32_conv import in_parts
 from cofit.codegen.kernels.tile import (
     Tile,
     can_split,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.block_lists import fill_idle, offset_type
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.f32_conv import accumulate_dense, pack_outputs, taps_last
-from cofit.codegen.kernels.float_lists import fill_idle, offset_type
 from cofit.codegen.kernels.tile import choose_tile, loop_nest, pixel_loops
 from cofit.codegen.kernels.window import window
 from cofit.codegen.machine import Machine

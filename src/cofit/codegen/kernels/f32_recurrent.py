@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.block_lists import Lists, block_lists, stripe_lists
 from cofit.codegen.kernels.encoded import too_dense, weight_encoding
 from cofit.codegen.kernels.f32_block import list_code
 from cofit.codegen.kernels.f32_conv import accumulate_dense, pack_outputs
-from cofit.codegen.kernels.float_lists import Lists, block_lists, stripe_lists
 from cofit.codegen.kernels.plane_lists import single_lists
 from cofit.codegen.kernels.tile import choose_tile, pixel_loops, pretty, vector_type
 from cofit.codegen.kernels.window import Window

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cofit.codegen.kernels.block_lists import Lists, collect
 from cofit.codegen.kernels.f32_pattern import taps
-from cofit.codegen.kernels.float_lists import Lists, collect
 from cofit.structures import Encoding
 
 MOST_SHARED = 4  # filters of a tile; more would leave few vectors of pixels

@@ -1,4 +1,4 @@
-"""Lists of kept positions, which sparse fp32 kernels read in place of a counter."""
+"""Lists of kept positions, which sparse kernels read in place of a counter."""
 
 from __future__ import annotations
 
