@@ -170,14 +170,17 @@ def _dense(
         f"const float *const x = {source};",
         f"for (int block = 0; block < {blocks}; ++block) {{",
         f"const int k = block * {tile.outputs};",
-        f"const float *const weights = w_{name} + block * {packed.size // blocks};",
+        f"const float *const weights = weight_{name} + block * {packed.size // blocks};",
         pixel_loops(
             win, tile, lambda n: accumulate_dense(win, tile, n),
-            f"b_{name} + block * {tile.outputs}", target=target,
+            f"bias_{name} + block * {tile.outputs}", target=target,
         ),
         "}",
         "}",
     ])  # fmt: skip
     align = 4 * tile.lanes
-    constants = (Constant(f"w_{name}", packed, align), Constant(f"b_{name}", start, align))
+    constants = (
+        Constant(f"weight_{name}", packed, align),
+        Constant(f"bias_{name}", start, align),
+    )
     return _Product(name, "", "", code, constants)

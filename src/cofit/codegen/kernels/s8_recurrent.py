@@ -47,26 +47,29 @@ class S8Recurrent:
         blocks = [recurrent_blocks(weight) for weight in graph.weights(op)]
         listed = any(blocks)
         tables: dict[str, NDArray[Any]] = {
-            "sigmoid": gate_table("sigmoid"), "tanh": gate_table("tanh"),
+            "table_sigmoid": gate_table("sigmoid"), "table_tanh": gate_table("tanh"),
         }  # fmt: skip
         most = 0
         for side, weight, bias, rows, block in (
             ("ih", w_ih, b_ih, parameters.inner, blocks[0]),
             ("hh", w_hh, b_hh, parameters.outer, blocks[1]),
         ):
-            arrays: dict[str, NDArray[Any]] = {"w": weight.astype(np.int8)}
+            arrays: dict[str, NDArray[Any]] = {"weights": weight.astype(np.int8)}
             if block is not None:
                 arrays = _list_arrays(block)
                 most = max(most, int(np.diff(arrays["start"].astype(np.int64)).max()))
-            arrays |= {"b": bias.astype(np.int32), "m": rows[0], "s": rows[1]}
+            arrays |= {
+                "bias": bias.astype(np.int32), "multiplier": rows[0], "shift": rows[1],
+            }  # fmt: skip
             tables |= {f"{name}_{side}": values for name, values in arrays.items()}
-        constants = {name: Constant(f"table_{name}", values) for name, values in tables.items()}
+        constants = {name: Constant(name, values) for name, values in tables.items()}
         at = {name: array_name(constant) for name, constant in constants.items()}
 
         def gates(side: str, weight: NDArray[Any], block: Encoding | None) -> str:
             dense = (
-                f"{{.weights = {at[f'w_{side}']}, .bias = {at[f'b_{side}']},\n"
-                f"        .multiplier = {at[f'm_{side}']}, .shift = {at[f's_{side}']},\n"
+                f"{{.weights = {at[f'weights_{side}']}, .bias = {at[f'bias_{side}']},\n"
+                f"        .multiplier = {at[f'multiplier_{side}']},\n"
+                f"        .shift = {at[f'shift_{side}']},\n"
                 f"        .rows = {weight.shape[0]}, .columns = {weight.shape[1]}}}"
             )
             if block is None:
@@ -84,7 +87,7 @@ class S8Recurrent:
         body = (
             f"static const {kind} gates[2] = {{\n    {gates('ih', w_ih, blocks[0])},\n"
             f"    {gates('hh', w_hh, blocks[1])}}};\n"
-            f"{cell_text(graph, op, at['sigmoid'], at['tanh'])}\n{call}"
+            f"{cell_text(graph, op, at['table_sigmoid'], at['table_tanh'])}\n{call}"
         )
         states = 2 if listed or op.kind == "lstm" else 1
         elements = states * w_hh.shape[1] + 2 * len(w_hh)
@@ -128,7 +131,7 @@ def _list_arrays(block: Encoding) -> dict[str, NDArray[Any]]:
         for i, (start, end) in enumerate(pairwise(lists.start.tolist()))
     ]
     return {
-        "w": np.concatenate(weights).astype(np.int8),
+        "weights": np.concatenate(weights).astype(np.int8),
         "start": lists.start.astype(np.uint32),
         "index": lists.channel.astype(np.uint16),
     }
