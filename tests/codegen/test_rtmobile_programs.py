@@ -98,6 +98,15 @@ def test_rows_without_weights_stay_at_their_bias():
         np.testing.assert_allclose(compile(graph).run(x.numpy()), module(x).numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("text", ["block16x1@4", "bsp16x20@4"])
+def test_a_weight_of_zeros_is_compiled(text):
+    module, x = States(recurrent()), torch.randn(1, 4, 20)
+    module.layer.weight_ih_l0.data[:] = 0
+    graph, _ = structured(module, x, text)
+    compile(graph)
+    compile(quantise(graph, calibrate(graph, [x.numpy()])))
+
+
 def test_a_wrong_sparse_weight_is_caught():
     graph, names = structured(States(recurrent()), torch.randn(1, 5, 20), "bsp16x16@4")
     program = compile(graph)

@@ -118,8 +118,6 @@ def _product(
             f"for (int i = 0; i < {rows}; ++i)\n"
             f"    __builtin_memcpy({target} + i * {outputs}, rest_{name}, {4 * outputs});"
         )
-    if not lists.values.size:
-        return _Product(name, form, before, "", constants)
     length = lists.channel.size // lists.blocks
     tile = choose_tile(machine, lists.out, rows, length, block=lists.out)
     products = list_code(win, tile, lists, start, f"_{name}", target)
@@ -141,6 +139,8 @@ def _lists(weight: Tensor, machine: Machine) -> Lists | None:
     encoding = weight_encoding(weight, FORMATS)
     if isinstance(encoding, str) or too_dense(encoding, DENSITY_LIMIT):
         return None
+    if not encoding.arrays["values"].size:
+        return None  # lists of nothing are no C
     match encoding.format:
         case "ocb":
             return block_lists(encoding)

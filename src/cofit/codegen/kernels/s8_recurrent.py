@@ -109,7 +109,7 @@ class S8Recurrent:
 def recurrent_blocks(weight: Tensor) -> Encoding | None:
     """Blocks of rows that share their columns, if the weight is made of such and sparse enough."""
     encoding = int8_encoding(weight, np.asarray(weight.data).astype(np.int8))
-    if isinstance(encoding, str) or encoding.format != "ocb":
+    if isinstance(encoding, str) or encoding.format != "ocb" or not encoding.arrays["values"].size:
         return None
     return None if too_dense(encoding, DENSITY_LIMIT) else encoding
 
