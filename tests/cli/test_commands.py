@@ -112,6 +112,15 @@ def test_structure_is_projected_where_it_applies(cofit: Run) -> None:
     assert "first layer: kept dense" in ran.out and "last layer: kept dense" in ran.out
 
 
+def test_weights_of_a_recurrent_layer_are_projected_too(cofit: Run) -> None:
+    words = ("compile", "gru_speech", "--target", "host", "--out", "p", "--structure")
+    ran = cofit(*words, "bsp32x32@4")
+    assert ran.status == 0 and ran.out.count("bsp32x32@4") == 1
+    weights = load_file("p/graph.safetensors")
+    hidden = next(values for name, values in weights.items() if "weight_hh" in name)
+    assert parse("bsp32x32@4").check(hidden) is None
+
+
 def test_program_replaces_a_program_only(cofit: Run) -> None:
     words = ("compile", "nets:tiny", "--target", "host", "--compiler", "zig", "--out")
     assert cofit(*words, "p").status == 0

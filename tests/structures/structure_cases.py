@@ -9,6 +9,7 @@ TEXTS = (
     "corner8g1@4 corner12g4@5 "
     "block32x4@8 block1x2@2 block2x2@4 block2x4@3 block4x4@5 block1x1@2 stripe16@8 stripe8@3 "
     "nm2:4 nm1:4 nm3:7 int8 int4 block16x1@4+int8 block2x2@4+int4 unstructured@5+int4 "
+    "bsp16x8@4 bsp8x4@2 bsp4x64@3 bsp7x5r1.4@2.8 bsp8x16r2@4+int4 "
     "pattern8g4@9+int8 nm2:4+int4 channel@2+int4 connectivity@3.6+pattern8g1@2.25 "
     "connectivity-filter@2+pattern4g1@2.25+int8"
 ).split()

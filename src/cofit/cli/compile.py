@@ -72,7 +72,7 @@ def project(graph: Graph, structure: Structure) -> tuple[Graph, list[tuple[str, 
     Raises:
         StructureError: no layer can carry it; gives the last reason.
     """
-    layers = list(graph.weighted())
+    layers = [(op, weight) for op in graph.ops for weight in graph.weights(op)]
     changed, done = {}, []
     for index, (op, weight) in enumerate(layers):
         refused = structure.applies(weight.shape)

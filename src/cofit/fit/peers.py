@@ -68,16 +68,17 @@ def time_peers(given: Graph, subject: Subject, dense: Program, fitted: Program) 
     )
 
 
-def race(calls: Mapping[str, Call], x: Array) -> dict[str, float]:
+def race(calls: Mapping[str, Call], x: Array, rounds: int = ROUNDS) -> dict[str, float]:
     """Median over short series, A/B/A/B, of the seconds of one call, by name.
 
     Args:
         calls: the contenders.
         x: (1, ...).
+        rounds: series of each contender.
     """
     repeats = {n: max(1, math.ceil(SERIES_S / _series(c, x, 3))) for n, c in calls.items()}
-    rounds = [{n: _series(c, x, repeats[n]) for n, c in calls.items()} for _ in range(ROUNDS)]
-    return {name: statistics.median(found[name] for found in rounds) for name in calls}
+    found = [{n: _series(c, x, repeats[n]) for n, c in calls.items()} for _ in range(rounds)]
+    return {name: statistics.median(times[name] for times in found) for name in calls}
 
 
 def _series(call: Call, x: Array, repeats: int) -> float:

@@ -1,6 +1,7 @@
 """Floor 2: sets of weights that hardware likes: project onto them, check, encode, detect."""
 
 from cofit.structures.block import Block, Stripe
+from cofit.structures.block_columns import BlockColumns
 from cofit.structures.channel import Channel
 from cofit.structures.composition import Composition
 from cofit.structures.connectivity import Connectivity
@@ -38,6 +39,7 @@ __all__ = [
     "VGG8",
     "YOLO13",
     "Block",
+    "BlockColumns",
     "Channel",
     "Composition",
     "Connectivity",

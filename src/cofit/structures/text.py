@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from cofit.core import StructureError, UnknownNameError
 from cofit.structures.block import Block, Stripe
+from cofit.structures.block_columns import BlockColumns
 from cofit.structures.channel import Channel
 from cofit.structures.composition import Composition
 from cofit.structures.connectivity import Connectivity
@@ -22,6 +23,7 @@ from cofit.structures.unstructured import Unstructured
 
 _BLOCKS = ("32x4", "16x4", "32x1", "16x1", "8x1", "4x4", "2x4", "1x4", "2x2", "1x2")
 _STRIPES = (64, 32, 16, 8)
+_COLUMN_BLOCKS = ("64x128", "32x128", "16x128")
 _GROUPS = (8, 4, 1)
 
 
@@ -91,6 +93,7 @@ def known_families() -> tuple[str, ...]:
     return (
         *(f"block{sides}" for sides in _BLOCKS),
         *(f"stripe{rows}" for rows in _STRIPES),
+        *(f"bsp{sides}" for sides in _COLUMN_BLOCKS),
         *(f"{library}g{group}" for library in LIBRARIES for group in _GROUPS),
         "connectivity",
         "connectivity-filter",
@@ -138,6 +141,8 @@ def _family_part(name: str) -> Family:
     if match := re.fullmatch(r"stripe(\d+)", name):
         rows = int(match[1])
         return _checked(name, 1.0, lambda rate: Stripe(rows, rate))
+    if match := re.fullmatch(r"bsp(\d+)x(\d+)(?:r(\d+(?:\.\d+)?))?", name):
+        return _block_columns(int(match[1]), int(match[2]), float(match[3] or 1))
     if match := re.fullmatch(r"nm(\d+):(\d+)", name):
         structure = NM(int(match[1]), int(match[2]))
         return Family(name, structure.rate, True, lambda _: structure)
@@ -154,6 +159,11 @@ def _family_part(name: str) -> Family:
 def _checked(name: str, least: float, make: Callable[[float], Structure]) -> Family:
     make(least)  # impossible parameters are refused before a rate is asked for
     return Family(name, least, False, make)
+
+
+def _block_columns(stripe: int, width: int, row_rate: float) -> Family:
+    form = BlockColumns(stripe, width, row_rate, row_rate).text.partition("@")[0]
+    return _checked(form, row_rate, lambda rate: BlockColumns(stripe, width, rate, row_rate))
 
 
 def _balanced(rate: float) -> Structure:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.block_lists import fill_idle, offset_type
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_block import offset_type
 from cofit.codegen.kernels.f32_conv import accumulate_dense, pack_outputs, taps_last
 from cofit.codegen.kernels.shares import Shares, count_of, filled_range, range_of
 from cofit.codegen.kernels.tile import (
@@ -42,13 +42,9 @@ class F32Channel:
         win = window(graph, op)
         kept = encoding.arrays["kept"].astype(np.int64)
         bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
-        rest = {"none": bias, "relu": np.maximum(bias, 0), "relu6": np.clip(bias, 0, 6)}[win.fused]
+        fill, rest = fill_idle(win, bias)
         if not kept.size:
-            return KernelCode(
-                f"(void)in0;\n{_fill(win, None, kept, 1)}",
-                (Constant("rest", rest),),
-                variant="no channel kept",
-            )
+            return KernelCode(f"(void)in0;\n{fill}", (rest,), variant="no channel kept")
         tile = choose_tile(machine, kept.size, win.out_width, win.entries)
         blocks = -(-kept.size // tile.outputs)
         values = encoding.arrays["values"].reshape(kept.size, *encoding.shape[1:])
@@ -68,7 +64,7 @@ class F32Channel:
         return KernelCode(
             body,
             (
-                Constant("rest", rest),
+                rest,
                 Constant("channel", offset_type(kept)),
                 Constant("weight", packed, align),
                 Constant("bias", pack_outputs(bias[kept][:, None], 1, blocks, tile), align),

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.block_lists import Lists, offset_type, part_lists
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_block import Lists, emit_lists, offset_type, part_lists
+from cofit.codegen.kernels.f32_block import emit_lists
 from cofit.codegen.kernels.f32_conv import in_parts
 from cofit.codegen.kernels.plane_lists import shared_lists, single_lists
 from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows

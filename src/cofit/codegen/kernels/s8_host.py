@@ -100,13 +100,10 @@ class S8HostBlock:
         assert isinstance(encoding, Encoding)
         plane, out = plane_of(graph, op), encoding.parameters["out"]
         vectors = 2 if out % TILE_ROWS == 0 else 1
-        count, index, pairs = _entries(encoding, plane.window)
-        rows = HostRows(
-            _pack_lists(count, pairs, vectors * LANES),
-            index,
-            start=np.concatenate([[0], np.cumsum(count)]).astype(np.int32),
-        )
-        shares = share_blocks(graph, op, machine, plane.window, (count + LIST_ENTRIES).tolist())
+        rows = list_rows(encoding, plane.window)
+        assert rows.start is not None
+        costs = (np.diff(rows.start) + LIST_ENTRIES).tolist()
+        shares = share_blocks(graph, op, machine, plane.window, costs)
         declaration, constants = host_layer(graph, op, rows, multiple=out, shares=shares)
         access = "S8_APART" if encoding.parameters["in"] == 1 else "S8_ADJACENT"
         call = call_of(
@@ -186,6 +183,14 @@ def dense_rows(
             part = padded[k : k + TILE_ROWS]
             packed.append(part.reshape(len(part), -1, 2).transpose(1, 0, 2).ravel())
     return HostRows(np.concatenate(packed), index, order)
+
+
+def list_rows(encoding: Encoding, window: Window) -> HostRows:
+    """Lists of ocb blocks of whole vectors of rows, each with its two or one places an entry."""
+    count, index, pairs = _entries(encoding, window)
+    height = TILE_ROWS if encoding.parameters["out"] % TILE_ROWS == 0 else LANES
+    start = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
+    return HostRows(_pack_lists(count, pairs, height), index, start=start)
 
 
 def _entries(encoding: Encoding, w: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], Int8]:

@@ -33,9 +33,10 @@ from cofit.codegen.kernels.s8_layer import (
 from cofit.codegen.kernels.shares import count_of, declared
 from cofit.codegen.machine import Machine
 from cofit.core import StructureError, UnknownNameError
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, Tensor
 from cofit.ir.integer import affine, conv_requant, output_bounds, requantise
 from cofit.structures import Encoding, parse
+from cofit.structures.formats import ocb
 
 FORMATS = ("ocb", "csr", "fkw", "kept", "nm")
 VECTOR_DENSITY = 1 / 64  # above it, vectors compute all products faster than these loops the kept
@@ -108,17 +109,27 @@ class S8Sparse:
 def structured_encoding(graph: Graph, op: Op) -> Encoding | str:
     """The int8 encoding of an op's weight, or why there is none; 4-bit values are held in bytes."""
     weight = graph.tensors[op.inputs[1]]
+    if weight.structure is not None and getattr(op.attributes, "groups", 1) != 1:
+        return "grouped convolutions are computed densely"
+    return int8_encoding(weight, weight_values(graph, op))
+
+
+def int8_encoding(weight: Tensor, values: Int8) -> Encoding | str:
+    """The encoding of the stored values of a weight, or why there is none.
+
+    Stripes become blocks, rows that are gone rows of zeros: these loops have no lists of rows.
+    """
     if weight.structure is None:
         return "the weight has no structure"
-    if getattr(op.attributes, "groups", 1) != 1:
-        return "grouped convolutions are computed densely"
     text = "+".join(part for part in weight.structure.split("+") if part not in _WIDTHS)
     if not text:
         return f"structure {weight.structure!r} keeps all weights"
     try:
-        encoding = parse(text).encode(weight_values(graph, op))
+        encoding = parse(text).encode(values)
     except (StructureError, UnknownNameError) as error:
         return str(error)
+    if encoding.format == "bspc":
+        encoding = ocb.encode(values, encoding.parameters["stripe"], 1)
     return _unsupported(encoding) or encoding
 
 

@@ -212,7 +212,7 @@ def open_tile(tile: Tile, pixels: int, bias: str, window: Window) -> str:
 
 def close_tile(
     tile: Tile, pixels: int, outputs: int, pitch: int, fused: str, scatter: bool = False,
-    parts: int = 1,
+    parts: int = 1, channel: str = "channel",
 ) -> str:  # fmt: skip
     """Clamp and store to `o`, the first output of the tile's first pixel.
 
@@ -224,6 +224,7 @@ def close_tile(
         fused: activation.
         scatter: output `k + j` belongs to channel `channel[k + j]`; `o` is then the pixel.
         parts: of the input channels; the last one is clamped.
+        channel: C pointer to the channels.
     """
     names = [(j, i) for i in range(pixels) for j in range(tile.vectors)]
     lines = [text for j, i in names if (text := clamp(f"a{j}_{i}", fused, tile.lanes))]
@@ -241,7 +242,7 @@ def close_tile(
             *part,
             f"for (int j = 0; j < {tile.outputs} && j < {most}; ++j)",
             f"    for (int i = 0; i < {pixels}; ++i)",
-            f"        o[i * {pitch} + channel[k + j]] = t[i * {tile.outputs} + j];",
+            f"        o[i * {pitch} + {channel}[k + j]] = t[i * {tile.outputs} + j];",
         ])  # fmt: skip
     return "\n".join([
         *lines,
@@ -264,6 +265,7 @@ def pixel_loops(
     bias: str,
     scattered: int | None = None,
     target: str = "out",
+    channel: str = "channel",
 ) -> str:
     """Tiles along one output row `y`, of the output channels from `k` in group `g`.
 
@@ -275,6 +277,7 @@ def pixel_loops(
         bias: C pointer to the tile's first bias.
         scattered: number of stored outputs, where output j belongs to channel `channel[j]`.
         target: C pointer to the outputs.
+        channel: C pointer to the channels of scattered outputs.
     """
     group_in, group_out = window.held // window.groups, window.outputs // window.groups
     stored = group_out if scattered is None else scattered
@@ -292,7 +295,7 @@ def pixel_loops(
             accumulate(pixels),
             close_tile(
                 tile, pixels, stored, window.outputs, window.fused, scattered is not None,
-                window.parts,
+                window.parts, channel,
             ),
         ])  # fmt: skip
         stop = start + pixels * count

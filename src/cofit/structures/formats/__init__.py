@@ -1,7 +1,7 @@
 """Stored layouts of weights: what the compiler executes, and its exact bytes."""
 
 from cofit.core import UnknownNameError
-from cofit.structures.formats import csr, dense, fkw, grid, kept, nm, ocb
+from cofit.structures.formats import bspc, csr, dense, fkw, grid, kept, nm, ocb
 from cofit.structures.formats.layout import Decoder, Layout, four, index_type
 
 _DECODERS: dict[str, Decoder] = {
@@ -11,6 +11,7 @@ _DECODERS: dict[str, Decoder] = {
     "fkw": fkw.decode,
     "kept": kept.decode,
     "nm": nm.decode,
+    "bspc": bspc.decode,
 }
 
 
@@ -31,6 +32,7 @@ def decoder(name: str) -> Decoder:
 __all__ = [
     "Decoder",
     "Layout",
+    "bspc",
     "csr",
     "decoder",
     "dense",
