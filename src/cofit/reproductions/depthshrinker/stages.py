@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import nn
 
 from cofit.core import derive_seed
-from cofit.data import Dataset, Split
+from cofit.data import Dataset
 from cofit.ir import Graph, channel_groups, keep_map, trace
 from cofit.models.depthwise import SmallMobileNetV2
-from cofit.models.normalise import Normalise
 from cofit.regimes import ActivationGates, Distillation, Recipe, Regime
 from cofit.reproductions.depthshrinker.network import Stages, narrowed, to_merge, units
 from cofit.reproductions.harness import Step, accuracy, seeded, train
@@ -180,17 +179,3 @@ def prune_channels(model: nn.Module, graph: Graph, width: float) -> nn.Module:
             for axis, rows_left in axes.items():
                 kept.setdefault(name, {})[axis] = torch.from_numpy(rows_left)
     return narrowed(model, kept)
-
-
-def normalised(data: Dataset, by: Normalise) -> Dataset:
-    """The data set with inputs as the network takes them."""
-
-    def changed(part: Split) -> Split:
-        return Split(by(part.inputs), part.targets)
-
-    return replace(
-        data,
-        train=changed(data.train),
-        validation=changed(data.validation),
-        test=changed(data.test),
-    )

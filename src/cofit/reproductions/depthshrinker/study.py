@@ -23,8 +23,8 @@ from cofit.reproductions.depthshrinker.measure import (
     throughputs,
 )
 from cofit.reproductions.depthshrinker.network import to_merge, units
-from cofit.reproductions.depthshrinker.stages import Settings, Stager, normalised, prune_channels
-from cofit.reproductions.harness import Outcome, Reproduction, Step, Study, fewer
+from cofit.reproductions.depthshrinker.stages import Settings, Stager, prune_channels
+from cofit.reproductions.harness import Outcome, Reproduction, Step, Study, fewer, normalised
 
 NORMALISE = {"cifar10": CIFAR, "digits": DIGITS}
 
@@ -149,7 +149,7 @@ REPRODUCTION = Reproduction(
     source="Fu, Yang, Yuan, Li, Wan, Krishnamoorthi, Chandra, Lin; ICML 2022, arXiv 2206.00843",
     scales={
         "smoke": Settings(
-            "digits", 1000, ((4, 8, 1, 1), (4, 8, 2, 2)), 1, 32,
+            "digits", 512, ((4, 8, 2, 2),), 1, 16,
             epochs=(1, 1, 1), widths=(0.5,), board=False, batch=16,
         ),
         "standard": Settings("cifar10", 10_000, _STAGES, 2, 128),

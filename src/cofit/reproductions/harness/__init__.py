@@ -21,7 +21,7 @@ from cofit.reproductions.harness.runner import (
     state,
 )
 from cofit.reproductions.harness.study import Step, Study
-from cofit.reproductions.harness.training import accuracy, fewer, seeded, train
+from cofit.reproductions.harness.training import accuracy, fewer, normalised, seeded, train
 
 __all__ = [
     "COLOURS",
@@ -48,6 +48,7 @@ __all__ = [
     "figure",
     "known_reproductions",
     "measured",
+    "normalised",
     "parse_scale",
     "reproduce",
     "reproduction",

@@ -11,6 +11,7 @@ from torch import nn
 
 from cofit.core import derive_seed, torch_generator
 from cofit.data import Dataset, Split
+from cofit.models import Normalise
 from cofit.regimes import Batches, Ledger, Recipe, Regime, augmentation, fit
 from cofit.reproductions.harness.study import Step
 
@@ -38,6 +39,15 @@ def fewer(data: Dataset, train: int, test: int | None = None) -> Dataset:
     return replace(
         data, train=drawn(data.train, train, "train"), test=drawn(data.test, test, "test")
     )
+
+
+def normalised(data: Dataset, preprocess: Normalise) -> Dataset:
+    """The data set with its inputs as a network takes them."""
+
+    def of(part: Split) -> Split:
+        return Split(preprocess(part.inputs), part.targets)
+
+    return replace(data, train=of(data.train), validation=of(data.validation), test=of(data.test))
 
 
 def train(
