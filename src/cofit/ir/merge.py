@@ -249,14 +249,17 @@ class _Block:
         graph, current = self._graph, self._source
         for op in self._convs:
             if not isinstance(op.attributes, at.Conv2d):
-                raise self._refusal(op, f"it is a {op.kind}, which no convolution can take in")
+                raise self._refusal(op, f"no convolution can take in its {op.kind}")
+        for op in self._convs:
+            assert isinstance(op.attributes, at.Conv2d)
+            fused = op.attributes.fused
+            readers = len(graph.consumers.get(op.output, ())) + (op.output in graph.outputs)
             if op.inputs[0] != current:
                 raise self._refusal(op, "it does not read the convolution before it")
-            if op is not self._last:
-                if op.attributes.fused != "none":
-                    raise self._refusal(op, f"its {op.attributes.fused} is kept; remove it first")
-                if len(graph.consumers.get(op.output, ())) != 1 or op.output in graph.outputs:
-                    raise self._refusal(op, "its output is read elsewhere too")
+            if op is not self._last and fused != "none":
+                raise self._refusal(op, f"its {fused} is kept; remove it first")
+            if op is not self._last and readers != 1:
+                raise self._refusal(op, "its output is read elsewhere too")
             current = op.output
         if not self._convs:
             raise self._refusal(self._last, "there is no convolution before it")
