@@ -242,7 +242,7 @@ def test_08_rates_that_do_not_separate_give_no_verdict(report):
 
 def test_verdict_needs_both_conditions_beyond_the_spread():
     arms = {"dense": (0.90, 0.91, 0.90), "finetune": (0.9, 0.9, 0.9)}
-    close = arms | {"ticket": (0.90, 0.905, 0.90), "again": (0.85, 0.86, 0.84)}
+    close = arms | {"ticket": (0.90, 0.91, 0.90), "again": (0.85, 0.86, 0.84)}
     assert verdict({0.1: close}) == "winning tickets at learning rate 0.1: use the ticket"
     far = close | {"dense": (0.95, 0.95, 0.96)}
     assert verdict({0.1: far}).startswith("no winning property")
