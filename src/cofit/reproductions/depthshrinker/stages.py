@@ -45,7 +45,7 @@ class Settings:
     head: int
     keep: float = 0.4
     epochs: tuple[int, int, int] = (6, 3, 3)
-    widths: tuple[float, ...] = (0.85, 0.7, 0.55, 0.4)
+    widths: tuple[float, ...] = (0.8, 0.6, 0.4)
     learning_rate: float = 0.1
     strength: float = 1e-4
     board: bool = True
