@@ -114,7 +114,7 @@ def _seed(study: Study[Settings], stager: Stager, benefits: Mapping[str, Gain]) 
             "border": border.pixels,
             "depthwise": _depthwise(timed["merged"], removed),
             # with keep = 1 nothing is merged: what the timing itself finds between equals
-            "latency_s": latencies({**timed, "keep 1": timed["dense"]}, stager.example),
+            "latency_s": latencies({**timed, "keep 1": timed["dense"]}),
             "images_per_s": throughputs(timed, batch),
             "board": on_board(chosen, stager.data.train) if stager.settings.board else {},
         }
