@@ -1,5 +1,6 @@
 """Floor 5: how a network is driven somewhere while an ordinary loop trains it."""
 
+from cofit.regimes.activation_gates import ActivationGates
 from cofit.regimes.admm import ADMM
 from cofit.regimes.augment import Augmentation, Cutout, RandomCrop, RandomFlip, augmentation
 from cofit.regimes.batches import Batches
@@ -33,6 +34,7 @@ from cofit.regimes.train import fit
 __all__ = [
     "ADMM",
     "QAT",
+    "ActivationGates",
     "Augmentation",
     "Batches",
     "BudgetController",
