@@ -2,6 +2,7 @@
 
 from cofit.structures.block import Block, Stripe
 from cofit.structures.channel import Channel
+from cofit.structures.complementary import Complementary, pair_levels
 from cofit.structures.composition import Composition
 from cofit.structures.connectivity import Connectivity
 from cofit.structures.contract import Encoding, Structure, Violation
@@ -16,10 +17,12 @@ from cofit.structures.library import (
     PatternLibrary,
     extract_library,
 )
+from cofit.structures.matching import match_filters, matching_cost
 from cofit.structures.nm import NM
 from cofit.structures.pattern import Pattern
+from cofit.structures.polarised import Polarised, Rows, best_order
 from cofit.structures.serial import from_bytes, to_bytes
-from cofit.structures.support import Support, UnitSupport, density, kept_fraction, support
+from cofit.structures.support import Support, UnitSupport, density, kept_fraction, support, within
 from cofit.structures.text import Family, family, known_families, parse
 from cofit.structures.unstructured import Unstructured
 
@@ -32,6 +35,7 @@ __all__ = [
     "YOLO13",
     "Block",
     "Channel",
+    "Complementary",
     "Composition",
     "Connectivity",
     "Encoding",
@@ -39,12 +43,15 @@ __all__ = [
     "FixedPoint",
     "Pattern",
     "PatternLibrary",
+    "Polarised",
+    "Rows",
     "Stripe",
     "Structure",
     "Support",
     "UnitSupport",
     "Unstructured",
     "Violation",
+    "best_order",
     "density",
     "detect",
     "extract_library",
@@ -52,7 +59,11 @@ __all__ = [
     "from_bytes",
     "kept_fraction",
     "known_families",
+    "match_filters",
+    "matching_cost",
+    "pair_levels",
     "parse",
     "support",
     "to_bytes",
+    "within",
 ]

@@ -135,6 +135,10 @@ class Composition:
         kept = self._support.project(weight)
         return kept if self._grid is None else self._grid.project(kept)
 
+    def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The nearest weight of the convex piece of `member`, not rounded to a grid."""
+        return self._support.within(member, weight)
+
     def check(self, weight: torch.Tensor) -> Violation | None:
         """None if the weight is a member of every part."""
         violation = self._support.check(weight)

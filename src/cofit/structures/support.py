@@ -118,6 +118,10 @@ class Support(ABC):
         """
         return torch.where(self.mask(weight), weight, torch.zeros_like(weight))
 
+    def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The nearest weight on the support of `member`, which is a convex piece of the set."""
+        return torch.where(self.mask(member), weight, torch.zeros_like(weight))
+
     def check(self, weight: torch.Tensor) -> Violation | None:
         """None if the weight is a member, else the first place where it is not."""
         require(self, tuple(weight.shape))
@@ -245,6 +249,25 @@ def support(structure: Structure, weight: torch.Tensor) -> torch.Tensor:
     if isinstance(structure, Masked):
         return structure.mask(weight)
     return structure.project(weight) != 0
+
+
+@runtime_checkable
+class Pieced(Protocol):
+    """A structure that knows the convex piece of its set around a member."""
+
+    def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The weight of the piece of `member` nearest to `weight`."""
+        ...
+
+
+def within(structure: Structure, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The nearest weight that shares the choices a member has made: its support, its signs.
+
+    Training that stays within one piece never jumps, whereas `project` may choose anew.
+    """
+    if isinstance(structure, Pieced):
+        return structure.within(member, weight)
+    return torch.where(support(structure, member), weight, torch.zeros_like(weight))
 
 
 def density(weight: torch.Tensor) -> float:

@@ -1,7 +1,7 @@
 """Stored layouts of weights: what the compiler executes, and its exact bytes."""
 
 from cofit.core import UnknownNameError
-from cofit.structures.formats import csr, dense, fkw, grid, kept, nm, ocb
+from cofit.structures.formats import csr, dense, fkw, grid, kept, lines, nm, ocb, paired, polar
 from cofit.structures.formats.layout import Decoder, Layout, four, index_type
 
 _DECODERS: dict[str, Decoder] = {
@@ -11,6 +11,9 @@ _DECODERS: dict[str, Decoder] = {
     "fkw": fkw.decode,
     "kept": kept.decode,
     "nm": nm.decode,
+    "polar": polar.decode,
+    "lines": lines.decode,
+    "paired": paired.decode,
 }
 
 
@@ -39,6 +42,9 @@ __all__ = [
     "grid",
     "index_type",
     "kept",
+    "lines",
     "nm",
     "ocb",
+    "paired",
+    "polar",
 ]
