@@ -137,9 +137,9 @@ def _levels(structure: Structure, shape: Shape, generator: torch.Generator) -> A
     weight = torch.randn(shape, generator=generator)
     where = support(structure, weight)
     levels = torch.randint(1, 8, shape, generator=generator, dtype=torch.int8)
-    signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) * 2 - 1
+    signs = torch.where(weight < 0, -1, 1).to(torch.int8)
     signed = torch.where(where, levels * signs, torch.zeros_like(levels))
-    if structure.check(signed) is not None:  # a set of values, not only of supports
+    if structure.check(signed) is not None:  # a set of values, not of supports and signs
         signed = within(structure, structure.project(weight), signed)
     result: Array = signed.numpy()
     return result
