@@ -16,8 +16,10 @@ from cofit.regimes.gates import (
     transform_gradient,
 )
 from cofit.regimes.gradual import Gradual, cubic_rate
+from cofit.regimes.held import Held
 from cofit.regimes.ledger import EpochRow, Ledger
 from cofit.regimes.masked import Masked
+from cofit.regimes.projected import PairedGrid, Projected
 from cofit.regimes.qat import QAT
 from cofit.regimes.recipe import Recipe
 from cofit.regimes.renormalise import Renormalise, unfuse
@@ -39,9 +41,12 @@ __all__ = [
     "EpochRow",
     "Gradual",
     "Handle",
+    "Held",
     "LayerCost",
     "Ledger",
     "Masked",
+    "PairedGrid",
+    "Projected",
     "RandomCrop",
     "RandomFlip",
     "Recipe",

@@ -65,18 +65,17 @@ class Complementary:
             raise StructureError(
                 f"{self.text} takes float32, float64 or int8 weights, not {weight.dtype}"
             )
-        a, b = _pairs(weight.detach().double())
-        halves = (
-            _integer_pairs(a, b)
-            if weight.dtype == torch.int8
-            else _pair_grid(*real_pairs(a, b), torch.finfo(weight.dtype).eps)
-        )
+        values = weight.detach().double()
+        if weight.dtype == torch.int8:
+            halves = _integer_pairs(*_pairs(values))
+        else:
+            halves = _exact_pairs(*_pairs(real_pairs(values)), torch.finfo(weight.dtype).eps)
         result = weight.detach().clone()
         flat = result.view(len(result), -1)
-        stop = 2 * len(a)
+        stop = 2 * len(halves[0])
         for first, half in enumerate(halves):
-            flat[first:stop:2] = (half + 0.0).to(weight.dtype)
-        return result + 0 if weight.dtype == torch.int8 else result + 0.0
+            flat[first:stop:2] = half.to(weight.dtype)
+        return result + weight.new_zeros(())  # no negative zeros
 
     def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """The nearest member: the set is one convex piece."""
@@ -118,13 +117,28 @@ class Complementary:
         return paired.nbytes(shape, element_bytes)
 
 
-def real_pairs(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Nearest real pairs (P, L) of filters (P, L): linear, and differentiable by autograd."""
+def real_pairs(weight: torch.Tensor) -> torch.Tensor:
+    """The nearest real pairs of a weight (K, ...): linear, and differentiable by autograd."""
+    a, b = _pairs(weight)
     total = a + b
     # the mean of equal sums is their value to the bit
     total = total[:, :1] + (total - total[:, :1]).mean(1, keepdim=True)
     first = (a - b + total) / 2
-    return first, total - first
+    flat = torch.stack([first, total - first], dim=1).flatten(0, 1)
+    return torch.cat([flat, weight.flatten(1)[len(flat) :]]).reshape(weight.shape)
+
+
+def pair_scale(weight: torch.Tensor, largest: int = LARGEST) -> torch.Tensor:
+    """Scale (K,) whose grid spans the largest weight of each pair, float64.
+
+    Rounded up to 16 significant bits, as in `FixedPoint`, so that scale * level is exact.
+    """
+    top = weight.detach().double().abs().flatten(1).amax(1)
+    stop = len(top) // 2 * 2
+    top[:stop] = top[:stop].reshape(-1, 2).amax(1).repeat_interleave(2)
+    mantissa, exponent = torch.frexp(top / largest)
+    scale = torch.ldexp((mantissa * 2**16).ceil(), exponent - 16)
+    return torch.where(top > 0, scale.clamp(min=2.0**-110), 1.0)
 
 
 def pair_levels(weight: torch.Tensor, scale: torch.Tensor, largest: int = LARGEST) -> torch.Tensor:
@@ -181,7 +195,7 @@ def _integer_pairs(
     return torch.where(error1 < error0, a1, a0), torch.where(error1 < error0, b1, b0)
 
 
-def _pair_grid(
+def _exact_pairs(
     a: torch.Tensor, b: torch.Tensor, epsilon: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pairs whose values and sum are multiples of one power of two, few enough to be exact.
