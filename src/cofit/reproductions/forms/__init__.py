@@ -239,11 +239,13 @@ REPRODUCTION = Reproduction(
     source="Yuan et al., ISCA 2021, arXiv 2106.09144",
     scales={
         "smoke": Settings(
-            "digits", 600, 200, (8, 16, 32), 3, 2, 1, 1,
+            "digits", 600, 200, (8, 16, 32), 3, 4, 1, 1,
             {"features.3.weight": (2.0, 2.0), "classifier.0.weight": (2.0, 2.0)},
-            fragments=(8,), draws=2, size=50,
+            fragments=(8,), draws=2, size=30, rate=5e-3,
         ),
-        "standard": Settings("fashion_mnist", 20000, 10000, (20, 50, 500), 5, 3, 2, 3, _LENET, size=128),
+        "standard": Settings(
+            "fashion_mnist", 20000, 10000, (20, 50, 500), 5, 3, 2, 3, _LENET, size=128
+        ),
         "full": Settings("fashion_mnist", 60000, 10000, (20, 50, 500), 5, 15, 10, 10, _LENET),
     },
     seeds={"smoke": (0,), "standard": (0, 1, 2), "full": (0, 1, 2)},

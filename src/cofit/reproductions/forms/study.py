@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from cofit.reproductions.forms.network import WEIGHTS, LeNet, Rates, layer_sets
 from cofit.reproductions.forms.variation import varied
 from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded, train
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
-from cofit.structures import Polarised
+from cofit.structures import Polarised, Structure
 from cofit.targets.crossbars import Crossbar, input_cycles, used_matrix
 
 CALIBRATION = 200
@@ -48,6 +49,7 @@ class Settings:
         fragments: rows per fragment.
         draws: chips of the study of variation.
         size: examples per batch.
+        rate: learning rate of Adam; half of it in the last fine-tuning.
     """
 
     data: str
@@ -62,10 +64,10 @@ class Settings:
     fragments: tuple[int, ...] = (4, 8, 16)
     draws: int = 50
     size: int = 64
+    rate: float = 1e-3
 
 
 STAGES = 3
-RATE = 1e-3
 SIGMA = 0.1
 
 
@@ -88,7 +90,7 @@ def pretrained(study: Study[Settings], data: Dataset, seed: int) -> LeNet:
         return LeNet((channels, height, width), settings.widths, settings.kernel)
 
     def compute(step: Step) -> dict[str, Any]:
-        recipe = Recipe(settings.pretrain_epochs, RATE, optimiser="adam")
+        recipe = Recipe(settings.pretrain_epochs, settings.rate, optimiser="adam")
         model, _ = train(step, seeded(build, seed), data, recipe, seed, size=settings.size)
         return dict(model.state_dict())
 
@@ -104,7 +106,7 @@ def dense_accuracy(study: Study[Settings], data: Dataset, dense: LeNet, seed: in
     def compute(step: Step) -> dict[str, Any]:
         epochs = STAGES * settings.stage_epochs + settings.tune_epochs
         model, _ = train(
-            step, copy.deepcopy(dense), data, Recipe(epochs, RATE, optimiser="adam"), seed,
+            step, copy.deepcopy(dense), data, Recipe(epochs, settings.rate, optimiser="adam"), seed,
             size=settings.size,
         )  # fmt: skip
         return {"accuracy": accuracy(model, data.test)}
@@ -128,10 +130,10 @@ def compressed(
         admm = ADMM(sets, rho=1e-3, growth=10.0, stages=STAGES, stage_epochs=settings.stage_epochs)
         epochs = STAGES * settings.stage_epochs
         model, _ = train(
-            step, model, data, Recipe(epochs, RATE, optimiser="adam"), seed, admm, "admm",
+            step, model, data, Recipe(epochs, settings.rate, optimiser="adam"), seed, admm, "admm",
             settings.size,
         )  # fmt: skip
-        model = tuned(step, model, data, sets, settings.tune_epochs, settings.size, seed)
+        model = tuned(step, settings, model, data, sets, settings.tune_epochs, seed)
         return _evaluated(model, data)
 
     return study.step(f"{variant(fragment)} {seed}", compute)
@@ -153,18 +155,24 @@ def one_shot(
                     weight.copy_(structure.project(weight.detach()))
         before = accuracy(model, data.test)
         epochs = STAGES * settings.stage_epochs + settings.tune_epochs
-        found = tuned(step, model, data, sets, epochs, settings.size, seed)
+        found = tuned(step, settings, model, data, sets, epochs, seed)
         return _evaluated(found, data) | {"untrained": before}
 
     return study.step(f"one-shot {fragment} {seed}", compute)
 
 
 def tuned(
-    step: Step, model: nn.Module, data: Dataset, sets: Any, epochs: int, size: int, seed: int
+    step: Step,
+    settings: Settings,
+    model: nn.Module,
+    data: Dataset,
+    sets: Mapping[str, Sequence[Structure]],
+    epochs: int,
+    seed: int,
 ) -> nn.Module:
     """Fine-tuned with every fragment's sign and every support as they are."""
-    recipe = Recipe(epochs, RATE / 2, optimiser="adam")
-    return train(step, model, data, recipe, seed, Held(sets), "held", size)[0]
+    recipe = Recipe(epochs, settings.rate / 2, optimiser="adam")
+    return train(step, model, data, recipe, seed, Held(sets), "held", settings.size)[0]
 
 
 def _evaluated(model: nn.Module, data: Dataset) -> dict[str, Any]:

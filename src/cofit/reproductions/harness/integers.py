@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from cofit.data import Split
@@ -9,7 +11,9 @@ from cofit.ir import Graph, calibrate, quantise, quantise_input, run_integer
 from cofit.reproductions.harness.training import EVALUATION_BATCH
 
 
-def quantised(graph: Graph, calibration: torch.Tensor, weight_bits: int = 8) -> Graph:
+def quantised(
+    graph: Graph, calibration: torch.Tensor, weight_bits: Mapping[str, int] | int = 8
+) -> Graph:
     """The integer graph of a float graph, ranges taken from a calibration batch (N, ...)."""
     return quantise(graph, calibrate(graph, [calibration]), weight_bits=weight_bits)
 
