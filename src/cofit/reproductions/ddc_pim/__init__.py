@@ -135,7 +135,7 @@ def _claims(
             rule=between(1.7, 2.0),
         ),
         Claim(
-            claim="paired layers whose accumulators follow bit for bit from u, ~u and two constants",
+            claim="paired layers whose sums follow bit for bit from u, ~u and two constants",
             published="principle (abstract)",
             measured=measured([100 * m["recovered"] / m["layers"] for m in matched], "%"),
             limit="100 %",
