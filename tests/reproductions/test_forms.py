@@ -33,12 +33,12 @@ def batches(data):
 
 @pytest.fixture(scope="module")
 def dense(digits):
-    model = seeded(lambda: LeNet((1, 8, 8), (12, 24, 48), 3), 0)
-    return fit(model, batches(digits), Recipe(8, 5e-3, optimiser="adam"))[0]
+    model = seeded(lambda: LeNet((1, 8, 8), (8, 16, 32), 3), 0)
+    return fit(model, batches(digits), Recipe(6, 5e-3, optimiser="adam"))[0]
 
 
-def compressed(dense, digits, fragment, epochs=(6, 4)):
-    model = seeded(lambda: LeNet((1, 8, 8), (12, 24, 48), 3), 0)
+def compressed(dense, digits, fragment, epochs=(3, 3)):
+    model = seeded(lambda: LeNet((1, 8, 8), (8, 16, 32), 3), 0)
     model.load_state_dict(dense.state_dict())
     sets = layer_sets(RATES, fragment)
     admm = ADMM(sets, rho=1e-3, growth=10.0, stages=3, stage_epochs=epochs[0] // 3)
@@ -100,7 +100,7 @@ def test_09_one_sign_per_fragment_costs_little_and_abs_does_not_pass(polarised, 
 
     pruned = integers(compressed(dense, digits, None))
     assert integers(polarised) >= pruned - 0.03  # 355 images: a point is three of them
-    fake = seeded(lambda: LeNet((1, 8, 8), (12, 24, 48), 3), 0)
+    fake = seeded(lambda: LeNet((1, 8, 8), (8, 16, 32), 3), 0)
     fake.load_state_dict(dense.state_dict())
     with torch.no_grad():
         for name in WEIGHTS:
@@ -128,8 +128,8 @@ def test_09_variation_is_that_of_cells_seeded_and_of_fifty_chips():
 
 
 def test_06_cycles_on_real_activations_rise_with_the_group(polarised, digits):
-    found = [mean_cycles(polarised, digits, m) for m in (1, 4, 8, 16)]
-    assert found == sorted(found) and 0 < found[0] < found[-1] <= 16
+    found = [mean_cycles(polarised, digits, m) for m in (1, 8, 128)]
+    assert 0 < found[0] < found[1] < found[2] <= 16
 
 
 def test_smoke_scale_runs_and_resumes(tmp_path, monkeypatch):

@@ -22,7 +22,15 @@ from cofit.structures.nm import NM
 from cofit.structures.pattern import Pattern
 from cofit.structures.polarised import Polarised, Rows, best_order
 from cofit.structures.serial import from_bytes, to_bytes
-from cofit.structures.support import Support, UnitSupport, density, kept_fraction, support, within
+from cofit.structures.support import (
+    Support,
+    UnitSupport,
+    density,
+    holds_by_zeros,
+    kept_fraction,
+    support,
+    within,
+)
 from cofit.structures.text import Family, family, known_families, parse
 from cofit.structures.unstructured import Unstructured
 
@@ -57,6 +65,7 @@ __all__ = [
     "extract_library",
     "family",
     "from_bytes",
+    "holds_by_zeros",
     "kept_fraction",
     "known_families",
     "match_filters",

@@ -29,6 +29,10 @@ class Complementary:
     in float32), so that a + b = S holds exactly.
     """
 
+    by_zeros = False
+    couples_filters = True
+    """Scaling one filter alone, as folding a normalisation does, leaves the set."""
+
     approximation = "nearest member, up to rounding in the last two bits of a pair's largest weight"
 
     @property

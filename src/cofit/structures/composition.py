@@ -105,6 +105,11 @@ class Composition:
         return math.prod(part.rate for part in self.parts)
 
     @property
+    def by_zeros(self) -> bool:
+        """Whether any values on a member's support are members too, the grid set aside."""
+        return self._support.by_zeros
+
+    @property
     def approximation(self) -> str | None:
         """None where projection is exact."""
         return None if self._grid is None else "support first, then the grid of what is kept"

@@ -43,6 +43,7 @@ class Polarised(Support):
 
     m: int
     order: Order = "c"
+    by_zeros = False
 
     def __post_init__(self) -> None:
         _require_fragment(f"polarised{self.m}", self.m, self.order)

@@ -78,6 +78,9 @@ class Support(ABC):
     `fitted` if zero sets can show it. What you get: the Structure contract, `mask` and `a + b`.
     """
 
+    by_zeros = True
+    """Whether any values on a member's support are members too; see `holds_by_zeros`."""
+
     approximation: str | None = None
     """None where `project` is the exact Euclidean projection, else what it does instead."""
 
@@ -268,6 +271,14 @@ def within(structure: Structure, member: torch.Tensor, weight: torch.Tensor) -> 
     if isinstance(structure, Pieced):
         return structure.within(member, weight)
     return torch.where(support(structure, member), weight, torch.zeros_like(weight))
+
+
+def holds_by_zeros(structure: Structure) -> bool:
+    """Whether any values on the support of a member are members too, a grid set aside.
+
+    False for sets of values: signs (Polarised), sums of filters (Complementary).
+    """
+    return bool(getattr(structure, "by_zeros", True))
 
 
 def density(weight: torch.Tensor) -> float:

@@ -226,7 +226,7 @@ REPRODUCTION = Reproduction(
         "smoke": Settings(
             "digits", 600, 200, ((1, 16, 1, 1), (2, 32, 1, 2)), 1.0, 32, 2, 1, size=50, rate=0.1,
         ),
-        "standard": Settings("cifar10", 10000, 5000, _SMALL, 1.0, 256, 6, 4),
+        "standard": Settings("cifar10", 6000, 5000, _SMALL, 1.0, 256, 6, 4),
         "full": Settings("cifar10", 18000, 5000, _SMALL, 1.0, 256, 30, 20),
     },
     seeds={"smoke": (0,), "standard": (0, 1, 2), "full": (0, 1, 2)},
