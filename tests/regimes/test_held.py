@@ -80,6 +80,14 @@ def test_the_gradient_is_that_of_the_linear_projection():
         assert torch.allclose(weight.grad, Complementary().project(outer), atol=1e-9)
 
 
+def test_pairs_are_held_as_the_loop_lays_weights_out():
+    make = hardened([Complementary()])
+    after = trained(make, Held({NAME: (Complementary(),)})).get_parameter(NAME).detach()
+    assert not torch.equal(after, make().get_parameter(NAME))
+    assert after.is_contiguous(memory_format=torch.channels_last)  # `fit` trains in this layout
+    assert Complementary().check(after) is None
+
+
 def test_held_refuses_a_weight_outside_its_structure():
     with pytest.raises(StructureError, match=r"'3\.weight' is not polarised8"):
         trained(conv_net, Held({NAME: (Polarised(8),)}))

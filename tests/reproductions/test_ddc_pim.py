@@ -104,7 +104,7 @@ def pairs(dense, digits):
 
 def test_04_pairs_hold_after_training_storage_and_in_the_integer_graph(pairs, digits):
     names = paired_weights(pairs)
-    assert len(names) == 8 and "features.0.weight" not in names
+    assert len(names) == 9 and "features.0.weight" not in names
     integer, _ = paired_graphs(pairs, digits.train.inputs[:100])
     levels = {w.name: torch.from_numpy(np.asarray(w.data)) for _, w in integer.weighted()}
     for name in names:

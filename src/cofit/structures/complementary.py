@@ -74,12 +74,8 @@ class Complementary:
             halves = _integer_pairs(*_pairs(values))
         else:
             halves = _exact_pairs(*_pairs(real_pairs(values)), torch.finfo(weight.dtype).eps)
-        result = weight.detach().clone()
-        flat = result.view(len(result), -1)
-        stop = 2 * len(halves[0])
-        for first, half in enumerate(halves):
-            flat[first:stop:2] = half.to(weight.dtype)
-        return result + weight.new_zeros(())  # no negative zeros
+        result = _joined(values, *halves).to(weight.dtype)
+        return result + result.new_zeros(())  # no negative zeros
 
     def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """The nearest member: the set is one convex piece."""
@@ -128,8 +124,7 @@ def real_pairs(weight: torch.Tensor) -> torch.Tensor:
     # the mean of equal sums is their value to the bit
     total = total[:, :1] + (total - total[:, :1]).mean(1, keepdim=True)
     first = (a - b + total) / 2
-    flat = torch.stack([first, total - first], dim=1).flatten(0, 1)
-    return torch.cat([flat, weight.flatten(1)[len(flat) :]]).reshape(weight.shape)
+    return _joined(weight, first, total - first)
 
 
 def pair_scale(weight: torch.Tensor, largest: int = LARGEST) -> torch.Tensor:
@@ -167,10 +162,8 @@ def pair_levels(weight: torch.Tensor, scale: torch.Tensor, largest: int = LARGES
         )
     values = weight.detach().double() / each.reshape(-1, *[1] * (weight.ndim - 1))
     a, b = _pairs(values)
-    levels = values.round().clamp(-largest, largest)
-    flat = levels.view(len(levels), -1)
-    flat[0:stop:2], flat[1:stop:2] = _integer_pairs(a, b, largest)
-    return levels
+    single = values.round().clamp(-largest, largest)
+    return _joined(single, *_integer_pairs(a, b, largest))
 
 
 def _pairs(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,6 +171,12 @@ def _pairs(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     flat = values.flatten(1)
     stop = len(flat) // 2 * 2
     return flat[0:stop:2], flat[1:stop:2]
+
+
+def _joined(weight: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Inverse of `_pairs`, with the unpaired filter of `weight` (K, ...)."""
+    flat = torch.stack([first, second], dim=1).flatten(0, 1)
+    return torch.cat([flat, weight.flatten(1)[len(flat) :]]).reshape(weight.shape)
 
 
 def _integer_pairs(

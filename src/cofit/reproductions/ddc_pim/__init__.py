@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from cofit.core import Basis
 from cofit.reproductions.ddc_pim.cycles import (
     EFFICIENTNET_B0,
@@ -207,7 +209,7 @@ def _tables(
     ]  # fmt: skip
 
 
-def _figure(found: Sequence[dict[str, dict[str, Any]]]) -> Any:
+def _figure(found: Sequence[dict[str, dict[str, Any]]]) -> Figure:
     drawn = figure()
     values = {n: measured([100 * one[n]["accuracy"] for one in found], "%") for n in found[0]}
     panel = axes(drawn, "Two weights for each stored word", "", "test accuracy (%)")

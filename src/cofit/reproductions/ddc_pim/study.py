@@ -13,6 +13,8 @@ from torch import nn
 
 from cofit.data import Dataset, Split, load
 from cofit.ir import Graph, quantise_input, run_integer, trace
+from cofit.ir import attributes as at
+from cofit.ir.integer.accumulate import conv_sums
 from cofit.regimes import PairedGrid, Projected, Recipe
 from cofit.regimes.qat import FakeQuantiseWeight
 from cofit.reproductions.ddc_pim.cycles import Layer, layers_of
@@ -178,9 +180,6 @@ def paired_graphs(model: nn.Module, calibration: torch.Tensor) -> tuple[Graph, G
 
 def recovered_layers(integer: Graph, names: tuple[str, ...], split: Split) -> int:
     """Paired layers whose accumulators stored words reproduce to the bit, on real activations."""
-    from cofit.ir import attributes as at
-    from cofit.ir.integer.accumulate import conv_sums
-
     stored = quantise_input(integer, split.inputs[:CHECKED].numpy())
     values = run_integer(integer, {integer.inputs[0]: stored}, keep=True)
     values[integer.inputs[0]] = stored

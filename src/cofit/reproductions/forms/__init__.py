@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from cofit.core import Basis
+from cofit.data import Dataset
 from cofit.reproductions.forms.network import WEIGHTS
 from cofit.reproductions.forms.study import (
     DEFAULT_FRAGMENT,
@@ -56,7 +58,7 @@ def run(study: Study[Settings]) -> Outcome:
     return Outcome(_claims(found, study.settings), _tables(found, study.settings), _figure(found))
 
 
-def _of_seed(study: Study[Settings], data: Any, seed: int) -> dict[str, Any]:
+def _of_seed(study: Study[Settings], data: Dataset, seed: int) -> dict[str, Any]:
     settings = study.settings
     dense = pretrained(study, data, seed)
     accuracies = {"dense": dense_accuracy(study, data, dense, seed)}
@@ -207,7 +209,7 @@ def measured_rows(values: dict[str, list[float]], unit: str) -> tuple[tuple[str,
     return tuple((name, measured(list(v), unit).text) for name, v in values.items())
 
 
-def _figure(found: Sequence[dict[str, Any]]) -> Any:
+def _figure(found: Sequence[dict[str, Any]]) -> Figure:
     drawn = figure(columns=2)
     names = list(found[0]["accuracies"])
     values = {n: [100 * one["accuracies"][n] for one in found] for n in names}
@@ -244,7 +246,7 @@ REPRODUCTION = Reproduction(
             fragments=(8,), draws=2, size=30, rate=5e-3,
         ),
         "standard": Settings(
-            "fashion_mnist", 20000, 10000, (20, 50, 500), 5, 3, 2, 3, _LENET, size=128
+            "fashion_mnist", 12000, 5000, (20, 50, 500), 5, 3, 2, 3, _LENET, size=128
         ),
         "full": Settings("fashion_mnist", 60000, 10000, (20, 50, 500), 5, 15, 10, 10, _LENET),
     },
