@@ -25,6 +25,7 @@ from cofit.regimes import (
     Batches,
     Checkpoint,
     Distillation,
+    Held,
     Masked,
     Recipe,
     Regime,
@@ -34,7 +35,7 @@ from cofit.regimes import (
 )
 from cofit.regimes import fit as train
 from cofit.regimes.train import Criterion
-from cofit.structures import Structure
+from cofit.structures import Structure, holds_by_zeros, parse
 
 ADMM_SHARE = 0.4
 """Share of a round's epochs that draws the weights to their structures; the rest retrains."""
@@ -109,12 +110,12 @@ class Trainer:
                 f"{label}-hardened",
                 lambda: self._hardened(graph, teacher, structures, first, label),
             )
-        regimes: list[Regime] = [Masked(structures)] if structures else []
+        regimes = _keeping(structures)
         trained = self._stored(
             f"{label}-retrained",
             lambda: self._shaped(
                 hardened, teacher, regimes, self._recipe(rest, hardened, teacher),
-                f"{label}-retrain",
+                f"{label}-retrain", structures,
             ),
         )  # fmt: skip
         changed = {
@@ -146,15 +147,16 @@ class Trainer:
             growth=10 ** (3 / max(epochs - 1, 1)) if epochs > 1 else 10.0,
         )
         recipe = self._recipe(epochs, graph, teacher)
-        drawn = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
-        return reconstruct(drawn, graph, self.subject.calibration, structures, self.progress)
+        drawn = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm", structures)
+        solved = {name: s for name, s in structures.items() if holds_by_zeros(s)}
+        return reconstruct(drawn, graph, self.subject.calibration, solved, self.progress)
 
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
-        kept = [w.name for _, w in graph.weighted() if w.structure is not None]
+        kept = {w.name: parse(w.structure) for _, w in graph.weighted() if w.structure is not None}
         regimes: list[Regime] = [
             Distillation(GraphModule(scores_only(teacher))),
-            *([Masked(kept)] if kept else []),
+            *_keeping(kept),
         ]
         module = GraphModule(scores_only(graph))
         recipe = self._recipe(1, graph, teacher, ROUNDING_SHARE)
@@ -175,12 +177,21 @@ class Trainer:
         return Recipe(epochs, rate * share, optimiser="adam")
 
     def _shaped(
-        self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
+        self,
+        graph: Graph,
+        teacher: Graph,
+        regimes: list[Regime],
+        recipe: Recipe,
+        label: str,
+        structures: Mapping[str, Structure],
     ) -> Graph:
         open_graph = unfuse(scores_only(graph))
         module = GraphModule(open_graph)
         distillation = Distillation(GraphModule(scores_only(teacher)))
-        stack = RegimeStack([distillation, *regimes, Renormalise(open_graph)])
+        # folding scales each filter by itself, which sets that couple filters do not survive
+        coupled = any(getattr(s, "couples_filters", False) for s in structures.values())
+        normalise = [] if coupled else [Renormalise(open_graph)]
+        stack = RegimeStack([distillation, *regimes, *normalise])
         self._run(label, module, recipe, stack)
         return _with_weights(graph, module)
 
@@ -218,6 +229,13 @@ def suited_rate(divergence: float) -> float:
     place = (math.log(max(divergence, 1e-30)) - low) / (high - low)
     slow, fast = map(math.log, RATES)
     return math.exp(slow + min(max(place, 0.0), 1.0) * (fast - slow))
+
+
+def _keeping(structures: Mapping[str, Structure]) -> list[Regime]:
+    """What keeps members in their structures while they are trained."""
+    zeros = [name for name, s in structures.items() if holds_by_zeros(s)]
+    values = {name: (s,) for name, s in structures.items() if not holds_by_zeros(s)}
+    return [*([Masked(zeros)] if zeros else []), *([Held(values)] if values else [])]
 
 
 def scores_only(graph: Graph) -> Graph:

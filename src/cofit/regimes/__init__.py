@@ -18,10 +18,12 @@ from cofit.regimes.gates import (
 )
 from cofit.regimes.gradual import Gradual, cubic_rate
 from cofit.regimes.group_lasso import GroupLasso, group_lasso
+from cofit.regimes.held import Held
 from cofit.regimes.importance import TaylorImportance
 from cofit.regimes.ledger import EpochRow, Ledger
 from cofit.regimes.masked import Masked
 from cofit.regimes.pattern_admm import PatternADMM
+from cofit.regimes.projected import PairedGrid, Projected
 from cofit.regimes.prune_in_training import PruneInTraining
 from cofit.regimes.qat import QAT
 from cofit.regimes.recipe import Recipe
@@ -46,10 +48,13 @@ __all__ = [
     "Gradual",
     "GroupLasso",
     "Handle",
+    "Held",
     "LayerCost",
     "Ledger",
     "Masked",
+    "PairedGrid",
     "PatternADMM",
+    "Projected",
     "PruneInTraining",
     "RandomCrop",
     "RandomFlip",

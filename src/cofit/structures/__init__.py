@@ -3,6 +3,7 @@
 from cofit.structures.block import Block, Stripe
 from cofit.structures.block_columns import BlockColumns
 from cofit.structures.channel import Channel
+from cofit.structures.complementary import Complementary, pair_levels
 from cofit.structures.composition import Composition
 from cofit.structures.connectivity import Connectivity
 from cofit.structures.contract import Encoding, Structure, Violation
@@ -21,10 +22,20 @@ from cofit.structures.library import (
     covering_library,
     extract_library,
 )
+from cofit.structures.matching import match_filters, matching_cost
 from cofit.structures.nm import NM
 from cofit.structures.pattern import Pattern
+from cofit.structures.polarised import Polarised, Rows, best_order
 from cofit.structures.serial import from_bytes, to_bytes
-from cofit.structures.support import Support, UnitSupport, density, kept_fraction, support
+from cofit.structures.support import (
+    Support,
+    UnitSupport,
+    density,
+    holds_by_zeros,
+    kept_fraction,
+    support,
+    within,
+)
 from cofit.structures.text import Family, family, known_families, parse
 from cofit.structures.unstructured import Unstructured
 
@@ -41,6 +52,7 @@ __all__ = [
     "Block",
     "BlockColumns",
     "Channel",
+    "Complementary",
     "Composition",
     "Connectivity",
     "Encoding",
@@ -48,21 +60,29 @@ __all__ = [
     "FixedPoint",
     "Pattern",
     "PatternLibrary",
+    "Polarised",
+    "Rows",
     "Stripe",
     "Structure",
     "Support",
     "UnitSupport",
     "Unstructured",
     "Violation",
+    "best_order",
     "covering_library",
     "density",
     "detect",
     "extract_library",
     "family",
     "from_bytes",
+    "holds_by_zeros",
     "kept_fraction",
     "known_families",
+    "match_filters",
+    "matching_cost",
+    "pair_levels",
     "parse",
     "support",
     "to_bytes",
+    "within",
 ]

@@ -11,20 +11,25 @@ from cofit.core import StructureError, UnknownNameError
 from cofit.structures.block import Block, Stripe
 from cofit.structures.block_columns import BlockColumns
 from cofit.structures.channel import Channel
+from cofit.structures.complementary import Complementary
 from cofit.structures.composition import Composition
 from cofit.structures.connectivity import Connectivity
 from cofit.structures.contract import Structure
 from cofit.structures.counting import rate_text
 from cofit.structures.fixed_point import FixedPoint
+from cofit.structures.formats.matrix import Order
 from cofit.structures.library import LIBRARIES, POSITIONS, PatternLibrary
 from cofit.structures.nm import NM
 from cofit.structures.pattern import Pattern
+from cofit.structures.polarised import Polarised, Rows
 from cofit.structures.unstructured import Unstructured
 
 _BLOCKS = ("32x4", "16x4", "32x1", "16x1", "8x1", "4x4", "2x4", "1x4", "2x2", "1x2")
 _STRIPES = (64, 32, 16, 8)
 _COLUMN_BLOCKS = ("64x128", "32x128", "16x128")
 _GROUPS = (8, 4, 1)
+_FRAGMENTS = (4, 8, 16)
+_ROW_ORDERS: dict[str, Order] = {"": "c", "h": "h", "w": "w"}
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,9 @@ def known_families() -> tuple[str, ...]:
         "nm1:4",
         "int8",
         "int4",
+        *(f"polarised{m}" for m in _FRAGMENTS),
+        *(f"rows{m}" for m in _FRAGMENTS),
+        "complementary",
     )
 
 
@@ -135,6 +143,8 @@ def _family_part(name: str) -> Family:
             return Family(name, 1.0, False, Connectivity)
         case "connectivity-filter":
             return Family(name, 1.0, False, _balanced)
+        case "complementary":
+            return Family(name, 1.0, True, lambda _: Complementary())
     if match := re.fullmatch(r"block(\d+)x(\d+)", name):
         out, in_ = int(match[1]), int(match[2])
         return _checked(name, 1.0, lambda rate: Block(out, in_, rate))
@@ -146,6 +156,12 @@ def _family_part(name: str) -> Family:
     if match := re.fullmatch(r"nm(\d+):(\d+)", name):
         structure = NM(int(match[1]), int(match[2]))
         return Family(name, structure.rate, True, lambda _: structure)
+    if match := re.fullmatch(r"polarised(\d+)([hw]?)", name):
+        polarised = Polarised(int(match[1]), _ROW_ORDERS[match[2]])
+        return Family(name, 1.0, True, lambda _: polarised)
+    if match := re.fullmatch(r"rows(\d+)([hw]?)", name):
+        lines, order = int(match[1]), _ROW_ORDERS[match[2]]
+        return _checked(name, 1.0, lambda rate: Rows(lines, rate, order))
     if match := re.fullmatch(r"int(\d+)", name):
         fixed = FixedPoint(int(match[1]))
         return Family(name, 1.0, True, lambda _: fixed)

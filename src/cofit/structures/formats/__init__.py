@@ -1,7 +1,19 @@
 """Stored layouts of weights: what the compiler executes, and its exact bytes."""
 
 from cofit.core import UnknownNameError
-from cofit.structures.formats import bspc, csr, dense, fkw, grid, kept, nm, ocb
+from cofit.structures.formats import (
+    bspc,
+    csr,
+    dense,
+    fkw,
+    grid,
+    kept,
+    lines,
+    nm,
+    ocb,
+    paired,
+    polar,
+)
 from cofit.structures.formats.layout import Decoder, Layout, four, index_type
 
 _DECODERS: dict[str, Decoder] = {
@@ -12,6 +24,9 @@ _DECODERS: dict[str, Decoder] = {
     "kept": kept.decode,
     "nm": nm.decode,
     "bspc": bspc.decode,
+    "polar": polar.decode,
+    "lines": lines.decode,
+    "paired": paired.decode,
 }
 
 
@@ -41,6 +56,9 @@ __all__ = [
     "grid",
     "index_type",
     "kept",
+    "lines",
     "nm",
     "ocb",
+    "paired",
+    "polar",
 ]
