@@ -9,7 +9,8 @@ TEXTS = (
     "block32x4@8 block1x2@2 block2x2@4 block2x4@3 block4x4@5 block1x1@2 stripe16@8 stripe8@3 "
     "nm2:4 nm1:4 nm3:7 int8 int4 block16x1@4+int8 block2x2@4+int4 unstructured@5+int4 "
     "pattern8g4@9+int8 nm2:4+int4 channel@2+int4 connectivity@3.6+pattern8g1@2.25 "
-    "connectivity-filter@2+pattern4g1@2.25+int8"
+    "connectivity-filter@2+pattern4g1@2.25+int8 unify1x4@1 unify1x5u0.75@1.25 unify4x4@3 "
+    "unify4x4u0.5@2 unify1x1u0.3@1.5 unify10x1u0@2"
 ).split()
 SHAPES = [(37, 5, 3, 3), (64, 8, 3, 3), (17, 9, 1, 1), (33, 21), (10, 7, 5, 5), (24, 1, 3, 3)]
 

@@ -21,6 +21,7 @@ from cofit.structures.pattern import Pattern
 from cofit.structures.serial import from_bytes, to_bytes
 from cofit.structures.support import Support, UnitSupport, density, kept_fraction, support
 from cofit.structures.text import Family, family, known_families, parse
+from cofit.structures.unify import Unify
 from cofit.structures.unstructured import Unstructured
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Stripe",
     "Structure",
     "Support",
+    "Unify",
     "UnitSupport",
     "Unstructured",
     "Violation",

@@ -137,8 +137,10 @@ def _levels(structure: Structure, shape: Shape, generator: torch.Generator) -> A
     where = support(structure, torch.randn(shape, generator=generator))
     levels = torch.randint(1, 8, shape, generator=generator, dtype=torch.int8)
     signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) * 2 - 1
-    result: Array = torch.where(where, levels * signs, torch.zeros_like(levels)).numpy()
-    return result
+    result = torch.where(where, levels * signs, torch.zeros_like(levels))
+    if structure.check(result) is not None:  # it also says which values may stand together
+        result = structure.project(result.float()).round().to(torch.int8)
+    return result.numpy()
 
 
 def _same_bits(a: Array, b: Array) -> bool:
