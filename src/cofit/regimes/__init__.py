@@ -25,6 +25,7 @@ from cofit.regimes.resume import Checkpoint
 from cofit.regimes.stack import RegimeStack
 from cofit.regimes.trace_cost import LayerCost, Trace, training_macs
 from cofit.regimes.train import fit
+from cofit.regimes.unified import Unified
 
 __all__ = [
     "ADMM",
@@ -51,6 +52,7 @@ __all__ = [
     "Role",
     "Slot",
     "Trace",
+    "Unified",
     "augmentation",
     "bernoulli_policy",
     "bisect",

@@ -192,13 +192,21 @@ class Unify:
             StructureError: the weight is not a member, or of another element type.
         """
         elements = member_elements(self, weight)
-        counts = self.counts(elements.shape)
-        zero, uniform = self._found(torch.from_numpy(elements))
+        pruned, unified = (c.numpy() for c in self.members(torch.from_numpy(elements)))
+        absent = pruned if self.counts(elements.shape).pruned else None
+        return unify.encode(elements, self.tiles(elements.shape), absent, unified)
+
+    def members(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which blocks (B,) of a member are pruned, and which unified; the others are free.
+
+        Zero blocks are pruned if any must be; of the rest the first that have one magnitude are
+        unified.
+        """
+        counts = self.counts(tuple(weight.shape))
+        zero, uniform = self._found(weight)
         pruned = zero & (counts.pruned > 0)
-        open_ = uniform & ~pruned
-        unified = open_ & (open_.cumsum(0) <= counts.unified)
-        absent = pruned.numpy() if counts.pruned else None
-        return unify.encode(elements, self.tiles(elements.shape), absent, unified.numpy())
+        unified = uniform & ~pruned
+        return pruned, unified & (unified.cumsum(0) <= counts.unified)
 
     def nbytes(self, shape: tuple[int, ...], element_bytes: int) -> int:
         """Bytes of the stored form of a projected weight without accidental zeros."""
