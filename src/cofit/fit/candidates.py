@@ -12,7 +12,7 @@ from cofit.fit.planning import Menu, Option, scaled_option
 from cofit.fit.progress import Progress
 from cofit.fit.sensitivity import Probe, slopes
 from cofit.ir import Graph, Op
-from cofit.structures import FixedPoint, Structure, family
+from cofit.structures import FixedPoint, Structure, Unify, family
 
 REMOVAL = "channel"
 """Family whose zeros become a narrower network instead of a sparse kernel."""
@@ -58,7 +58,7 @@ def measure_slopes(
         dense = torch.from_numpy(weight.data)
         structures, _ = layer_structures(weight.shape, families, rates)
         anchors[weight.name] = [
-            probe.recovered(weight.name, s.project(dense)) for s in structures[:MILDEST]
+            _placed(probe, weight.name, s, dense) for s in structures[:MILDEST]
         ]
         anchors[weight.name] += [FixedPoint(fewer).project(dense) for fewer in bits[1:]]
     return slopes(probe, anchors, progress)
@@ -131,9 +131,15 @@ def _options(
     for (structure, bits), row in zip(wanted, rows, strict=True):
         changed = dense
         if structure is not None:
-            changed = probe.recovered(weight, structure.project(dense))
+            changed = _placed(probe, weight, structure, dense)
         if bits < 8:
             changed = FixedPoint(bits).project(changed)
         loss = 0.0 if changed is dense else steepness[weight] * probe.noise(weight, changed)
         text = structure.text if structure is not None else None
         yield scaled_option(row, rows[0], in_network, text, bits, loss)
+
+
+def _placed(probe: Probe, weight: str, structure: Structure, dense: torch.Tensor) -> torch.Tensor:
+    """The weight in its structure, what is kept solved anew unless its values are tied."""
+    projected = structure.project(dense)
+    return projected if isinstance(structure, Unify) else probe.recovered(weight, projected)

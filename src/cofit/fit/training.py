@@ -30,11 +30,12 @@ from cofit.regimes import (
     Regime,
     RegimeStack,
     Renormalise,
+    Unified,
     unfuse,
 )
 from cofit.regimes import fit as train
 from cofit.regimes.train import Criterion
-from cofit.structures import Structure
+from cofit.structures import Structure, Unify, parse
 
 ADMM_SHARE = 0.4
 """Share of a round's epochs that draws the weights to their structures; the rest retrains."""
@@ -109,7 +110,7 @@ class Trainer:
                 f"{label}-hardened",
                 lambda: self._hardened(graph, teacher, structures, first, label),
             )
-        regimes: list[Regime] = [Masked(structures)] if structures else []
+        regimes = _holding(structures)
         trained = self._stored(
             f"{label}-retrained",
             lambda: self._shaped(
@@ -117,6 +118,7 @@ class Trainer:
                 f"{label}-retrain",
             ),
         )  # fmt: skip
+        trained = _reunified(trained, structures)
         changed = {
             name: replace(trained.tensors[name], structure=structure.text)
             for name, structure in structures.items()
@@ -147,15 +149,18 @@ class Trainer:
         )
         recipe = self._recipe(epochs, graph, teacher)
         drawn = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
-        return reconstruct(drawn, graph, self.subject.calibration, structures, self.progress)
+        removing = {n: s for n, s in structures.items() if not isinstance(s, Unify)}
+        solved = reconstruct(drawn, graph, self.subject.calibration, removing, self.progress)
+        return _reunified(solved, structures)
 
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
-        kept = [w.name for _, w in graph.weighted() if w.structure is not None]
+        borne = {
+            w.name: parse(w.structure) for _, w in graph.weighted() if w.structure is not None
+        }
         regimes: list[Regime] = [
-            Distillation(GraphModule(scores_only(teacher))),
-            *([Masked(kept)] if kept else []),
-        ]
+            Distillation(GraphModule(scores_only(teacher))), *_holding(borne),
+        ]  # fmt: skip
         module = GraphModule(scores_only(graph))
         recipe = self._recipe(1, graph, teacher, ROUNDING_SHARE)
         stack = RegimeStack([*regimes, QAT(integer)])
@@ -226,6 +231,28 @@ def scores_only(graph: Graph) -> Graph:
     if last.kind != "softmax":
         return graph
     return Graph.build(graph.name, graph.inputs, last.inputs, graph.ops, graph.tensors)
+
+
+def _holding(structures: Mapping[str, Structure]) -> list[Regime]:
+    """Regimes under which weights stay in their structures."""
+    unified = {name: s for name, s in structures.items() if isinstance(s, Unify)}
+    masked = [name for name in structures if name not in unified]
+    regimes: list[Regime] = [Masked(masked)] if masked else []
+    return [*regimes, Unified(unified)] if unified else regimes
+
+
+def _reunified(graph: Graph, structures: Mapping[str, Structure]) -> Graph:
+    """Unified weights projected anew: folding a normalisation scales their values."""
+    return graph.with_tensors(
+        {
+            name: replace(
+                graph.tensors[name],
+                data=structure.project(torch.from_numpy(graph.tensors[name].data)).numpy(),
+            )
+            for name, structure in structures.items()
+            if isinstance(structure, Unify)
+        }
+    )
 
 
 def _unstructured(graph: Graph) -> Graph:
