@@ -143,7 +143,7 @@ def test_10_loss_of_gaussian_weights_is_1_less_2_over_pi():
 def test_11_impossible_parameters_are_refused():
     with pytest.raises(ValueError, match=r"0\.6 unified and 0\.5 pruned"):
         Unify.of(1, 8, 0.6, 0.5)
-    with pytest.raises(ValueError, match="share 1.5"):
+    with pytest.raises(ValueError, match=r"share 1\.5"):
         Unify(1, 8, 1, 1.5)
     with pytest.raises(StructureError, match="not a share"):
         parse("unify1x8u1.2.3@2")

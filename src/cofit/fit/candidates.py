@@ -57,9 +57,7 @@ def measure_slopes(
     for _, weight in probe.graph.weighted():
         dense = torch.from_numpy(weight.data)
         structures, _ = layer_structures(weight.shape, families, rates)
-        anchors[weight.name] = [
-            _placed(probe, weight.name, s, dense) for s in structures[:MILDEST]
-        ]
+        anchors[weight.name] = [_placed(probe, weight.name, s, dense) for s in structures[:MILDEST]]
         anchors[weight.name] += [FixedPoint(fewer).project(dense) for fewer in bits[1:]]
     return slopes(probe, anchors, progress)
 

@@ -155,9 +155,7 @@ class Trainer:
 
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
-        borne = {
-            w.name: parse(w.structure) for _, w in graph.weighted() if w.structure is not None
-        }
+        borne = {w.name: parse(w.structure) for _, w in graph.weighted() if w.structure is not None}
         regimes: list[Regime] = [
             Distillation(GraphModule(scores_only(teacher))), *_holding(borne),
         ]  # fmt: skip

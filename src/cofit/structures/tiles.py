@@ -1,4 +1,4 @@
-"""A weight as rows of blocks: `out` x `in_` channels at one kernel position, ragged edges padded."""
+"""A weight as rows of blocks: `out` x `in_` channels at one kernel position, edges padded."""
 
 from __future__ import annotations
 
