@@ -18,6 +18,7 @@ from cofit.regimes.gates import (
 from cofit.regimes.gradual import Gradual, cubic_rate
 from cofit.regimes.ledger import EpochRow, Ledger
 from cofit.regimes.masked import Masked
+from cofit.regimes.on_grid import OnGrid
 from cofit.regimes.qat import QAT
 from cofit.regimes.recipe import Recipe
 from cofit.regimes.renormalise import Renormalise, unfuse
@@ -43,6 +44,7 @@ __all__ = [
     "LayerCost",
     "Ledger",
     "Masked",
+    "OnGrid",
     "RandomCrop",
     "RandomFlip",
     "Recipe",

@@ -36,8 +36,11 @@ def exact(prune: torch.Tensor, unify: torch.Tensor, pruned: int, unified: int) -
 
     Successive shortest paths: from the best assignment that prunes nothing, one block more is
     pruned at a time, either a free one, or a unified one whose place a free one takes. In a flow
-    between three classes there are no other paths, so each step is optimal. O(B log B).
+    between three classes there are no other paths, so each step is optimal. O(B log B). Where no
+    block stays free it is a sort by what pruning loses more than unifying.
     """
+    if pruned + unified == len(prune):
+        return greedy(prune - unify, unify, pruned, unified)
     classes = greedy(prune, unify, 0, unified).tolist()
     p, u = prune.tolist(), unify.tolist()
     free = [i for i, kind in enumerate(classes) if kind == FREE]
