@@ -16,6 +16,7 @@ from cofit.regimes.gates import (
     transform_gradient,
 )
 from cofit.regimes.gradual import Gradual, cubic_rate
+from cofit.regimes.learned_steps import LearnedSteps, Levels
 from cofit.regimes.ledger import EpochRow, Ledger
 from cofit.regimes.masked import Masked
 from cofit.regimes.on_grid import OnGrid
@@ -42,7 +43,9 @@ __all__ = [
     "Gradual",
     "Handle",
     "LayerCost",
+    "LearnedSteps",
     "Ledger",
+    "Levels",
     "Masked",
     "OnGrid",
     "RandomCrop",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
 
 from cofit.data import Dataset
-from cofit.regimes import ADMM, Masked, OnGrid, Recipe, Regime, RegimeStack, Unified
+from cofit.regimes import ADMM, Handle, Masked, OnGrid, Recipe, Regime, RegimeStack, Unified
 from cofit.reproductions.harness import Step, train
 from cofit.structures import Composition, FixedPoint, Structure, Unify
 
@@ -67,13 +69,15 @@ def trained(
     batch: int,
     one_shot: bool = False,
 ) -> tuple[nn.Module, tuple[float, ...]]:
-    """A copy of the dense network trained into its structures, and the gap of each ADMM round.
+    """A copy of the dense network trained into its structures, and its gaps during ADMM.
 
     One-shot projection skips ADMM and retrains for the epochs of both stages.
     """
     model = copy.deepcopy(dense)
+    goals = {name: _removing(structure) for name, structure in structures.items()}
+    gaps = Gaps(goals)
     admm = ADMM(
-        {name: (_removing(structure),) for name, structure in structures.items()},
+        {name: (goal,) for name, goal in goals.items()},
         rho=1e-2, growth=10.0, stages=epochs.admm, stage_epochs=1,
     )  # fmt: skip
     left = epochs.retrain
@@ -83,10 +87,49 @@ def trained(
         left += epochs.admm
     else:
         recipe = Recipe(epochs.admm, epochs.admm_rate, weight_decay=0.0)
-        model, _ = train(step, model, data, recipe, seed, admm, "admm", batch)
+        watched = RegimeStack([gaps, admm])
+        model, _ = train(step, model, data, recipe, seed, watched, "admm", batch)
     within = Recipe(left, epochs.retrain_rate)
     model, _ = train(step, model, data, within, seed, holding(structures), "retrain", batch)
-    return model, tuple(row.gap for row in admm.history)
+    return model, tuple(gaps.seen)
+
+
+class Gaps(Regime):
+    """Watches sum ||W - project(W)|| / sum ||W|| at the start of each epoch and at the end.
+
+    Args:
+        structures: by weight name.
+    """
+
+    def __init__(self, structures: Mapping[str, Structure]) -> None:
+        self.seen: list[float] = []
+        self._structures = dict(structures)
+        self._model: nn.Module | None = None
+
+    def attach(self, model: nn.Module, sample: torch.Tensor) -> Handle:
+        """Bind to the model, which is not changed."""
+        self._model = model
+        return Handle()
+
+    def on_epoch(self, epoch: int) -> None:
+        """Measure."""
+        assert self._model is not None
+        weights = {name: self._model.get_parameter(name).detach() for name in self._structures}
+        away = sum(float((w - self._structures[n].project(w)).norm()) for n, w in weights.items())
+        self.seen.append(away / sum(float(w.norm()) for w in weights.values()))
+
+    def finalize(self, model: nn.Module) -> nn.Module:
+        """Measure before others harden."""
+        self.on_epoch(-1)
+        return model
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen."""
+        return {"seen": list(self.seen)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.seen = list(state["seen"])
 
 
 def holding(structures: Mapping[str, Structure]) -> Regime:

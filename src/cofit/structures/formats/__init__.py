@@ -1,7 +1,7 @@
 """Stored layouts of weights: what the compiler executes, and its exact bytes."""
 
 from cofit.core import UnknownNameError
-from cofit.structures.formats import csr, dense, fkw, grid, kept, nm, ocb, unify
+from cofit.structures.formats import csr, dense, fkw, grid, kept, nm, ocb, packed, unify
 from cofit.structures.formats.layout import Decoder, Layout, four, index_type
 
 _DECODERS: dict[str, Decoder] = {
@@ -11,6 +11,7 @@ _DECODERS: dict[str, Decoder] = {
     "fkw": fkw.decode,
     "kept": kept.decode,
     "nm": nm.decode,
+    "packed": packed.decode,
     "unify": unify.decode,
 }
 
@@ -42,5 +43,6 @@ __all__ = [
     "kept",
     "nm",
     "ocb",
+    "packed",
     "unify",
 ]
