@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cofit.core import Basis
 from cofit.data import Dataset, Split, load
 from cofit.fit.peers import race
 from cofit.fit.precision import Lowering
@@ -24,16 +23,12 @@ from cofit.models.zoo import DIGITS, FASHION
 from cofit.regimes import Recipe
 from cofit.reproductions.harness import (
     COLOURS,
-    Claim,
     Outcome,
     Scale,
     Step,
     Study,
     Table,
-    above_spread,
     accuracy,
-    at_least,
-    at_most,
     axes,
     bars,
     fewer,
@@ -42,6 +37,7 @@ from cofit.reproductions.harness import (
     seeded,
     train,
 )
+from cofit.reproductions.micro_unification.claims import ONE_SHOT, claims_of, points_of
 from cofit.reproductions.micro_unification.contenders import (
     Contender,
     Epochs,
@@ -61,7 +57,6 @@ LEAST_CHANNELS = 16
 """Input channels of a layer that is compressed; the first layer stays as it is."""
 
 BOARD = "cortex-m4:stm32f446"
-ONE_SHOT = "one-shot"
 WIDTHS = (32, 64, 128)
 
 
@@ -259,133 +254,11 @@ def _outcome(
     found: Mapping[str, list[dict[str, Any]]],
     deployed: Mapping[str, Any] | None,
 ) -> Outcome:
-    claims = [*_trained_claims(dense, found), *_counted_claims(settings, dense, found)]
-    if deployed is not None:
-        claims += _deployed_claims(deployed)
-    return Outcome(claims, [_table(dense, found)], _figure(dense, found))
-
-
-def _points(rows: list[dict[str, Any]]) -> list[float]:
-    return [100 * row["accuracy"] for row in rows]
-
-
-def _differences(a: list[float], b: list[float]) -> list[float]:
-    return [x - y for x, y in zip(a, b, strict=True)]
-
-
-def _trained_claims(
-    dense: list[dict[str, Any]], found: Mapping[str, list[dict[str, Any]]]
-) -> list[Claim]:
-    points = {name: _points(rows) for name, rows in found.items()}
-    both, whole = found["both"], _points(dense)
-    alone = [max(a, b) for a, b in zip(points["prune"], points["unify"], strict=True)]
-    sizes = [row["coded"] for rows in found.values() for row in rows]
-    spread = 100 * (max(sizes) / min(sizes) - 1)
-    ratio = [d["bytes"] / row["coded"] for d, row in zip(dense, both, strict=True)]
-    equal = f"equal bytes after zlib: within {spread:.1f} % of each other"
-    return [
-        Claim(
-            claim="accuracy of unified and pruned blocks over the better of each alone",
-            published="unify and prune together reach the state of the art (abstract; no table "
-            "could be read)",
-            measured=measured(_differences(points["both"], alone), "points"),
-            limit="accuracy of the dense network",
-            basis=Basis.MEASURED, rule=above_spread(), note=equal,
-        ),
-        Claim(
-            claim="accuracy of unified and pruned blocks over pruned int8 blocks",
-            published="pruning is the special case v = 0 of unification (abstract)",
-            measured=measured(_differences(points["both"], points["prune"]), "points"),
-            limit="accuracy of the dense network",
-            basis=Basis.MEASURED, rule=above_spread(), note=equal,
-        ),
-        Claim(
-            claim="accuracy lost to the dense network",
-            published="state of the art compression at low loss (abstract); the bar of 1 point is "
-            "ours",
-            measured=measured(_differences(whole, points["both"]), "points"),
-            limit="0 where the dense network is redundant",
-            basis=Basis.MEASURED, rule=at_most(1.0),
-        ),
-        Claim(
-            claim="bytes of fp32 weights over those of unified and pruned blocks, zlib included",
-            published="not published; the bar is the limit of unification alone at 16 a block",
-            measured=measured(ratio, "x"),
-            limit="32 n / (n + 16) / (1 - q_p): 10.7x over the kept part at n = 8, 16x at n = 16",
-            basis=Basis.MEASURED, rule=at_least(14.0),
-            note="the first layer, batch norm and biases stay fp32; weights are counted",
-        ),
-        Claim(
-            claim="accuracy of ADMM over one-shot projection with the same epochs",
-            published="ADMM is the method (abstract)",
-            measured=measured(_differences(points["both"], points[ONE_SHOT]), "points"),
-            limit="accuracy of the dense network",
-            basis=Basis.MEASURED, rule=at_least(0.0),
-        ),
-        Claim(
-            claim="distance of weights to their structure, start of ADMM over its end",
-            published="not published; the bar is ours",
-            measured=measured([row["gaps"][0] / row["gaps"][-1] for row in both], "x"),
-            limit="none: the distance may reach 0",
-            basis=Basis.MEASURED, rule=at_least(10.0),
-        ),
-    ]  # fmt: skip
-
-
-def _counted_claims(
-    settings: Settings, dense: list[dict[str, Any]], found: Mapping[str, list[dict[str, Any]]]
-) -> list[Claim]:
-    n = int(settings.longer.partition("x")[2])
-    unify = found["unify"]
-    fewer_multiplies = [
-        d["multiplies"] / row["multiplies"] for d, row in zip(dense, unify, strict=True)
-    ]
-    energy = [_energy(d) / _energy(row) for d, row in zip(dense, unify, strict=True)]
-    return [
-        Claim(
-            claim="multiplies of the dense network over those of the unified one",
-            published=f"n - 1 additions and 1 multiply instead of n (method), n = {n}",
-            measured=measured(fewer_multiplies, "x"),
-            limit=f"{n}x, if every layer were unified",
-            basis=Basis.MEASURED, rule=at_least(0.5 * n),
-            note="counted from the trained weights in the traced layers",
-        ),
-        Claim(
-            claim="energy of fp32 arithmetic, dense over unified",
-            published="not published; operation energies of Horowitz, ISSCC 2014",
-            measured=measured(energy, "x"),
-            limit=f"{4.6 * n / (0.9 * n + 3.7):.2f}x at n = {n}, 5.1x at any",
-            basis=Basis.MODELLED, rule=at_least(2.0),
-            note="arithmetic alone, no memory; multiplies cost 3.7 pJ, additions 0.9 pJ",
-        ),
-    ]  # fmt: skip
-
-
-def _energy(row: Mapping[str, Any]) -> float:
-    return Operations(row["multiplies"], row["additions"]).energy_j
-
-
-def _deployed_claims(found: Mapping[str, Any]) -> list[Claim]:
-    return [
-        Claim(
-            claim="flash of the int8 program on a Cortex-M4, dense over unified and pruned",
-            published="not published",
-            measured=measured(found["flash dense"] / found["flash unified"], "x"),
-            limit="8 n / (n + 8) / (1 - q_p) for the weights alone; code and biases stay",
-            basis=Basis.EMULATED, rule=at_least(2.0),
-            note=f"{found['flash dense']} to {found['flash unified']} bytes; instructions "
-            f"{found['instructions dense']} to {found['instructions unified']}",
-        ),
-        Claim(
-            claim="latency on this CPU of the unified int8 program over the dense one",
-            published="not published: on a CPU whose multiply costs an addition, unification "
-            "saves storage, not time",
-            measured=measured(found["seconds unified"] / found["seconds dense"], "x"),
-            limit="0, were pruned blocks skipped",
-            basis=Basis.MEASURED, rule=at_most(1.2),
-            note="one thread, A/B/A/B; both run the dense vector kernel",
-        ),
-    ]  # fmt: skip
+    return Outcome(
+        claims_of(settings.longer, dense, found, deployed),
+        [_table(dense, found)],
+        _figure(dense, found),
+    )
 
 
 def _table(dense: list[dict[str, Any]], found: Mapping[str, list[dict[str, Any]]]) -> Table:
@@ -400,17 +273,17 @@ def _row(
     name: str, structure: str, entries: list[dict[str, Any]], raw: str, coded: str
 ) -> tuple[str, ...]:
     means = [statistics.fmean(e[key] for e in entries) for key in (raw, coded, "multiplies")]
-    return (name, structure, measured(_points(entries), "").text, *(f"{m:,.0f}" for m in means))
+    return (name, structure, measured(points_of(entries), "").text, *(f"{m:,.0f}" for m in means))
 
 
 def _figure(dense: list[dict[str, Any]], found: Mapping[str, list[dict[str, Any]]]) -> Any:
     drawn = figure(2)
     left = axes(drawn, "Accuracy at equal bytes", "", "test accuracy, %", (1, 2, 1))
-    spreads = [measured(_points(rows), "").spread for rows in found.values()]
-    bars(left, {n: statistics.fmean(_points(rows)) for n, rows in found.items()}, spreads)
-    whole = statistics.fmean(_points(dense))
+    spreads = [measured(points_of(rows), "").spread for rows in found.values()]
+    bars(left, {n: statistics.fmean(points_of(rows)) for n, rows in found.items()}, spreads)
+    whole = statistics.fmean(points_of(dense))
     left.axhline(whole, color=COLOURS[1], linestyle=":", label="dense fp32")
-    left.set_ylim(bottom=max(0.0, min(min(_points(rows)) for rows in found.values()) - 3))
+    left.set_ylim(bottom=max(0.0, min(min(points_of(rows)) for rows in found.values()) - 3))
     left.legend(fontsize=8)
     right = axes(drawn, "Gap to the structure during ADMM", "epoch", "relative distance", (1, 2, 2))
     for colour, name in zip(COLOURS, ("prune", "unify", "both"), strict=False):

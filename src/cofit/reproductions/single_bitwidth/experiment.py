@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -158,14 +159,19 @@ def _single(
     step: Step,
 ) -> dict[str, Any]:
     """One bit-width at the width that takes the budget."""
-    build = NETWORKS[network]
+    of_layers = dict.fromkeys(layer_shapes(partial(NETWORKS[network], 1.0)), bits)
+    multiplier = _multiplier(network, of_layers, budget)
+    return _trained(data, settings, network, seed, budget, multiplier, of_layers, step)
 
-    def size(m: float) -> int:
-        return packed_bytes(layer_shapes(partial(build, m)), bits)
 
-    width = width_for(size, budget)
-    of_layers = dict.fromkeys(layer_shapes(partial(build, width.multiplier)), bits)
-    return _trained(data, settings, network, seed, budget, width.multiplier, of_layers, step)
+def _multiplier(network: str, bits: Mapping[str, int], budget: int) -> float:
+    """Width at which a network of these bits takes the budget."""
+
+    @functools.cache
+    def size(multiplier: float) -> int:
+        return packed_bytes(layer_shapes(partial(NETWORKS[network], multiplier)), bits)
+
+    return width_for(size, budget).multiplier
 
 
 def _mixed(
@@ -185,16 +191,14 @@ def _mixed(
     if kind == "zero degradation":
         of_layers = zero_degradation(model, data.validation, settings.bits)
     else:
-        uniform = width_for(
-            lambda m: packed_bytes(layer_shapes(partial(build, m)), SENSITIVITY_BITS), budget
-        )
-        shapes = layer_shapes(partial(build, uniform.multiplier))
+        uniform = dict.fromkeys(layer_shapes(partial(build, 1.0)), SENSITIVITY_BITS)
+        shapes = layer_shapes(partial(build, _multiplier(network, uniform, budget)))
         part = Split(
             data.train.inputs[:SENSITIVITY_EXAMPLES], data.train.targets[:SENSITIVITY_EXAMPLES]
         )
         of_layers = by_sensitivity(sensitivities(model, part, settings.bits), shapes, budget)
-    width = width_for(lambda m: packed_bytes(layer_shapes(partial(build, m)), of_layers), budget)
-    return _trained(data, settings, network, seed, budget, width.multiplier, of_layers, step)
+    multiplier = _multiplier(network, of_layers, budget)
+    return _trained(data, settings, network, seed, budget, multiplier, of_layers, step)
 
 
 def _trained(

@@ -14,7 +14,9 @@ from cofit.structures.formats import packed
 HALF_BYTES = 2
 STEP_BYTES = 4
 TOLERANCE = 0.005
-LEAST, MOST = 1e-3, 1e3
+LEAST, MOST = 1e-2, 64.0
+RESOLUTION = 1e-4
+"""Relative step of multipliers, below that of a channel in a thousand."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def width_for(
             "the bits"
         )
     low, high = LEAST, MOST
-    while high / low > 1 + 1e-9:
+    while high / low > 1 + RESOLUTION:
         middle = (low * high) ** 0.5
         if size(middle) <= budget:
             low = middle
