@@ -49,6 +49,7 @@ def train(
     regime: Regime | None = None,
     name: str = "training",
     size: int = 128,
+    channels_last: bool = True,
 ) -> tuple[nn.Module, Ledger]:
     """Train on the training part, from the step's checkpoint if it was interrupted.
 
@@ -61,6 +62,7 @@ def train(
         regime: what it drives at.
         name: of this training within the step; also of its checkpoint.
         size: examples per batch.
+        channels_last: see `Batches`.
 
     Returns:
         The finalised model in eval mode, and the ledger of its cost.
@@ -71,6 +73,7 @@ def train(
         size=size,
         seed=seed,
         augment=tuple(augmentation(kind) for kind in data.augment),
+        channels_last=channels_last,
     )
     return fit(
         model, batches, recipe, regime,

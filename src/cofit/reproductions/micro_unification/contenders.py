@@ -15,6 +15,9 @@ from cofit.regimes import ADMM, Handle, Masked, OnGrid, Recipe, Regime, RegimeSt
 from cofit.reproductions.harness import Step, train
 from cofit.structures import Composition, FixedPoint, Structure, Unify
 
+RHO, GROWTH = 3e-2, 100.0
+"""Penalty of the first ADMM epoch, and of the last one relative to it."""
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -78,7 +81,8 @@ def trained(
     gaps = Gaps(goals)
     admm = ADMM(
         {name: (goal,) for name, goal in goals.items()},
-        rho=1e-2, growth=10.0, stages=epochs.admm, stage_epochs=1,
+        rho=RHO, growth=GROWTH ** (1 / max(epochs.admm - 1, 1)), stages=epochs.admm,
+        stage_epochs=1,
     )  # fmt: skip
     left = epochs.retrain
     if one_shot:

@@ -137,7 +137,9 @@ def _float(
 ) -> dict[str, Any]:
     """The float network of multiplier 1."""
     model = seeded(partial(NETWORKS[network], 1.0), seed, network)
-    model, _ = train(step, model, data, settings.recipe, seed, Regime(), size=settings.batch)
+    model, _ = train(
+        step, model, data, settings.recipe, seed, Regime(), size=settings.batch, channels_last=False
+    )
     shapes = layer_shapes(partial(NETWORKS[network], 1.0))
     return {
         "accuracy": accuracy(model, data.test),
@@ -215,7 +217,9 @@ def _trained(
     build = partial(NETWORKS[network], multiplier)
     regime = LearnedSteps(bits, settings.activations)
     model = seeded(build, seed, network)
-    model, _ = train(step, model, data, settings.recipe, seed, regime, size=settings.batch)
+    model, _ = train(
+        step, model, data, settings.recipe, seed, regime, size=settings.batch, channels_last=False
+    )
     file = pack(model, regime)
     assert file.payload_bytes == packed_bytes(layer_shapes(build), bits)
     deployed = unpack(file.blob, build)
