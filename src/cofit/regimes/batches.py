@@ -24,9 +24,9 @@ class Batches:
         size: examples per batch.
         seed: of the order and of the augmentations.
         augment: applied to each batch of inputs in order.
-        channels_last: memory layout of images, and of the network `fit` trains on them. Faster, but
-            oneDNN was seen to corrupt the heap in the backward pass of convolutions in it whose
-            channels are no multiple of 8 (torch 2.13, AVX2).
+        channels_last: memory layout of images, and of the network that `fit` trains on them. It is
+            faster, but with 6, 12 and 24 channels a backward pass in it was seen to corrupt the
+            heap inside torch (2.13, AVX2; no such thing in the other layout).
 
     Raises:
         DataError: lengths differ, or there is not one whole batch.
