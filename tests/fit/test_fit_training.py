@@ -97,6 +97,21 @@ def calibrated(graph):
     return quantise(graph, calibrate(graph, [DATA.train.inputs[:32]]))
 
 
+def test_unified_weights_are_unified_after_all_training(tmp_path):
+    graph = graph_of(Net(), 3, 6, 6)
+    structures = {"two.weight": parse("unify1x8u0.75@1.25"), "head.weight": parse("block1x4@2")}
+    maker = trainer(tmp_path)
+    found = maker.into_structures(graph, graph, structures, "round0")
+    integer = Lowering("int8", DATA.train.inputs[:64]).lower(found)
+    tuned = maker.through_rounding(found, integer, graph, "round0")
+    for trained in (found, tuned):
+        for name, structure in structures.items():
+            assert structure.check(weight(trained, name)) is None
+            assert trained.tensors[name].structure == structure.text
+    assert not torch.equal(weight(found, "two.weight"), weight(tuned, "two.weight"))
+    assert structures["two.weight"].encode(integer.tensors["two.weight"].data).format == "unify"
+
+
 def test_training_from_scratch_teaches_the_given_module(tmp_path):
     maker = trainer(tmp_path, pretrain_epochs=8)
     with torch.random.fork_rng(devices=[]):

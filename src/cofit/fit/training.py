@@ -17,7 +17,7 @@ from cofit.fit.progress import Progress
 from cofit.fit.reconstruct import reconstruct
 from cofit.fit.sensitivity import output_divergence
 from cofit.fit.subject import Subject
-from cofit.ir import Graph, load_graph, run_float, save_graph
+from cofit.ir import Graph, Tensor, load_graph, run_float, save_graph
 from cofit.ir.module import GraphModule
 from cofit.regimes import (
     ADMM,
@@ -31,11 +31,12 @@ from cofit.regimes import (
     Regime,
     RegimeStack,
     Renormalise,
+    Unified,
     unfuse,
 )
 from cofit.regimes import fit as train
 from cofit.regimes.train import Criterion
-from cofit.structures import Structure, holds_by_zeros, parse
+from cofit.structures import Structure, Unify, holds_by_zeros, parse
 
 ADMM_SHARE = 0.4
 """Share of a round's epochs that draws the weights to their structures; the rest retrains."""
@@ -118,6 +119,7 @@ class Trainer:
                 f"{label}-retrain", structures,
             ),
         )  # fmt: skip
+        trained = _members_again(trained, structures)
         changed = {
             name: replace(trained.tensors[name], structure=structure.text)
             for name, structure in structures.items()
@@ -149,7 +151,8 @@ class Trainer:
         recipe = self._recipe(epochs, graph, teacher)
         drawn = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm", structures)
         solved = {name: s for name, s in structures.items() if holds_by_zeros(s)}
-        return reconstruct(drawn, graph, self.subject.calibration, solved, self.progress)
+        found = reconstruct(drawn, graph, self.subject.calibration, solved, self.progress)
+        return _members_again(found, structures)
 
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
@@ -233,9 +236,12 @@ def suited_rate(divergence: float) -> float:
 
 def _keeping(structures: Mapping[str, Structure]) -> list[Regime]:
     """What keeps members in their structures while they are trained."""
+    unified = {name: s for name, s in structures.items() if isinstance(s, Unify)}
     zeros = [name for name, s in structures.items() if holds_by_zeros(s)]
-    values = {name: (s,) for name, s in structures.items() if not holds_by_zeros(s)}
-    return [*([Masked(zeros)] if zeros else []), *([Held(values)] if values else [])]
+    rest = {name: (s,) for name, s in structures.items() if name not in {*unified, *zeros}}
+    regimes: list[Regime] = [Masked(zeros)] if zeros else []
+    regimes += [Unified(unified)] if unified else []
+    return [*regimes, Held(rest)] if rest else regimes
 
 
 def scores_only(graph: Graph) -> Graph:
@@ -244,6 +250,16 @@ def scores_only(graph: Graph) -> Graph:
     if last.kind != "softmax":
         return graph
     return Graph.build(graph.name, graph.inputs, last.inputs, graph.ops, graph.tensors)
+
+
+def _members_again(graph: Graph, structures: Mapping[str, Structure]) -> Graph:
+    """Weights in sets of values projected anew where folding a normalisation took them out."""
+    moved: dict[str, Tensor] = {}
+    for name, structure in structures.items():
+        data = torch.from_numpy(graph.tensors[name].data)
+        if not holds_by_zeros(structure) and structure.check(data) is not None:
+            moved[name] = replace(graph.tensors[name], data=structure.project(data).numpy())
+    return graph.with_tensors(moved)
 
 
 def _unstructured(graph: Graph) -> Graph:

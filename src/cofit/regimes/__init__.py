@@ -20,8 +20,10 @@ from cofit.regimes.gradual import Gradual, cubic_rate
 from cofit.regimes.group_lasso import GroupLasso, group_lasso
 from cofit.regimes.held import Held
 from cofit.regimes.importance import TaylorImportance
+from cofit.regimes.learned_steps import LearnedSteps, Levels
 from cofit.regimes.ledger import EpochRow, Ledger
 from cofit.regimes.masked import Masked
+from cofit.regimes.on_grid import OnGrid
 from cofit.regimes.pattern_admm import PatternADMM
 from cofit.regimes.projected import PairedGrid, Projected
 from cofit.regimes.prune_in_training import PruneInTraining
@@ -32,6 +34,7 @@ from cofit.regimes.resume import Checkpoint
 from cofit.regimes.stack import RegimeStack
 from cofit.regimes.trace_cost import LayerCost, Trace, kept_macs, training_layers, training_macs
 from cofit.regimes.train import fit
+from cofit.regimes.unified import Unified
 
 __all__ = [
     "ADMM",
@@ -50,8 +53,11 @@ __all__ = [
     "Handle",
     "Held",
     "LayerCost",
+    "LearnedSteps",
     "Ledger",
+    "Levels",
     "Masked",
+    "OnGrid",
     "PairedGrid",
     "PatternADMM",
     "Projected",
@@ -66,6 +72,7 @@ __all__ = [
     "Slot",
     "TaylorImportance",
     "Trace",
+    "Unified",
     "augmentation",
     "bernoulli_policy",
     "bisect",

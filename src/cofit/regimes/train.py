@@ -51,7 +51,9 @@ def fit(
         ModelError: the loss is not finite.
     """
     regime = Regime() if regime is None else regime
-    model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if data.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.train()
     sample, _ = next(data.epoch(0))
     layers = training_layers(model, sample[:1])
     ledger = Ledger(sum(layers.values()))

@@ -37,6 +37,7 @@ from cofit.structures.support import (
     within,
 )
 from cofit.structures.text import Family, family, known_families, parse
+from cofit.structures.unify import Unify
 from cofit.structures.unstructured import Unstructured
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "Stripe",
     "Structure",
     "Support",
+    "Unify",
     "UnitSupport",
     "Unstructured",
     "Violation",

@@ -22,6 +22,7 @@ from cofit.structures.library import LIBRARIES, POSITIONS, PatternLibrary
 from cofit.structures.nm import NM
 from cofit.structures.pattern import Pattern
 from cofit.structures.polarised import Polarised, Rows
+from cofit.structures.unify import Unify
 from cofit.structures.unstructured import Unstructured
 
 _BLOCKS = ("32x4", "16x4", "32x1", "16x1", "8x1", "4x4", "2x4", "1x4", "2x2", "1x2")
@@ -30,6 +31,7 @@ _COLUMN_BLOCKS = ("64x128", "32x128", "16x128")
 _GROUPS = (8, 4, 1)
 _FRAGMENTS = (4, 8, 16)
 _ROW_ORDERS: dict[str, Order] = {"": "c", "h": "h", "w": "w"}
+_UNIFIED = ("1x4", "1x8", "1x16", "4x4")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def known_families() -> tuple[str, ...]:
         "connectivity-filter",
         "channel",
         "unstructured",
+        *(f"unify{sides}" for sides in _UNIFIED),
         "nm2:4",
         "nm1:4",
         "int8",
@@ -153,6 +156,8 @@ def _family_part(name: str) -> Family:
         return _checked(name, 1.0, lambda rate: Stripe(rows, rate))
     if match := re.fullmatch(r"bsp(\d+)x(\d+)(?:r(\d+(?:\.\d+)?))?", name):
         return _block_columns(int(match[1]), int(match[2]), float(match[3] or 1))
+    if match := re.fullmatch(r"unify(\d+)x(\d+)(?:u([\d.e-]+))?", name):
+        return _unify_family(name, int(match[1]), int(match[2]), match[3])
     if match := re.fullmatch(r"nm(\d+):(\d+)", name):
         structure = NM(int(match[1]), int(match[2]))
         return Family(name, structure.rate, True, lambda _: structure)
@@ -170,6 +175,17 @@ def _family_part(name: str) -> Family:
         if library is not None:
             return _pattern_family(library, group)
     raise UnknownNameError("structure", name, known_families())
+
+
+def _unify_family(name: str, out: int, in_: int, share: str | None) -> Family:
+    try:
+        part = 1.0 if share is None else float(share)
+    except ValueError:
+        raise StructureError(
+            f"{share!r} in {name!r} is not a share of unified blocks; write for example "
+            f"'unify{out}x{in_}u0.75'"
+        ) from None
+    return _checked(name, 1.0, lambda rate: Unify(out, in_, rate, part))
 
 
 def _checked(name: str, least: float, make: Callable[[float], Structure]) -> Family:

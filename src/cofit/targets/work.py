@@ -104,6 +104,7 @@ def executed_macs(graph: Graph, step: Step) -> int:
         return 0 if "no channel kept" in step.code.variant else macs(graph, op)
     shape = graph.tensors[op.output].shape
     elements = stored.values.size * (2 if step.code.variant == "int4" else 1)
+    elements += 8 * sum(c.values.size for c in step.code.constants if c.name == "signs")
     if step.kernel == WINOGRAD:
         size = winograd_size(step.code.variant)
         tiles = math.prod(-(-n // size) for n in shape[2:])

@@ -69,6 +69,7 @@ def train(
     regime: Regime | None = None,
     name: str = "training",
     size: int = 128,
+    channels_last: bool = True,
 ) -> tuple[nn.Module, Ledger]:
     """Train on the training part, from the step's checkpoint if it was interrupted.
 
@@ -81,6 +82,7 @@ def train(
         regime: what it drives at.
         name: of this training within the step; also of its checkpoint.
         size: examples per batch.
+        channels_last: see `Batches`.
 
     Returns:
         The finalised model in eval mode, and the ledger of its cost.
@@ -91,6 +93,7 @@ def train(
         size=size,
         seed=seed,
         augment=tuple(augmentation(kind) for kind in data.augment),
+        channels_last=channels_last,
     )
     return fit(
         model, batches, recipe, regime,

@@ -11,8 +11,10 @@ from cofit.structures.formats import (
     lines,
     nm,
     ocb,
+    packed,
     paired,
     polar,
+    unify,
 )
 from cofit.structures.formats.layout import Decoder, Layout, four, index_type
 
@@ -27,6 +29,8 @@ _DECODERS: dict[str, Decoder] = {
     "polar": polar.decode,
     "lines": lines.decode,
     "paired": paired.decode,
+    "packed": packed.decode,
+    "unify": unify.decode,
 }
 
 
@@ -59,6 +63,8 @@ __all__ = [
     "lines",
     "nm",
     "ocb",
+    "packed",
     "paired",
     "polar",
+    "unify",
 ]
