@@ -222,7 +222,7 @@ _SMALL = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 2, 2), (6, 64, 2, 1))
 
 REPRODUCTION = Reproduction(
     name="ddc-pim",
-    title="Complementary filter pairs for SRAM compute-in-memory",
+    title="complementary filter pairs for SRAM compute-in-memory",
     source="Duan et al., IEEE TCAD 43(3), 2024, arXiv 2310.20424",
     scales={
         "smoke": Settings(

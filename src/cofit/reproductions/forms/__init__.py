@@ -237,7 +237,7 @@ _LENET = {
 
 REPRODUCTION = Reproduction(
     name="forms",
-    title="Polarised fragments for ReRAM crossbars, trained by ADMM",
+    title="polarised fragments for ReRAM crossbars, trained by ADMM",
     source="Yuan et al., ISCA 2021, arXiv 2106.09144",
     scales={
         "smoke": Settings(

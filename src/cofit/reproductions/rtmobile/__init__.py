@@ -1,4 +1,4 @@
-"""RTMobile: block-based structured pruning of a GRU by ADMM in two steps, compiled and timed.
+"""block-based structured pruning of a GRU by ADMM in two steps, compiled and timed.
 
 Dong et al. prune columns of blocks, then rows, of the stacked gate matrices of a GRU, and run what
 is left stripe by stripe. Here a GRU on spoken digits is pruned so (`pruning`), compiled and timed
@@ -78,7 +78,7 @@ _FULL = Settings(
 )
 REPRODUCTION = Reproduction(
     name="rtmobile",
-    title="RTMobile: block-based structured pruning of a GRU, compiled",
+    title="block-based structured pruning of a GRU, compiled",
     source="P. Dong, S. Wang, W. Niu et al., DAC 2020, arXiv 2002.11474",
     scales={"smoke": _SMOKE, "standard": _STANDARD, "full": _FULL},
     seeds={"smoke": (0,), "standard": (0, 1, 2), "full": (0, 1, 2)},
