@@ -1,4 +1,4 @@
-"""block-based structured pruning of a GRU by ADMM in two steps, compiled and timed.
+"""RTMobile: block-based structured pruning of a GRU by ADMM in two steps, compiled and timed.
 
 Dong et al. prune columns of blocks, then rows, of the stacked gate matrices of a GRU, and run what
 is left stripe by stripe. Here a GRU on spoken digits is pruned so (`pruning`), compiled and timed
