@@ -3,6 +3,7 @@
 #include <string.h>
 
 typedef int32_t i32;
+enum { SMALL = 32 };
 
 static void reverse(i32 *p, i32 i, i32 j) {
     for (; i < j; i++, j--) {
@@ -110,14 +111,15 @@ static int64_t improved(i32 n, const i32 *d, i32 *p) {
 
 /*
  * `order` is a permutation on entry and one at least as short on return: the better of itself and
- * the best of the greedy paths, both improved. `work` has 3n places.
+ * the best of the greedy paths, both improved; few points afford to improve every greedy path. `work`
+ * has 3n places.
  */
 void cofit_short_path(i32 n, const i32 *d, i32 count, const i32 *starts, i32 *order, i32 *work) {
     i32 *greedy = work, *p = work + n, *rest = work + 2 * n;
     int64_t least = INT64_MAX;
     for (i32 s = 0; s < count; s++) {
         nearest(n, d, starts[s], p, rest);
-        const int64_t found = length(n, d, p);
+        const int64_t found = n <= SMALL ? improved(n, d, p) : length(n, d, p);
         if (found < least) {
             least = found;
             memcpy(greedy, p, (size_t)n * sizeof(i32));
