@@ -22,6 +22,7 @@ from cofit.reproductions.hamming_codesign.claims import (
 from cofit.reproductions.hamming_codesign.streams import streams
 from cofit.reproductions.hamming_codesign.study import (
     Settings,
+    counted,
     differing,
     images,
     laplace_ratios,
@@ -48,8 +49,9 @@ def run(study: Study[Settings]) -> Outcome:
         arms = {s: tuned(study, data, graph, seed, s) for s in settings.strengths}
         base = arms[settings.strengths[0]]
         within = [s for s in settings.strengths[1:] if _allowed(arms[s], base, settings)]
-        aware.append(arms[max(within, default=settings.strengths[1])])
-        plain.append(base)
+        chosen = arms[max(within, default=settings.strengths[1])]
+        plain.append(counted(study, data, graph, base))
+        aware.append(counted(study, data, graph, chosen))
         integer = quantised(with_weights(graph, base), data)
         names = [stream.name for stream in streams(integer, settings.encoding)]
         found = study.step(f"identical seed {seed}", partial(differing, settings, integer, data))

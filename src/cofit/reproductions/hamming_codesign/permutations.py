@@ -44,14 +44,15 @@ def cluster(graph: Graph, encoding: str, height: int) -> Graph:
     """The same network with input channels so placed that those of a segment agree on an order.
 
     Alternates between orders of rows (one per segment) and an optimal assignment of channels to
-    places under these orders; neither step makes the flips more.
+    places under these orders; neither step makes the flips more. At height 1 there is nothing to
+    agree on, and the network is given back.
 
     Raises:
         ConfigError: the height is below 1.
     """
     if height < 1:
         raise ConfigError(f"an array of height {height}; it must be at least 1")
-    for group in channel_groups(graph):
+    for group in channel_groups(graph) if height > 1 else ():
         by_name = {stream.name: stream for stream in streams(graph, encoding)}
         readers = {
             member.tensor: np.array(member.indices).T

@@ -142,7 +142,9 @@ def short_order(rows: Codes, given: Ints | None = None) -> Ints:
     distinct, places = np.unique(rows, axis=0, return_inverse=True)
     start = _first_met(places if given is None else places[given])
     order = short_path(row_flips(distinct), start)
-    found: Ints = np.concatenate([np.flatnonzero(places == row) for row in order])
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    found: Ints = np.argsort(rank[places], kind="stable")
     return found
 
 

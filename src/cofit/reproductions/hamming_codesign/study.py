@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -135,10 +136,22 @@ def tuned(
             **dict(module.state_dict()),
             "validation": accuracy(scores, data.validation),
             "test": accuracy(scores, data.test),
-            "counts": counts_of(found, settings),
         }
 
-    return study.step(f"tune seed {seed} strength {strength:g}", compute)
+    found = study.step(f"tune seed {seed} strength {strength:g}", compute)
+    return {**found, "name": f"seed {seed} strength {strength:g}"}
+
+
+def counted(
+    study: Study[Settings], data: Dataset, graph: Graph, found: dict[str, Any]
+) -> dict[str, Any]:
+    """A fine-tuned network's results with the counts of all measures."""
+    integer = quantised(with_weights(graph, found), data)
+
+    def compute(step: Step) -> dict[str, Any]:
+        return {"counts": counts_of(integer, study.settings, step)}
+
+    return found | study.step(f"count {found['name']}", compute)
 
 
 def differing(settings: Settings, graph: Graph, data: Dataset, _: Step) -> dict[str, Any]:
@@ -153,22 +166,20 @@ def differing(settings: Settings, graph: Graph, data: Dataset, _: Step) -> dict[
     return {"differing": int(different.sum())}
 
 
-def counts_of(graph: Graph, settings: Settings) -> Counts:
+def counts_of(graph: Graph, settings: Settings, step: Step) -> Counts:
     """Per layer what each measure toggles, by "encoding/height/measure"."""
     found: Counts = {}
-    for encoding in settings.encodings:
-        reordered = reorder(graph, encoding)
-        for height in settings.heights:
-            clustered = cluster(graph, encoding, height)
-            for measure, permuted in zip(
-                MEASURES, (graph, reordered, graph, clustered), strict=True
-            ):
-                own = measure in ("segmented", "clustered")
-                order = segmented if own else natural
-                found[f"{encoding}/{height}/{measure}"] = [
-                    asdict(count(stream, height, order(stream, height), own))
-                    for stream in streams(permuted, encoding)
-                ]
+    pairs = list(itertools.product(settings.encodings, settings.heights))
+    for done, (encoding, height) in enumerate(pairs):
+        permuted = (graph, reorder(graph, encoding), graph, cluster(graph, encoding, height))
+        for measure, each in zip(MEASURES, permuted, strict=True):
+            own = measure in ("segmented", "clustered")
+            order = segmented if own else natural
+            found[f"{encoding}/{height}/{measure}"] = [
+                asdict(count(stream, height, order(stream, height), own))
+                for stream in streams(each, encoding)
+            ]
+        step.progress("streams", done + 1, len(pairs))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Synthetic scenes of stick figures: unlimited, with exact keypoints. They stand for no real people.
+"""Synthetic scenes of stick figures with exact keypoints; they stand for no real people.
 
 A figure has a head, a neck, a hip, two hands and two feet; its left limbs are drawn in another
 colour than its right ones. Scenes hold one to three figures, straight clutter and noise.

@@ -146,7 +146,8 @@ def _limb_score(start: Peak, end: Peak, field: NDArray[np.float64]) -> float:
             total += dot
     if passed <= LEAST_SUCCESS * SAMPLES:
         return 0.0
-    return total / passed + min(0.5 * height / length - 1, 0.0)
+    far = min(0.5 * height / length - 1, 0.0)
+    return float(total / passed + far)
 
 
 def _bilinear(values: NDArray[np.float64], x: float, y: float) -> float:

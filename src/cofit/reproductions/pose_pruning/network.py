@@ -205,4 +205,3 @@ def _bare_separable(shape: PoseShape) -> nn.Sequential:
         nn.Conv2d(width, width, 1, bias=False),
         activation(),
     )
-
