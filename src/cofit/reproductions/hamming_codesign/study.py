@@ -47,7 +47,7 @@ class Settings:
         stages, stem_stride, head: see `SmallInvertedResidual`.
         epochs: of training in floats.
         tune_epochs: of int8 fine-tuning, the same for every strength.
-        strengths: of the Hamming term, 0 first.
+        strengths: of Hamming-aware training, 0 first.
         allowed_loss: of validation accuracy, when the strength is chosen.
         heights: of the array.
         identical: inputs on which permuted networks are compared.
@@ -114,20 +114,20 @@ def trained(study: Study[Settings], data: Dataset, seed: int) -> Graph:
 def tuned(
     study: Study[Settings], data: Dataset, graph: Graph, seed: int, strength: float
 ) -> dict[str, Any]:
-    """The int8 network after fine-tuning with the Hamming term: weights, accuracies, counts."""
+    """The int8 network after Hamming-aware fine-tuning: weights and accuracies."""
     settings = study.settings
     integer = quantise(graph, calibrate(graph, _calibration(data)))
 
     def compute(step: Step) -> dict[str, Any]:
-        repeats = {s.name: s.repeats for s in streams(integer, settings.encoding)}
-        term = HammingAware(repeats, settings.encoding, settings.height, strength)
+        names = tuple(weight.name for _, weight in graph.weighted())
+        aware = HammingAware(names, settings.encoding, settings.height, strength)
         batches = Batches(
             data.train.inputs, data.train.targets, seed=seed,
             augment=tuple(augmentation(kind) for kind in data.augment),
         )  # fmt: skip
+        recipe = Recipe(settings.tune_epochs, 1e-3, "adam", weight_decay=0.0)
         module, _ = fit(
-            GraphModule(graph), batches, Recipe(settings.tune_epochs, learning_rate=0.01),
-            RegimeStack([term, QAT(integer)]),
+            GraphModule(graph), batches, recipe, RegimeStack([aware, QAT(integer)]),
             checkpoint=step.checkpoint(), progress=step.progress, stage="fine-tune",
         )  # fmt: skip
         found = quantised(module_graph(module), data)

@@ -10,111 +10,134 @@ import torch
 from torch import nn
 
 from cofit.core import ConfigError
-from cofit.regimes import Context, Handle, Regime, straight_through
-from cofit.regimes.attachment import latent
+from cofit.regimes import Handle, Regime, Role, Slot, straight_through
+from cofit.regimes.attachment import latent, parametrise
 from cofit.reproductions.hamming_codesign.flips import codes
 from cofit.reproductions.hamming_codesign.path import Ints
 from cofit.reproductions.hamming_codesign.streams import Stream, segmented, weight_matrix
+from cofit.reproductions.hamming_codesign.trellis import round_for_flips
 
 _LARGEST = 127
-_ONES = torch.tensor([value.bit_count() for value in range(256)], dtype=torch.float32)
 
 
 class HammingAware(Regime):
-    """Adds `strength` times the flips per streamed bit of int8 weights, in the present orders.
+    """Trains int8 weights through a rounding that prices flips in the present stream orders.
 
-    The value is exact; its gradient is that of sum ||W[next] - W[this]||_1 in quantised units, for
-    that of the bits themselves is zero almost everywhere and periodic where it is softened. Orders
-    of the segments are improved at the start of every epoch.
+    The forward pass moves every weight to the level that minimises (squared distance in levels) +
+    strength * (exact flips to its neighbours in the stream); gradients pass straight through, so
+    that training makes up for it. Orders of the segments are improved at the start of every epoch.
+    Put it before `QAT`, which rounds the moved weights where they lie. At strength 0 nothing moves
+    and training is that without it, bit for bit.
 
     Args:
-        repeats: output positions of each weight, by parameter name.
+        names: weights, by parameter name.
         encoding: of the streamed weights.
         height: of the array.
-        strength: of the term.
+        strength: squared levels that a flip is worth.
 
     Raises:
         ConfigError: no weights, a height below 1, or a strength below 0.
     """
 
-    def __init__(
-        self, repeats: Mapping[str, int], encoding: str, height: int, strength: float
-    ) -> None:
-        if not repeats or height < 1 or not strength >= 0:
+    def __init__(self, names: tuple[str, ...], encoding: str, height: int, strength: float) -> None:
+        if not names or height < 1 or not strength >= 0:
             raise ConfigError(
-                f"Hamming-aware training got {len(repeats)} weights, height {height}, strength "
+                f"Hamming-aware training got {len(names)} weights, height {height}, strength "
                 f"{strength}; it needs weights, a height of at least 1 and a strength not below 0"
             )
         codes(np.zeros(1, np.int8), encoding)  # refuses an unknown encoding
-        self._repeats = dict(repeats)
+        self._names = names
         self._encoding = encoding
         self._height = height
         self._strength = strength
+        self._moves: dict[str, _Move] = {}
         self._weights: dict[str, nn.Parameter] = {}
-        self._orders: dict[str, list[Ints]] = {}
-        self._places: dict[str, torch.Tensor] = {}
+        self._handle = Handle()
 
     @property
     def name(self) -> str:
         """See `Regime`."""
         return "hamming"
 
+    def slots(self) -> frozenset[Slot]:
+        """A structure slot per weight."""
+        return frozenset(Slot(name, Role.STRUCTURE) for name in self._names)
+
     def attach(self, model: nn.Module, sample: torch.Tensor) -> Handle:
-        """Bind to the weights, in natural order.
+        """Read the weights through the rounding, in natural order.
 
         Raises:
             UnknownNameError: a weight the model does not have.
         """
-        self._weights = {name: latent(model, name) for name in self._repeats}
+        self._weights = {name: latent(model, name) for name in self._names}
+        self._moves = {}
         for name, weight in self._weights.items():
-            columns = weight[0].numel()
-            segments = -(-columns // self._height)
-            self._set_orders(name, [np.arange(len(weight))] * segments)
-        return Handle()
+            segments = -(-weight[0].numel() // self._height)
+            move = _Move(self._encoding, self._height, self._strength)
+            move.orders = torch.arange(len(weight)).repeat(segments, 1)
+            self._moves[name] = move
+        self._handle = Handle(*(parametrise(model, n, m) for n, m in self._moves.items()))
+        return self._handle
 
     def on_epoch(self, epoch: int) -> None:
         """Shorten the orders for the weights as they are."""
         for name, weight in self._weights.items():
-            levels = _levels(weight.detach()).round().to(torch.int8).numpy()
-            rows = codes(weight_matrix(levels), self._encoding)
-            stream = Stream(name, rows, rows.shape[1], self._repeats[name])
-            self._set_orders(name, segmented(stream, self._height, self._orders[name]))
+            self._moves[name].reorder(weight.detach())
 
-    def loss(self, context: Context) -> dict[str, torch.Tensor]:
-        """The term "flips"."""
-        value, soft, bits = torch.zeros(()), torch.zeros(()), 0
-        for name, weight in self._weights.items():
-            levels = _levels(weight)
-            passed = levels.movedim(1, -1).flatten(1).gather(0, self._places[name])
-            soft = soft + self._repeats[name] * passed.diff(dim=0).abs().sum()
-            patterns = self._patterns(passed.detach().round().to(torch.int64))
-            value = value + self._repeats[name] * _ONES[patterns[1:] ^ patterns[:-1]].sum()
-            bits += self._repeats[name] * 8 * (len(weight) - 1) * weight[0].numel()
-        return {"flips": self._strength * straight_through(soft / bits, value / bits)}
+    def finalize(self, model: nn.Module) -> nn.Module:
+        """The weights themselves move to where the forward pass saw them."""
+        moved = {name: self._moves[name](w.detach()) for name, w in self._weights.items()}
+        self._handle.remove()
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(moved[name])
+        return model
 
     def state_dict(self) -> dict[str, Any]:
         """The orders."""
-        return {name: torch.from_numpy(np.stack(orders)) for name, orders in self._orders.items()}
+        return {name: move.orders for name, move in self._moves.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
         for name, orders in state.items():
-            self._set_orders(name, list(orders.numpy()))
-
-    def _set_orders(self, name: str, orders: list[Ints]) -> None:
-        columns = self._weights[name][0].numel()
-        self._orders[name] = orders
-        places = np.stack(orders).T.repeat(self._height, axis=1)[:, :columns]
-        self._places[name] = torch.from_numpy(np.ascontiguousarray(places))
-
-    def _patterns(self, levels: torch.Tensor) -> torch.Tensor:
-        if self._encoding == "twos_complement":
-            return levels & 255
-        return levels.abs() | torch.where(levels < 0, 128, 0)
+            self._moves[name].orders = orders.clone()
 
 
-def _levels(weight: torch.Tensor) -> torch.Tensor:
-    """Weights (K, ...) in units of their channel's int8 grid, which follows its largest weight."""
+class _Move(nn.Module):
+    """Moves a weight (K, ...) by whole levels of its channels' int8 grids."""
+
+    def __init__(self, encoding: str, height: int, strength: float) -> None:
+        super().__init__()
+        self._encoding = encoding
+        self._height = height
+        self._strength = strength
+        self.orders = torch.empty(0, dtype=torch.int64)  # (segments, K)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The moved weight, same shape."""
+        scale = _scale(weight)
+        levels = weight_matrix((weight.detach() / scale).numpy())
+        places = self.orders.numpy().T.repeat(self._height, axis=1)[:, : levels.shape[1]]
+        passed = np.take_along_axis(levels, places, axis=0)
+        found = round_for_flips(passed, self._strength, self._encoding)
+        steps = np.empty_like(levels)
+        np.put_along_axis(steps, places, found - np.rint(passed), axis=0)
+        k, c, *window = weight.shape
+        steps = np.moveaxis(steps.reshape(k, *window, c), -1, 1)
+        moved = weight.detach() + scale * torch.from_numpy(np.ascontiguousarray(steps))
+        return straight_through(weight, moved)
+
+    def reorder(self, weight: torch.Tensor) -> None:
+        """Shorten the orders for a weight as it is moved now."""
+        levels = (self(weight) / _scale(weight)).round().to(torch.int8).numpy()
+        rows = codes(weight_matrix(levels), self._encoding)
+        stream = Stream("", rows, rows.shape[1], 1)
+        given: list[Ints] = list(self.orders.numpy())
+        self.orders = torch.from_numpy(np.stack(segmented(stream, self._height, given)))
+
+
+def _scale(weight: torch.Tensor) -> torch.Tensor:
+    """Width of a level of each channel, (K, 1, ...); it follows the channel's largest weight."""
     top = weight.detach().flatten(1).abs().amax(dim=1)
     scale = torch.where(top > 0, top / _LARGEST, 1.0)
-    return weight / scale.reshape(-1, *[1] * (weight.dim() - 1))
+    return scale.reshape(-1, *[1] * (weight.dim() - 1))

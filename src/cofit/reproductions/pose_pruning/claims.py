@@ -117,7 +117,7 @@ def choice_table(
     """Operators, depth and post-processing: what was compared."""
     rows = [
         (
-            f"operator {name}", f"{cost:.0f} ns per thousand MACs",
+            f"operator {name}", f"{cost:.0f} ps per MAC",
             "unfriendly" if cost > UNFRIENDLY * operators["3x3"] else "kept",
         )
         for name, cost in operators.items()
@@ -128,6 +128,7 @@ def choice_table(
             "chosen" if blocks == depth else "",
         )
         for blocks, at in sweep.items()
+        if len(sweep) > 1
     ]  # fmt: skip
     if real is not None:
         rows.append((
