@@ -143,7 +143,7 @@ _STANDARD = Settings(
     rates=(2.0, 4.0, 8.0),
     time_share=0.4,
     batch=16,
-    learning_rate=4e-3,
+    learning_rate=2e-3,
     peer="onnxruntime fp32",
 )
 
@@ -176,7 +176,7 @@ REPRODUCTION = Reproduction(
             rates=(2.0,),
             time_share=0.8,
             batch=8,
-            learning_rate=4e-3,
+            learning_rate=2e-3,
             peer="torch eager fp32",
         ),
         "standard": _STANDARD,
@@ -194,7 +194,7 @@ REPRODUCTION = Reproduction(
             rates=(2.0, 4.0, 8.0),
             time_share=0.4,
             batch=16,
-            learning_rate=4e-3,
+            learning_rate=2e-3,
             peer="onnxruntime fp32",
         ),
     },

@@ -82,6 +82,10 @@ class PoseNet(nn.Module):
         self.stages = nn.ModuleList([_Initial(shape)])
         self.stages.extend(_Refinement(shape) for _ in range(shape.refinements))
         initialise(self)
+        for name, layer in self.named_modules():
+            # maps begin near zero, or the first steps kill the layers without batch norm
+            if name.endswith((".heatmaps.2", ".pafs.2")) and isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> (N, stages * maps or maps, H / stride, W / stride)."""
