@@ -124,8 +124,10 @@ class _Move(nn.Module):
         np.put_along_axis(steps, places, found - np.rint(passed), axis=0)
         k, c, *window = weight.shape
         steps = np.moveaxis(steps.reshape(k, *window, c), -1, 1)
-        moved = weight.detach() + scale * torch.from_numpy(np.ascontiguousarray(steps))
-        return straight_through(weight, moved)
+        if not steps.any():
+            return weight
+        moved = torch.from_numpy(np.ascontiguousarray(steps))
+        return straight_through(weight, weight.detach() + scale * moved)
 
     def reorder(self, weight: torch.Tensor) -> None:
         """Shorten the orders for a weight as it is moved now."""

@@ -30,7 +30,8 @@ void cofit_trellis(
                     cost[k & 1][s] = INFINITY;
                     continue;
                 }
-                for (int t = 0; t < STATES && k; t++) {
+                for (int i = 0; i < STATES && k; i++) {
+                    const int t = (i + REACH) % STATES; /* among equals the nearest level */
                     if (before[t] == INFINITY) continue;
                     const unsigned x = pattern[q + 128] ^ pattern[was + t - REACH + 128];
                     const double found = before[t] + price * __builtin_popcount(x);
