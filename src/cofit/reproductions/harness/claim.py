@@ -82,14 +82,12 @@ class Rule(_Frozen):
 
         A rule about spread cannot hold on a single value.
         """
-        margin = 0.0
+        over = math.inf if self.low is None else found.mean - self.low
+        under = math.inf if self.high is None else self.high - found.mean
+        least = min(over, under)
         if self.beyond_spread:
-            if found.spread is None:
-                return False
-            margin = math.nextafter(found.spread, math.inf)
-        above = self.low is None or found.mean >= self.low + margin
-        below = self.high is None or found.mean <= self.high - margin
-        return above and below
+            return found.spread is not None and least > found.spread
+        return least >= 0
 
 
 def at_least(low: float) -> Rule:
