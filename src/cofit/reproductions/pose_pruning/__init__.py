@@ -130,8 +130,8 @@ _QUARTER = PoseShape(
 are a quarter of the published input's size."""
 
 _STANDARD = Settings(
-    scenes=1500,
-    validation=150,
+    scenes=1000,
+    validation=100,
     test=400,
     shape=_QUARTER,
     stride=4,

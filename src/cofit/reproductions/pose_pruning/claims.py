@@ -116,12 +116,9 @@ def choice_table(
 ) -> Table:
     """Operators, depth and post-processing: what was compared."""
     rows = [
-        (
-            f"operator {name}", f"{cost:.0f} ps per MAC",
-            "unfriendly" if cost > UNFRIENDLY * operators["3x3"] else "kept",
-        )
+        (f"operator {name}", f"{cost:.0f} ps per MAC", _verdict(name, cost, operators["3x3"]))
         for name, cost in operators.items()
-    ]  # fmt: skip
+    ]
     rows += [
         (
             f"{blocks} backbone blocks", f"AP {at['ap']:.1f} %, {1e6 * at['latency_s']:.0f} us",
@@ -143,3 +140,9 @@ def choice_table(
 
 def _rate(settings: Settings) -> float:
     return 4.0 if 4.0 in settings.rates else settings.rates[-1]
+
+
+def _verdict(name: str, cost: float, plain: float) -> str:
+    if cost <= UNFRIENDLY * plain:
+        return "friendly"
+    return "replaced" if "dilated" in name else "unfriendly, but the backbone is made of it"
