@@ -30,6 +30,16 @@ def latent(model: nn.Module, name: str) -> nn.Parameter:
     return known[name]
 
 
+def latents(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All parameters by the names they have without parametrisation."""
+    found: dict[str, nn.Parameter] = {}
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        before, transformed, after = key.partition("parametrizations.")
+        if not transformed or after.endswith(".original"):  # others belong to a transform
+            found[before + after.removesuffix(".original")] = parameter
+    return found
+
+
 def parametrise(model: nn.Module, name: str, transform: nn.Module) -> Callable[[], None]:
     """Read a parameter through `transform` from now on; returns the inverse.
 

@@ -153,9 +153,8 @@ def _grid(tensor: Tensor) -> Quantisation:
 
 def _float_name(model: GraphModule, op: Op, weight: Tensor) -> str:
     """Name in the float graph: quantising gives each reader of a shared weight its own copy."""
-    return (
-        weight.name if weight.name in latents(model) else weight.name.removeprefix(f"{op.output}.")
-    )
+    known = weight.name in latents(model)
+    return weight.name if known else weight.name.removeprefix(f"{op.output}.")
 
 
 def _put_edge(model: GraphModule, name: str, edge: _FakeQuantise) -> Callable[[], None]:
