@@ -10,14 +10,6 @@ from torch.nn.utils import parametrize
 from cofit.core import UnknownNameError
 
 
-def latents(model: nn.Module) -> dict[str, nn.Parameter]:
-    """All trained parameters by name, beneath any parametrisation."""
-    return {
-        key.replace("parametrizations.", "").removesuffix(".original"): parameter
-        for key, parameter in model.named_parameters(remove_duplicate=False)
-    }
-
-
 def latent(model: nn.Module, name: str) -> nn.Parameter:
     """The trained parameter of a name, beneath any parametrisation.
 
