@@ -18,9 +18,6 @@ from cofit.targets.dataflow.nest import WINDOW, Nest, Reuse, covered, reuse, til
 
 OPERANDS = ("weight", "input")
 
-CHUNK = 8192
-"""Points per pass: what a pass works on stays in the processor's cache."""
-
 
 @dataclass(frozen=True, eq=False)
 class Costs:
@@ -88,7 +85,7 @@ class _Traffic:
 
 
 def evaluate(layers: Layers, nest: Nest, hardware: Hardware) -> Costs:
-    """Cost of every point.
+    """Cost of every point; some thousand at once are fastest, they stay in the processor's cache.
 
     Args:
         layers: one column per point, or a single one.
@@ -264,7 +261,7 @@ def _cycles(
             times.append(time)
             bounds.append(memory.name)
     if hardware.noc_bits_per_cycle is not None:
-        times.append(traffic.noc_bits / hardware.noc_bits_per_cycle)
+        times.append(np.asarray(traffic.noc_bits / hardware.noc_bits_per_cycle))
         bounds.append("noc")
     stacked = np.stack(np.broadcast_arrays(*times))
     return stacked.max(axis=0), stacked.argmax(axis=0), tuple(bounds)

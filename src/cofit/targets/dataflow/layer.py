@@ -92,9 +92,9 @@ class Layer:
             )
 
     @staticmethod
-    def gemm(m: int, k: int, n: int, name: str = "gemm", **bits: int) -> Layer:
+    def gemm(m: int, k: int, n: int, name: str = "gemm") -> Layer:
         """(m, k) @ (k, n): rows are positions, columns are filters."""
-        return Layer(name, k=n, c=k, y=m, **bits)
+        return Layer(name, k=n, c=k, y=m)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -109,11 +109,15 @@ class Layer:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Rows and columns of input that the kernel touches, padding included."""
-        return (
-            (self.y - 1) * self.stride[0] + (self.r - 1) * self.dilation[0] + 1,
-            (self.x - 1) * self.stride[1] + (self.s - 1) * self.dilation[1] + 1,
+        """Rows and columns of input in use, padding included, those a stride jumps over not."""
+        sides = zip((self.y, self.x), (self.r, self.s), self.stride, self.dilation, strict=True)
+        rows, columns = (
+            size * kernel
+            if stride > (kernel - 1) * step
+            else (size - 1) * stride + (kernel - 1) * step + 1
+            for size, kernel, stride, step in sides
         )
+        return rows, columns
 
     @property
     def elements(self) -> dict[str, int]:
@@ -174,4 +178,5 @@ class Layers:
     @property
     def macs(self) -> Array:
         """Multiply-accumulates (P,)."""
-        return np.multiply.reduce(self.sizes)
+        macs: Array = np.multiply.reduce(self.sizes)
+        return macs

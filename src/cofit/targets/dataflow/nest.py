@@ -63,7 +63,8 @@ class Nest:
     @cached_property
     def steps(self) -> Array:
         """Steps of the whole nest (P,)."""
-        return np.multiply.reduce(self.trips)
+        steps: Array = np.multiply.reduce(self.trips)
+        return steps
 
     @cached_property
     def units(self) -> Array | float:
@@ -149,7 +150,8 @@ def window_extent(
 ) -> Array:
     """Input positions along one side, summed over all tiles; those of one tile are counted once.
 
-    A tile of t outputs and p kernel positions spans (t - 1) * stride + (p - 1) * step + 1.
+    A tile of t outputs and p kernel positions spans (t - 1) * stride + (p - 1) * step + 1. Where
+    the stride jumps over input, only the t * p positions in use are counted.
 
     Args:
         size: outputs along this side.
@@ -160,7 +162,9 @@ def window_extent(
         step: between kernel positions (dilation).
     """
     tiles, parts = np.ceil(size / tile), np.ceil(kernel / part)
-    return parts * stride * (size - tiles) + tiles * (step * (kernel - parts) + parts)
+    spans = parts * stride * (size - tiles) + tiles * (step * (kernel - parts) + parts)
+    apart = stride > (np.minimum(part, kernel) - 1) * step
+    return np.where(apart, size * kernel, spans)
 
 
 def covered(
@@ -178,10 +182,13 @@ def covered(
         sweep: consecutive tiles along Y and X of which the overlap is kept.
     """
     n, g, k, c, y, x, r, s = layers.sizes
+    total: Array
     if tensor == "weight":
-        return g * k * c * r * s
+        total = g * k * c * r * s
+        return total
     if tensor == "output":
-        return n * g * k * y * x
+        total = n * g * k * y * x
+        return total
 
     def extents(rows: Array | float, columns: Array | float) -> tuple[Array, Array]:
         stride, step = layers.stride, layers.dilation
@@ -194,7 +201,8 @@ def covered(
     if sweep is not None:
         swept = extents(tile[Y] * sweep[Y], tile[X] * sweep[X])
         height, width = np.minimum(height, swept[0]), np.minimum(width, swept[1])
-    return n * g * c * height * width
+    total = n * g * c * height * width
+    return total
 
 
 WINDOW = (Y, X, R, S)
@@ -226,6 +234,7 @@ def tile_elements(
         total = total * side(dim)
     if tensor == "input":
         for outputs, kernel, axis in ((Y, R, 0), (X, S, 1)):
+            rows, taps = side(outputs), side(kernel)
             stride, step = layers.stride[axis], layers.dilation[axis]
-            total = total * ((side(outputs) - 1) * stride + (side(kernel) - 1) * step + 1)
+            total = total * window_extent(rows, taps, rows, taps, stride, step)
     return total

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,8 +16,8 @@ from cofit.targets.dataflow.layer import Layer
 def layers_of(graph: Graph, op: Op, float_bits: int, psum_bits: int) -> tuple[Layer, ...]:
     """What an op asks of the array of multipliers; nothing if it has no multiply-accumulates.
 
-    A recurrent layer is two products: of all inputs at once, and of the states one by one. Weights
-    are as sparse as their zeros; activations are taken to be dense.
+    A recurrent layer is products of all its inputs at once, and of its states one by one. Weights
+    with a structure are as sparse as their zeros; activations are taken to be dense.
 
     Args:
         graph: which the op is of.
@@ -23,94 +25,63 @@ def layers_of(graph: Graph, op: Op, float_bits: int, psum_bits: int) -> tuple[La
         float_bits: width that the accelerator gives to float32.
         psum_bits: width of its sums.
     """
-    out, first = graph.tensors[op.output], graph.tensors[op.inputs[0]]
 
-    def bits(tensor: Tensor) -> int:
+    def bits(name: str) -> int:
+        tensor = graph.tensors[name]
         if tensor.dtype is DType.F32:
             return float_bits
         return tensor.quantisation.bits if tensor.quantisation else 8 * tensor.dtype.nbytes
 
-    def common(second: Tensor) -> dict[str, int]:
-        return {
-            "bits_weight": bits(second),
-            "bits_input": bits(first),
-            "bits_output": bits(out),
-            "bits_psum": psum_bits,
-        }
+    def dressed(layer: Layer, second: str) -> Layer:
+        return replace(
+            layer,
+            bits_weight=bits(second),
+            bits_input=bits(op.inputs[0]),
+            bits_output=bits(op.output),
+            bits_psum=psum_bits,
+            density_weight=_density(graph.tensors[second]),
+        )
 
+    return tuple(dressed(layer, second) for layer, second in _shapes(graph, op))
+
+
+def _shapes(graph: Graph, op: Op) -> Iterator[tuple[Layer, str]]:
+    """Loops of an op, with the name of the operand that takes the place of weights."""
+    out, first = graph.tensors[op.output].shape, graph.tensors[op.inputs[0]].shape
     match op.attributes:
         case at.Conv2d() as conv:
-            weight = graph.tensors[op.inputs[1]]
-            k, c, r, s = weight.shape
-            return (
+            k, c, r, s = graph.tensors[op.inputs[1]].shape
+            yield (
                 Layer(
                     op.output,
-                    n=out.shape[0],
+                    n=out[0],
                     k=k,
                     c=c * conv.groups,
-                    y=out.shape[2],
-                    x=out.shape[3],
+                    y=out[2],
+                    x=out[3],
                     r=r,
                     s=s,
                     stride=conv.stride,
                     dilation=conv.dilation,
                     groups=conv.groups,
-                    density_weight=_density(weight),
-                    **common(weight),
                 ),
+                op.inputs[1],
             )
         case at.Linear():
-            weight = graph.tensors[op.inputs[1]]
-            k, c = weight.shape
-            rows = math.prod(out.shape[:-1])
-            return (
-                Layer(
-                    op.output, k=k, c=c, y=rows, density_weight=_density(weight), **common(weight)
-                ),
-            )
+            yield Layer.gemm(math.prod(out[:-1]), first[-1], out[-1], op.output), op.inputs[1]
         case at.Matmul():
-            second = graph.tensors[op.inputs[1]]
-            heads, inner = math.prod(first.shape[:-2]), first.shape[-1]
-            return (
-                Layer(
-                    op.output,
-                    k=heads * out.shape[-1],
-                    c=heads * inner,
-                    y=first.shape[-2],
-                    groups=heads,
-                    **common(second),
-                ),
-            )
+            heads = math.prod(first[:-2])
+            layer = Layer.gemm(first[-2], first[-1] * heads, out[-1] * heads, op.output)
+            yield replace(layer, groups=heads), op.inputs[1]
         case at.Gru() | at.Lstm():
-            w_ih, w_hh = (graph.tensors[name] for name in op.inputs[1:3])
-            steps = out.shape[1]
-            return (
-                Layer(
-                    f"{op.output} inputs",
-                    k=w_ih.shape[0],
-                    c=w_ih.shape[1],
-                    y=steps,
-                    density_weight=_density(w_ih),
-                    **common(w_ih),
-                ),
-                *(
-                    Layer(
-                        f"{op.output} states",
-                        k=w_hh.shape[0],
-                        c=w_hh.shape[1],
-                        density_weight=_density(w_hh),
-                        **common(w_hh),
-                    ),
-                )
-                * steps,
-            )
-        case _:
-            return ()
+            (rows, inputs), (_, states) = (graph.tensors[name].shape for name in op.inputs[1:3])
+            yield Layer.gemm(out[1], inputs, rows, f"{op.output} inputs"), op.inputs[1]
+            for _ in range(out[1]):
+                yield Layer.gemm(1, states, rows, f"{op.output} states"), op.inputs[2]
 
 
-def _density(weight: Tensor) -> float:
-    """Fraction of weights that are not zero, of a weight that has a structure."""
-    if weight.data is None or weight.structure is None:
+def _density(tensor: Tensor) -> float:
+    """Fraction of weights that are not zero, of those with a structure."""
+    if tensor.data is None or tensor.structure is None:
         return 1.0
-    kept = int(np.count_nonzero(weight.data))
-    return max(kept, 1) / weight.size
+    return max(int(np.count_nonzero(tensor.data)), 1) / tensor.size

@@ -144,17 +144,17 @@ def map_rows(layer: Layer, hardware: Hardware, objective: str = "edp") -> Mapped
     f = f.select(index)
     moved = traffic(layer, f, layer.input_size)
     columns_of = Layers.of([layer])
-    steps = cycles(layer, f) * array_share(columns_of, hardware)
+    steps = np.asarray(cycles(layer, f) * array_share(columns_of, hardware))
     price = _prices(columns_of, hardware)
     stored = sum(
         moved["dram", tensor] * stored_bits(columns_of, hardware, tensor, hardware.dram)
         for tensor in TENSORS
     )
     link = hardware.dram.read_bits_per_cycle
-    dram_cycles = np.zeros_like(steps) if link is None else stored / link
+    dram_cycles = np.zeros_like(steps) if link is None else np.asarray(stored / link)
     taken = np.maximum(steps, dram_cycles)
     energy = energy_pj(moved, price) + mac_energy_pj(columns_of, hardware)
-    energy = energy + hardware.leakage_w * 1e12 / hardware.clock_hz * taken
+    energy = np.asarray(energy + hardware.leakage_w * 1e12 / hardware.clock_hz * taken)
     scores = {"edp": taken * energy, "energy": energy, "cycles": taken}
     best = int(np.argmin(scores[objective]))
     return Mapped(

@@ -147,6 +147,8 @@ def _stage(
     tried = 0
     for point in beam:
         tiles = _tile_choices(layers, hardware, point, level)
+        if not len(tiles):
+            continue
         for order in _orders(hardware, level + 1):
             orders = tuple(
                 order if at == level + 1 or (at == 0 and level == 0) else old
