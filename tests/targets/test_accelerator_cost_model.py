@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.targets.loop_nest import fills
 
-from cofit.core import ConfigError, CofitError, TargetError, UnknownNameError, numpy_generator
+from cofit.core import CofitError, ConfigError, TargetError, UnknownNameError, numpy_generator
 from cofit.targets.dataflow import (
     DIMS,
     TENSORS,
@@ -25,7 +26,6 @@ from cofit.targets.dataflow import (
     systolic_cycles,
 )
 from cofit.targets.dataflow import row_stationary as rs
-from tests.targets.loop_nest import fills
 
 SCALE_SIM = {
     "16x16 3x3": (Layer(k=24, c=8, y=14, x=14, r=3, s=3), (2419, 2651, 4549)),
@@ -136,9 +136,7 @@ def small_layers(count: int) -> list[Layer]:
 def random_nests(layer: Layer, count: int, tag: str, spatial: bool = True) -> Nest:
     """Mappings with three levels of loops in one random order; most do not fit anywhere."""
     draw = numpy_generator(1, "nests", tag, *layer.sizes)
-    loops = [
-        (level, dim) for level in range(3) for dim in draw.permutation(len(DIMS)).tolist()
-    ]
+    loops = [(level, dim) for level in range(3) for dim in draw.permutation(len(DIMS)).tolist()]
     trips = np.ones((len(loops), count))
     units = {2: np.ones(count), 3: np.ones(count)}
     for point in range(count):
@@ -264,9 +262,7 @@ def unlimited() -> Hardware:
 def test_07_brute_force_loop_nest(layer: Layer, halo: bool) -> None:
     """In 40 random orders each, ragged tiles included, every fill is counted one by one."""
     for trial in range(40):
-        nest = replace(
-            random_nests(layer, 1, f"brute {trial}", spatial=False), halo_reuse=halo
-        )
+        nest = replace(random_nests(layer, 1, f"brute {trial}", spatial=False), halo_reuse=halo)
         costs = evaluate(Layers.of([layer]), nest, unlimited())
         loops = [
             (level, DIMS[dim], int(trips))
@@ -313,9 +309,7 @@ def test_07_every_order_of_the_outer_loops() -> None:
 def test_07_multicast_counts_once_and_copies_arrive() -> None:
     layer = Layer(k=4, c=2, y=3, x=3)
     units = {DIMS.index("K"): np.array([4.0]), DIMS.index("C"): np.array([2.0])}
-    nest = Nest(
-        ((1, DIMS.index("Y")), (1, DIMS.index("X"))), np.array([[3.0], [3.0]]), units
-    )
+    nest = Nest(((1, DIMS.index("Y")), (1, DIMS.index("X"))), np.array([[3.0], [3.0]]), units)
     columns = Layers.of([layer])
     cast = evaluate(columns, nest, unlimited())
     apart = evaluate(columns, nest, replace(unlimited(), multicast=False, reduces=False))

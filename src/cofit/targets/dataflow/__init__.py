@@ -7,6 +7,7 @@ as SCALE-Sim does, and `read_maestro` reads MAESTRO's mapping files.
 
 from cofit.targets.dataflow.cost import Costs, evaluate
 from cofit.targets.dataflow.directives import nest_from
+from cofit.targets.dataflow.energy import operation_pj, resized, sram_pj_per_bit
 from cofit.targets.dataflow.hardware import Axis, Hardware, Memory
 from cofit.targets.dataflow.layer import DIMS, TENSORS, Layer, Layers
 from cofit.targets.dataflow.maestro import parse_dataflow, parse_network, read_maestro
@@ -35,10 +36,13 @@ __all__ = [
     "known_accelerators",
     "map_rows",
     "nest_from",
+    "operation_pj",
     "parse_dataflow",
     "parse_network",
     "read_accelerator",
     "read_maestro",
+    "resized",
     "search",
+    "sram_pj_per_bit",
     "systolic_cycles",
 ]

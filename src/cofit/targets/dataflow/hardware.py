@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,21 +197,26 @@ class Hardware:
             total = total + self.instances(memory) * memory.area_um2
         return total * 1e-6
 
-    def with_memory(self, name: str, **changed: Number | None) -> Hardware:
+    def memory(self, name: str) -> Memory:
+        """A memory by name.
+
+        Raises:
+            ConfigError: no memory has this name.
+        """
+        for memory in self.memories:
+            if memory.name == name:
+                return memory
+        raise ConfigError(
+            f"accelerator {self.name!r} has no memory {name!r}; it has "
+            f"{', '.join(memory.name for memory in self.memories)}"
+        )
+
+    def with_memory(self, name: str, **changed: Any) -> Hardware:
         """The same accelerator with another memory, for example `bits=...`.
 
         Raises:
             ConfigError: no memory has this name.
         """
-        if name not in [memory.name for memory in self.memories]:
-            raise ConfigError(
-                f"accelerator {self.name!r} has no memory {name!r}; it has "
-                f"{', '.join(memory.name for memory in self.memories)}"
-            )
-        return replace(
-            self,
-            memories=tuple(
-                replace(m, **changed) if m.name == name else m  # type: ignore[arg-type]
-                for m in self.memories
-            ),
-        )
+        found = self.memory(name)
+        memories = tuple(replace(m, **changed) if m is found else m for m in self.memories)
+        return replace(self, memories=memories)

@@ -30,7 +30,7 @@ INNERMOST = {"weight": PIXELS, "output": REDUCTION, "input": FILTERS}
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 """Into how many parts a dimension may be cut."""
 
-BEAM = 6
+BEAM = 4
 OBJECTIVES = ("edp", "energy", "cycles")
 
 
