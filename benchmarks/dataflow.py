@@ -2,9 +2,9 @@
 
 `python -m benchmarks.dataflow [--json FILE]`
 
-A point is one layer, one accelerator and one mapping, all three different from point to point. Every
-process (one per core) costs batches of random points; seconds are wall-clock. The search is for all
-convolutions of ResNet-18 on one accelerator, equal layers once, on one core.
+A point is one layer, one accelerator and one mapping, all three different from point to point.
+Every process (one per core) costs batches of random points; seconds are wall-clock. The search is
+for all layers of ResNet-18 on one accelerator, equal ones once, on one core.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def main() -> None:
         }
         print(
             f"ResNet-18 on {name}: {searches[name]['seconds']:.2f} s, of the processor "
-            f"{searches[name]['processor_seconds']:.2f} s (bar {SEARCH_BAR_S:g} s), {tried:,} points"
+            f"{searches[name]['processor_seconds']:.2f} s (bar {SEARCH_BAR_S:g} s), "
+            f"{tried:,} points"
         )
     if chosen.json:
         write_json(chosen.json, {"stamp": stamp(), "points_per_s": total, "search": searches})

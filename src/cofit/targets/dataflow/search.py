@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.core import TargetError
+from cofit.core import TargetError, UnknownNameError
 from cofit.targets.dataflow.cost import Costs, evaluate
-from cofit.targets.dataflow.hardware import Hardware
+from cofit.targets.dataflow.hardware import Hardware, Memory
 from cofit.targets.dataflow.layer import DIMS, TENSORS, Array, C, G, K, Layer, Layers, N, R, S, X, Y
 from cofit.targets.dataflow.mapped import Mapped
 from cofit.targets.dataflow.nest import Nest, tile_elements
@@ -30,7 +30,13 @@ INNERMOST = {"weight": PIXELS, "output": REDUCTION, "input": FILTERS}
 PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 """Into how many parts a dimension may be cut."""
 
-BEAM = 4
+Units = tuple[tuple[int, int], ...]
+"""Units by dimension."""
+
+Orders = tuple[tuple[int, ...], ...]
+"""Order of the loops by level, inner first."""
+
+BEAM = 8
 OBJECTIVES = ("edp", "energy", "cycles")
 
 
@@ -39,8 +45,8 @@ class _Point:
     """A mapping while it grows: tiles (levels - 1, 8) of single units, an order per level."""
 
     tiles: Array
-    orders: tuple[tuple[int, ...], ...]
-    units: tuple[tuple[int, int], ...]
+    orders: Orders
+    units: Units
     score: float
 
 
@@ -53,24 +59,39 @@ def search(layer: Layer, hardware: Hardware, objective: str = "edp") -> Mapped:
         objective: "edp", "energy" or "cycles".
 
     Raises:
+        UnknownNameError: another objective.
         TargetError: no mapping fits the memories.
     """
+    if objective not in OBJECTIVES:
+        raise UnknownNameError("objective", objective, OBJECTIVES)
     columns = Layers.of([layer])
-    beam = [_start(layer, hardware, units) for units in spatial_choices(layer, hardware)]
+    beam = [_start(hardware, units) for units in spatial_choices(layer, hardware)]
     points = 0
     for _ in range(2):
         for level in range(hardware.levels - 2, -1, -1):
             beam, tried = _stage(columns, hardware, beam, level, objective)
             points += tried
     if not beam or not np.isfinite(beam[0].score):
-        sizes = ", ".join(f"{d} {n}" for d, n in zip(DIMS, layer.sizes, strict=True) if n > 1)
-        small = min(hardware.memories[:-1], key=lambda memory: float(np.min(memory.bits)))
-        raise TargetError(
-            f"no mapping of layer {layer.name!r} ({sizes}) fits {hardware.name}; its smallest "
-            f"memory, {small.name!r}, has {float(np.min(small.bits)):g} bits"
-        )
-    nest = nest_of(columns, hardware, beam[0].units, beam[0].orders, beam[0].tiles[None])
+        raise TargetError(_why_not(layer, hardware))
+    nest = nest_of(columns, beam[0].units, beam[0].orders, beam[0].tiles[None])
     return described(layer, nest, evaluate(columns, nest, hardware), hardware, points)
+
+
+def _why_not(layer: Layer, hardware: Hardware) -> str:
+    """The first memory that cannot hold the smallest tiles."""
+    columns = Layers.of([layer])
+    units = dict(spatial_choices(layer, hardware)[0])
+    tiles = np.ones((len(DIMS), 1))
+    for level in range(hardware.levels - 1):
+        if level > 0:
+            tiles[[R, S], 0] = layer.r, layer.s
+        for memory in hardware.memories:
+            if memory.level == level and not _roomy(columns, memory, tiles, units)[0]:
+                return (
+                    f"no mapping of layer {layer.name!r} fits {hardware.name}: the smallest tile "
+                    f"is larger than the {float(np.min(memory.bits)):g} bits of {memory.name!r}"
+                )
+    return f"no mapping of layer {layer.name!r} fits {hardware.name} with double buffers"
 
 
 def described(
@@ -108,7 +129,7 @@ def nest_text(nest: Nest) -> str:
     return " | ".join((*levels, "spatial " + (" ".join(units) or "–")))
 
 
-def spatial_choices(layer: Layer, hardware: Hardware) -> list[tuple[tuple[int, int], ...]]:
+def spatial_choices(layer: Layer, hardware: Hardware) -> list[Units]:
     """Units per dimension, for each way to spread the layer over the axes of the array.
 
     Sizes that do not divide are spread evenly, so that the steps stay as few with the fewest units.
@@ -123,10 +144,10 @@ def spatial_choices(layer: Layer, hardware: Hardware) -> list[tuple[tuple[int, i
     return list(dict.fromkeys(choices))
 
 
-def _start(layer: Layer, hardware: Hardware, units: tuple[tuple[int, int], ...]) -> _Point:
+def _start(hardware: Hardware, units: Units) -> _Point:
     """Everything in the outermost loops, sums finished one after another."""
     tiles = np.ones((hardware.levels - 1, len(DIMS)))
-    order = next(o for o in _orders(hardware, 1))
+    order = next(_orders(hardware, 1))
     return _Point(tiles, (order,) * hardware.levels, units, np.inf)
 
 
@@ -145,27 +166,40 @@ def _stage(
     """New tiles for a level and new orders above it, for every point of a beam."""
     found: list[_Point] = list(beam)
     tried = 0
-    for point in beam:
-        tiles = _tile_choices(layers, hardware, point, level)
+    for (units, orders), points in _alike(beam, level).items():
+        tiles = np.concatenate([_tile_choices(layers, hardware, p, level) for p in points])
         if not len(tiles):
             continue
         for order in _orders(hardware, level + 1):
-            orders = tuple(
-                order if at == level + 1 or (at == 0 and level == 0) else old
-                for at, old in enumerate(point.orders)
-            )
-            nest = nest_of(layers, hardware, point.units, orders, tiles)
-            costs = evaluate(layers, nest, hardware)
+            fixed = _with_order(orders, level, order)
+            costs = evaluate(layers, nest_of(layers, units, fixed, tiles), hardware)
             score = {"edp": costs.edp, "energy": costs.energy_pj, "cycles": costs.cycles}[objective]
             tried += len(tiles)
             for index in np.argsort(score, kind="stable")[:BEAM]:
                 if np.isfinite(score[index]):
-                    found.append(_Point(tiles[index], orders, point.units, float(score[index])))
+                    found.append(_Point(tiles[index], fixed, units, float(score[index])))
     found.sort(key=lambda point: point.score)
     kept: dict[tuple[float, bytes], _Point] = {}
     for point in found:
         kept.setdefault((point.score, point.tiles[level].tobytes()), point)
     return list(kept.values())[:BEAM], tried
+
+
+def _with_order(orders: Orders, level: int, order: tuple[int, ...]) -> Orders:
+    """Orders with another one above a level; within the innermost level it is the same."""
+    return tuple(
+        order if at == level + 1 or (at == 0 and level == 0) else old
+        for at, old in enumerate(orders)
+    )
+
+
+def _alike(beam: Sequence[_Point], level: int) -> dict[tuple[Units, Orders], list[_Point]]:
+    """Points that differ only in tiles, and in the order that a stage is about to choose."""
+    groups: dict[tuple[Units, Orders], list[_Point]] = {}
+    for point in beam:
+        key = point.units, _with_order(point.orders, level, ORDERS[0])
+        groups.setdefault(key, []).append(point)
+    return groups
 
 
 def _tile_choices(layers: Layers, hardware: Hardware, point: _Point, level: int) -> Array:
@@ -177,7 +211,9 @@ def _tile_choices(layers: Layers, hardware: Hardware, point: _Point, level: int)
     upper = point.tiles[level + 1] if level + 1 < hardware.levels - 1 else sizes
     ladders = [_ladder(int(high), dim, level) for dim, high in enumerate(upper)]
     grid = np.stack([g.ravel() for g in np.meshgrid(*ladders, indexing="ij")])
-    grid = grid[:, _roomy(layers, hardware, level, grid, units)]
+    for memory in hardware.memories:
+        if memory.level == level:
+            grid = grid[:, _roomy(layers, memory, grid, units)]
     tiles = np.repeat(point.tiles[None], grid.shape[1], axis=0)
     tiles[:, level] = grid.T
     tiles[:, :level] = np.minimum(tiles[:, :level], grid.T[:, None])
@@ -195,25 +231,22 @@ def _ladder(size: int, dim: int, level: int) -> Array:
 
 
 def _roomy(
-    layers: Layers, hardware: Hardware, level: int, tiles: Array, units: dict[int, int]
+    layers: Layers, memory: Memory, tiles: Array, units: dict[int, int]
 ) -> NDArray[np.bool_]:
-    """Which tiles (8, P) fit the memories of their level, single-buffered."""
+    """Which tiles (8, P) fit a memory, single-buffered and with narrow sums."""
+    level = memory.level
     spread = tiles * [[units.get(dim, 1) if level else 1] for dim in range(len(DIMS))]
     nest = Nest(tuple((level, dim) for dim in range(len(DIMS))), spread, {})
-    roomy = np.ones(tiles.shape[1], bool)
-    for memory in hardware.memories:
-        if memory.level == level:
-            held = [
-                tile_elements(layers, tensor, nest, level) * layers.bits[tensor]
-                for tensor in memory.tensors
-            ]
-            roomy &= sum(held) <= memory.bits
-    return roomy
+    held = [
+        tile_elements(layers, tensor, nest, level)
+        * layers.bits["psum" if level == 0 and tensor == "output" else tensor]
+        for tensor in memory.tensors
+    ]
+    return np.asarray(sum(held) <= memory.bits)
 
 
 def nest_of(
     layers: Layers,
-    hardware: Hardware,
     units: Sequence[tuple[int, int]],
     orders: Sequence[tuple[int, ...]],
     tiles: Array,
