@@ -110,23 +110,23 @@ def described(
             tensor: float(costs.reads[dram, tensor][0] + costs.writes.get((dram, tensor), [0.0])[0])
             for tensor in TENSORS
         },
-        text=nest_text(nest),
+        text=nest_text(nest, hardware.levels),
         points=points,
     )
 
 
-def nest_text(nest: Nest) -> str:
+def nest_text(nest: Nest, levels: int) -> str:
     """Loops of the first point, outer first, for example "K 4 Y 2 | C 8 | spatial K 32 C 32"."""
-    levels = []
-    for level in sorted({level for level, _ in nest.loops}, reverse=True):
+    parts = []
+    for level in range(levels - 1, -1, -1):
         loops = [
             f"{DIMS[dim]} {trips[0]:g}"
             for (at, dim), trips in zip(nest.loops, nest.trips, strict=True)
             if at == level and trips[0] > 1
         ]
-        levels.append(" ".join(reversed(loops)) or "–")
+        parts.append(" ".join(reversed(loops)) or "–")
     units = [f"{DIMS[dim]} {count[0]:g}" for dim, count in nest.spatial.items() if count[0] > 1]
-    return " | ".join((*levels, "spatial " + (" ".join(units) or "–")))
+    return " | ".join((*parts, "spatial " + (" ".join(units) or "–")))
 
 
 def spatial_choices(layer: Layer, hardware: Hardware) -> list[Units]:
