@@ -25,15 +25,17 @@ FIRST = (64, 32, 16, 16, 3, 3, 1)
 
 
 def layers(count: int) -> list[tuple[int, ...]]:
-    """One known layer and some random ones, sizes in the order of `SIZES`."""
+    """One known layer and some random ones, all different, sizes in the order of `SIZES`."""
     draw = random.Random(20)
     made = [FIRST]
-    for _ in range(count):
+    while len(made) <= count:
         kernel = draw.choice((1, 3, 3, 5))
         pixels = draw.choice((7, 8, 14, 16, 28, 32, 56))
         k = draw.choice((16, 24, 32, 64, 96, 128, 256))
         c = draw.choice((3, 16, 24, 32, 64, 128, 256))
-        made.append((k, c, pixels, pixels, kernel, kernel, draw.choice((1, 1, 2))))
+        sizes = (k, c, pixels, pixels, kernel, kernel, draw.choice((1, 1, 2)))
+        if sizes not in made:
+            made.append(sizes)
     return made
 
 
