@@ -84,6 +84,14 @@ def test_narrow_weights_and_zeros_save_what_the_hardware_can_use() -> None:
     assert best(replace(dense, density_weight=0.25)).energy_pj == full.energy_pj
 
 
+def test_kernels_larger_than_the_array_fold() -> None:
+    large = Layer(k=8, c=1, y=24, x=5, r=24, s=20, bits_input=16, bits_weight=16, bits_psum=16)
+    mapped = Accelerator(accelerator("eyeriss")).best(large)
+    half = Accelerator(accelerator("eyeriss")).best(replace(large, r=12))
+    assert mapped.steps == 2 * half.steps
+    assert large.macs / 168 <= half.steps * 2 <= 2 * large.macs / 168
+
+
 def test_products_of_activations_and_recurrences() -> None:
     tensors = {
         "x": Tensor("x", (1, 1, 4, 6, 8)),

@@ -33,7 +33,7 @@ class Factors:
         m3: filters from DRAM.
         c0: channels in a unit.
         c1: channels over sets of units.
-        c2: channels from the buffer; kernels too large for the array fold into it.
+        c2: channels from the buffer; kernels with more rows than the array fold into it.
         e1: output rows over units.
         e3: output rows from DRAM.
     """
@@ -193,7 +193,7 @@ def _candidates(layer: Layer, hardware: Hardware) -> Factors:
     weights = int(room["weight"] // layer.bits_weight)
     sums = int(room["output"] // layer.bits_psum)
     taps = min(layer.s, inputs)
-    folds = -(-layer.r // rows) * -(-layer.s // taps)
+    folds = -(-layer.r // rows)
     _, _, k, c, e, _, _, _ = layer.sizes
     sets = rows // min(layer.r, rows) * columns
     grid = np.meshgrid(
