@@ -1,11 +1,13 @@
 """Our programs against other runtimes on this machine: networks and layers, dense and pruned.
 
-`python -m benchmarks.host [--json FILE] [--networks NAME ...] [--quick] [--figure FILE]`
+`python -m benchmarks.host [--json FILE] [--networks NAME ...] [--quick] [--figure FILE]
+[--threads N]`
 
-All contenders of a network are called in turn in one run, batch 1, one thread, from a float32
-array to another, so that each pays for its own conversions. Seconds are those of the processor
-(all threads), so other work on the machine disturbs them little. A ratio is the best dense peer of
-any precision over ours: above one we are faster; its limit is what the left-out
+All contenders of a network are called in turn in one run, batch 1, one thread, from a float32 array
+to another, so that each pays for its own conversions. Seconds are those of the processor (all
+threads), so other work on the machine disturbs them little; with several threads, the same number
+for every contender, they are those of the clock, which need an idle machine. A ratio is the best
+dense peer of any precision over ours: above one we are faster; its limit is what the left-out
 multiply-accumulates alone would give. Masks are random, at the rate in the structure's name; the
 first and the last layer stay dense, and linear layers, which have no kernels to give a pattern to,
 then carry blocks. The single layers are those of host_layers.csv.
@@ -17,7 +19,7 @@ import argparse
 import csv
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -52,6 +54,7 @@ BARS = {
 NETWORKS = ("vgg16", "resnet18", "vgg16_cifar", "resnet20")
 SAMPLES = 8
 SERIES_S = 0.004
+SETTLE_S = 0.02  # after which the waiting threads of another contender sleep
 ROUNDS_S = {False: 25.0, True: 6.0}
 LEAST_ROUNDS = 5
 
@@ -127,8 +130,9 @@ def pruned(graph: Graph, structure: str, linear: str) -> Graph:
 
 
 def measure(
-    case: str, real: Graph, x: torch.Tensor, structures: Mapping[str, tuple[str, ...]], quick: bool
-) -> list[Row]:
+    case: str, real: Graph, x: torch.Tensor, structures: Mapping[str, tuple[str, ...]], quick: bool,
+    threads: int,
+) -> list[Row]:  # fmt: skip
     """Every contender of one case."""
     programs, limits = {}, {}
     for precision, texts in structures.items():
@@ -136,10 +140,10 @@ def measure(
             graph = pruned(real, text, LINEAR[precision])
             limits[text, precision] = mac_ratio(graph)
             named = lowered(f"p{len(programs)}", graph, precision, x)
-            programs[text, precision] = compile_program(named, verify=False).run
-    peers = runtimes(real, lowered("peer", real, "int8", x))
+            programs[text, precision] = compile_program(named, verify=False, threads=threads).run
+    peers = runtimes(real, lowered("peer", real, "int8", x), threads)
     calls = {(p.name, p.name.rpartition(" ")[2]): p.call for p in peers if p.call is not None}
-    found = race({**programs, **calls}, x[:1].numpy(), ROUNDS_S[quick])
+    found = race({**programs, **calls}, x[:1].numpy(), ROUNDS_S[quick], threads)
     middle = {key: statistics.median(seconds) for key, seconds in found.items()}
     rows = []
     for key, seconds in found.items():
@@ -159,28 +163,31 @@ def measure(
 
 
 def race(
-    calls: Mapping[tuple[str, str], Call], x: NDArray[np.float32], length_s: float
+    calls: Mapping[tuple[str, str], Call], x: NDArray[np.float32], length_s: float, threads: int
 ) -> dict[tuple[str, str], list[float]]:
-    """Processor seconds of a call in each of many rounds, A/B/A/B."""
+    """Seconds of a call in each of many rounds, A/B/A/B."""
+    clock = time.process_time if threads == 1 else time.perf_counter
     repeats = {}
     for key, call in calls.items():
         call(x)
-        repeats[key] = max(1, round(SERIES_S / max(_series(call, x, 1), 1e-7)))
+        repeats[key] = max(1, round(SERIES_S / max(_series(call, x, 1, clock), 1e-7)))
     found: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     end = time.monotonic() + length_s
     while time.monotonic() < end or len(next(iter(found.values()))) < LEAST_ROUNDS:
         for key, call in calls.items():
-            if repeats[key] > 1:
-                call(x)  # brings code and weights back into the caches
-            found[key].append(_series(call, x, repeats[key]))
+            if threads > 1:
+                time.sleep(SETTLE_S)
+            if repeats[key] > 1 or threads > 1:
+                call(x)  # brings code and weights back into the caches, and wakes threads
+            found[key].append(_series(call, x, repeats[key], clock))
     return found
 
 
-def _series(call: Call, x: NDArray[np.float32], repeats: int) -> float:
-    started = time.process_time()
+def _series(call: Call, x: NDArray[np.float32], repeats: int, clock: Callable[[], float]) -> float:
+    started = clock()
     for _ in range(repeats):
         call(x)
-    return (time.process_time() - started) / repeats
+    return (clock() - started) / repeats
 
 
 def table(rows: list[Row]) -> str:
@@ -199,13 +206,17 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def figure(rows: list[Row]) -> str:
+def figure(rows: list[Row], threads: int) -> str:
     """Ratios of our programs as bars, each with its limit."""
     ours = [row for row in rows if row.structure is not None]
     return bars(
-        "Speed against the best dense runtime, one thread",
+        f"Speed against the best dense runtime, {spelled(threads)}",
         [Bar(f"{r.case} {r.structure} {r.precision}", r.ratio or 0.0, r.limit) for r in ours],
     )
+
+
+def spelled(threads: int) -> str:
+    return "one thread" if threads == 1 else f"{threads} threads"
 
 
 def main() -> None:
@@ -217,9 +228,10 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--precisions", nargs="+", choices=tuple(STRUCTURES), default=None)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--threads", type=int, default=1, help="of every contender")
     parser.add_argument("--figure", type=Path, help="SVG file to draw the ratios to")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     wanted = arguments.precisions or tuple(STRUCTURES)
     structures = {p: STRUCTURES[p] for p in wanted}
     rows: list[Row] = []
@@ -227,14 +239,24 @@ def main() -> None:
         if name == "layers":
             for line in csv.DictReader(LAYERS.read_text().splitlines()):
                 texts = {"fp32": tuple(line["structures"].split())}
-                rows += measure(line["case"], *layer_case(line), texts, arguments.quick)
+                rows += measure(
+                    line["case"], *layer_case(line), texts, arguments.quick, arguments.threads
+                )
         else:
-            rows += measure(name, *network_cases(name), structures, arguments.quick)
+            rows += measure(
+                name, *network_cases(name), structures, arguments.quick, arguments.threads
+            )
         print(table([row for row in rows if name == "layers" or row.case == name]), flush=True)
     if arguments.json is not None:
-        write_json(arguments.json, {"stamp": stamp(), "rows": [asdict(row) for row in rows]})
+        write_json(
+            arguments.json,
+            {
+                "stamp": stamp() | {"threads": arguments.threads},
+                "rows": [asdict(row) for row in rows],
+            },
+        )
     if arguments.figure is not None:
-        arguments.figure.write_text(figure(rows), encoding="utf-8")
+        arguments.figure.write_text(figure(rows, arguments.threads), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -110,6 +110,10 @@ WORDS = {
         ["compile", "nets:tiny", "--target", "host", "--out", OUT, "--compiler", "tcc9"],
         ["'tcc9'", "zig"],
     ),
+    "threads on a Cortex-M": (
+        ["compile", "nets:tiny", "--target", "cortex-m4", "--out", OUT, "--threads", "2"],
+        ["threads=2", "cortex-m4"],
+    ),
     "structure without rate": (
         ["compile", "nets:tiny", "--target", "host", "--out", OUT, "--structure", "block8x1"],
         ["block8x1", "@4"],

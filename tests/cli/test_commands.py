@@ -18,6 +18,7 @@ from cofit.data import known_data, load
 from cofit.fit.precision import Lowering
 from cofit.ir import trace
 from cofit.models import known_models
+from cofit.reproductions import known_reproductions
 from cofit.structures import known_families, parse
 from cofit.targets import known_targets, target
 
@@ -111,6 +112,15 @@ def test_structure_is_projected_where_it_applies(cofit: Run) -> None:
     assert "first layer: kept dense" in ran.out and "last layer: kept dense" in ran.out
 
 
+def test_weights_of_a_recurrent_layer_are_projected_too(cofit: Run) -> None:
+    words = ("compile", "gru_speech", "--target", "host", "--out", "p", "--structure")
+    ran = cofit(*words, "bsp32x32@4")
+    assert ran.status == 0 and ran.out.count("bsp32x32@4") == 1
+    weights = load_file("p/graph.safetensors")
+    hidden = next(values for name, values in weights.items() if "weight_hh" in name)
+    assert parse("bsp32x32@4").check(hidden) is None
+
+
 def test_program_replaces_a_program_only(cofit: Run) -> None:
     words = ("compile", "nets:tiny", "--target", "host", "--compiler", "zig", "--out")
     assert cofit(*words, "p").status == 0
@@ -127,11 +137,11 @@ def test_lists_name_everything(cofit: Run) -> None:
         "structures": known_families(),
         "models": [entry.name for entry in known_models()],
         "data": [source.name for source in known_data()],
+        "reproductions": known_reproductions(),
     }
     for what, known in names.items():
         first_words = [line.split()[0] for line in cofit("list", what).out.splitlines()]
         assert set(known) <= set(first_words)
-    assert cofit("list", "reproductions").out == "none yet\n"
 
 
 def test_doctor_finds_what_is_missing(cofit: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from cofit.fit import make_subject
 from cofit.fit.precision import Lowering, accuracy, reference_scores
 from cofit.fit.progress import silent
 from cofit.fit.training import DIVERGENCES, RATES, Trainer, scores_only, suited_rate
-from cofit.ir import trace
+from cofit.ir import calibrate, quantise, trace
 from cofit.models import Normalise
 from cofit.structures import parse
 
@@ -67,6 +67,49 @@ def test_weights_end_in_their_structures_and_learn(tmp_path):
     assert found.tensors["one.weight"].structure is None
     assert bool((weight(found, "one.weight") != 0).all())
     assert not list(tmp_path.glob("*.ckpt"))  # finished trainings leave no checkpoint
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"two.weight": "polarised8", "head.weight": "polarised4+int8"},
+        {"two.weight": "complementary"},
+    ],
+    ids=["signs", "pairs"],
+)
+def test_structures_of_values_survive_training_and_folding(texts, tmp_path):
+    graph = graph_of(Net(), 3, 6, 6)
+    structures = {name: parse(text) for name, text in texts.items()}
+    found = trainer(tmp_path).into_structures(graph, graph, structures, "round0")
+    for name, structure in structures.items():
+        values = weight(found, name)
+        violation = parse(structure.text.removesuffix("+int8")).check(values)
+        assert violation is None and found.tensors[name].structure == structure.text
+        assert bool((values < 0).any() and (values > 0).any())
+        assert not torch.equal(values, weight(graph, name))
+    again = trainer(tmp_path).through_rounding(found, calibrated(found), graph, "round0")
+    for name, structure in structures.items():
+        kept = parse(structure.text.removesuffix("+int8"))
+        assert kept.check(weight(again, name)) is None
+
+
+def calibrated(graph):
+    return quantise(graph, calibrate(graph, [DATA.train.inputs[:32]]))
+
+
+def test_unified_weights_are_unified_after_all_training(tmp_path):
+    graph = graph_of(Net(), 3, 6, 6)
+    structures = {"two.weight": parse("unify1x8u0.75@1.25"), "head.weight": parse("block1x4@2")}
+    maker = trainer(tmp_path)
+    found = maker.into_structures(graph, graph, structures, "round0")
+    integer = Lowering("int8", DATA.train.inputs[:64]).lower(found)
+    tuned = maker.through_rounding(found, integer, graph, "round0")
+    for trained in (found, tuned):
+        for name, structure in structures.items():
+            assert structure.check(weight(trained, name)) is None
+            assert trained.tensors[name].structure == structure.text
+    assert not torch.equal(weight(found, "two.weight"), weight(tuned, "two.weight"))
+    assert structures["two.weight"].encode(integer.tensors["two.weight"].data).format == "unify"
 
 
 def test_training_from_scratch_teaches_the_given_module(tmp_path):

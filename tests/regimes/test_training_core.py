@@ -20,8 +20,10 @@ from cofit.regimes import (
     Context,
     Distillation,
     Gradual,
+    GroupLasso,
     Handle,
     Masked,
+    PruneInTraining,
     RandomCrop,
     RandomFlip,
     Recipe,
@@ -66,11 +68,24 @@ def gradual(model):
     return Gradual({name: GOAL for name in weight_names(model)}, updates=3)
 
 
+def group_lasso(model):
+    weights = {name: model.get_parameter(name).detach() for name in weight_names(model)}
+    return GroupLasso({n: (w.abs() < w.abs().median(),) for n, w in weights.items()}, 0.05)
+
+
+def in_training(model):
+    names = weight_names(model)
+    sets = dict.fromkeys(names, (Unstructured(3.0),))
+    return PruneInTraining(names, lambda found: sets, lasso_epoch=1, mask_epoch=2, batches=1)
+
+
 REGIMES = {
     "none": lambda model: Regime(),
     "admm": admm,
     "masked": lambda model: Masked(weight_names(model)),
     "gradual": gradual,
+    "group lasso": group_lasso,
+    "in training": in_training,
     "distillation": lambda model: Distillation(conv_net()),
     "stack": lambda model: RegimeStack([Distillation(conv_net()), admm(model), gradual(model)]),
 }

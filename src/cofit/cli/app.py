@@ -130,11 +130,14 @@ def compile_(
     compiler: Annotated[
         str | None, typer.Option(help="zig (default), gcc, clang, or any C compiler on PATH.")
     ] = None,
+    threads: Annotated[
+        int, typer.Option(help="Threads that share the larger steps (host only).")
+    ] = 1,
 ) -> None:
     """Compile a network to verified C."""
     from cofit.cli.compile import compile_command
 
-    compile_command(model, target, out, weights, data, precision, structure, compiler)
+    compile_command(model, target, out, weights, data, precision, structure, compiler, threads)
 
 
 @app.command()

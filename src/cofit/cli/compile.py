@@ -10,6 +10,7 @@ import torch
 from cofit.cli.console import console, table
 from cofit.cli.network import choose_precision, load_network
 from cofit.codegen.build import toolchain
+from cofit.codegen.machine import machine
 from cofit.codegen.save import check_replaceable
 from cofit.core import StructureError, format_quantity
 from cofit.fit.device import device
@@ -28,11 +29,13 @@ def compile_command(
     precision: str,
     structure: str | None,
     compiler: str | None,
+    threads: int,
 ) -> None:
     """Trace, project if asked, quantise for int8, compile, verify, save; print what was done."""
     chosen = device(target)
     arithmetic = choose_precision(target, precision)
     form = None if structure is None else parse(structure)
+    machine(chosen.target.name.partition(":")[0]).with_threads(threads)
     toolchain(*(() if compiler is None else (compiler,)))
     check_replaceable(out)
     network = load_network(model, weights, data)
@@ -40,7 +43,7 @@ def compile_command(
     if form is not None:
         graph, done = project(network.graph, form)
         network = replace(network, graph=graph)
-    program = chosen.target.program(network.lowered(arithmetic), compiler)
+    program = chosen.target.program(network.lowered(arithmetic), compiler, threads)
     program.save(out)
     to = console()
     if done:
@@ -69,7 +72,7 @@ def project(graph: Graph, structure: Structure) -> tuple[Graph, list[tuple[str, 
     Raises:
         StructureError: no layer can carry it; gives the last reason.
     """
-    layers = list(graph.weighted())
+    layers = [(op, weight) for op in graph.ops for weight in graph.weights(op)]
     changed, done = {}, []
     for index, (op, weight) in enumerate(layers):
         refused = structure.applies(weight.shape)

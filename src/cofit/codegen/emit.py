@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cofit.codegen import threads
 from cofit.codegen.c_text import (
     c_type,
     comment,
@@ -124,8 +125,12 @@ def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -
     large = {} if machine.freestanding else _large(described)
     steps, functions = _functions(schedule.graph, described, shared, large)
     calls = [_call(schedule.graph, step, i, offsets, plan) for i, step in enumerate(steps)]
-    support = support_text(dict.fromkeys(s for step in steps for s in step.code.support))
-    source = "\n".join((prologue(name), support, *functions, entry_points(public, calls)))
+    codes = [step.code for step in steps]
+    tasks, calls = threads.shared_calls(codes, [step.function for step in steps], calls)
+    needs = [*((threads.SUPPORT,) if tasks else ()), *(s for code in codes for s in code.support)]
+    support = support_text(dict.fromkeys(needs))
+    texts = (*functions, *tasks, entry_points(public, calls, threads.turn(codes)))
+    source = "\n".join((prologue(name), support, *texts))
     outside = [large[id(c)] for step in steps for c in step.code.constants if id(c) in large]
     return Source(
         name, graph, schedule, machine, header(public), source, plan, tuple(steps), offsets,
@@ -198,6 +203,8 @@ def _signature(graph: Graph, step: Step, in_place: bool) -> str:
     parameters.append(f"{_element_type(graph, step.writes)} *{restrict}out")
     if step.code.scratch_bytes:
         parameters.append("uint8_t *restrict scratch")
+    if step.code.shares > 1:
+        parameters.append("int share")
     return ", ".join(parameters)
 
 
@@ -266,7 +273,10 @@ def _call(
     ]
     arguments.append(f"({_element_type(graph, step.writes)} *)(base + {offsets[step.writes]})")
     if step.code.scratch_bytes:
-        arguments.append(f"base + {plan.offsets[SCRATCH.format(index)]}")
+        own = f" + share * {threads.scratch_pitch(step.code)}" if step.code.shares > 1 else ""
+        arguments.append(f"base + {plan.offsets[SCRATCH.format(index)]}{own}")
+    if step.code.shares > 1:
+        arguments.append("share")
     if step.part is not None:
         arguments.append(str(step.part))
     return f"{step.function}({', '.join(arguments)});"

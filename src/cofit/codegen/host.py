@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class HostRunner:
         start = GUARD_BYTES + -(self._memory.ctypes.data + GUARD_BYTES) % align
         self._arena = self._memory[start : start + size]
         self._start = start
+        self._turn = threading.Lock()
         self._input = source.graph.tensors[source.graph.inputs[0]]
         self._output = source.graph.tensors[source.graph.outputs[0]]
         self._float = source.machine.io == "float"
@@ -92,7 +94,8 @@ class HostRunner:
             if self._float
             else np.empty((x.shape[0], *memory_shape(shape)[1:]), dtype)
         )
-        self._batch(self._arena.ctypes.data, x.ctypes.data, out.ctypes.data, x.shape[0])
+        with self._turn:  # one arena, whichever threads call
+            self._batch(self._arena.ctypes.data, x.ctypes.data, out.ctypes.data, x.shape[0])
         return out
 
     def load(self, x: Array, poison: int) -> None:

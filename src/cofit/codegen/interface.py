@@ -71,11 +71,12 @@ void {name}_batch(void *arena, const void *x, void *y, size_t n);
 """
 
 
-def entry_points(public: Interface, calls: Sequence[str]) -> str:
-    """NAME_run and its kin, of one call per step."""
+def entry_points(public: Interface, calls: Sequence[str], turn: tuple[str, str]) -> str:
+    """NAME_run and its kin, of one call per step, all within what opens and closes a turn."""
     name, upper = public.name, public.name.upper()
     base = "    uint8_t *const base = arena;\n" if calls else "    (void)arena;\n"
-    run = "".join(f"    {call}\n" for call in calls)
+    begin, end = turn
+    run = begin + "".join(f"    {call}\n" for call in calls) + end
     cases = "".join(f"    case {i}: {call} break;\n" for i, call in enumerate(calls))
     timed = "".join(
         f"    {call}\n    now = {name}_now();\n    seconds[{i}] += now - then;\n    then = now;\n"
@@ -89,10 +90,10 @@ void {name}_run(void *arena)
 #ifdef COFIT_STEPS
 void {name}_step(int index, void *arena)
 {{
-{base}    switch (index) {{
+{base}{begin}    switch (index) {{
 {cases}    default: break;
     }}
-}}
+{end}}}
 #endif
 
 #ifdef COFIT_PROFILE
@@ -105,8 +106,8 @@ static double {name}_now(void)
 
 void {name}_profile(void *arena, double *seconds)
 {{
-{base}    double then = {name}_now(), now = then;
-{timed}    (void)now;
+{base}{begin}    double then = {name}_now(), now = then;
+{timed}{end}    (void)now;
     (void)then;
     (void)seconds;
 }}

@@ -44,6 +44,8 @@ class KernelCode:
             in the order first asked for (a file lists its own needs with `#include "other.h"`,
             which the emitter resolves).
         scratch_bytes: bytes needed at `scratch` during the op.
+        shares: threads that share the op, each with scratch of its own; above one, `share`
+            (int, from 0) is in scope, and the shares may run in any order or at once.
         in_place: positions in `op.inputs` of activations whose buffer `out` may share (same bytes,
             read before written, element by element).
         variant: short name of the chosen variant for reports, for example "block16x1 s=6".
@@ -55,6 +57,7 @@ class KernelCode:
     scratch_bytes: int = 0
     in_place: tuple[int, ...] = ()
     variant: str = ""
+    shares: int = 1
 
 
 class Kernel(Protocol):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from cofit.core import UnknownNameError
+from cofit.core import ConfigError, UnknownNameError
 
 WIDE_FLAGS = ("-mprefer-vector-width=512",)
 """Compilers otherwise split vectors of 512 bits in two, and run out of registers."""
+
+MOST_THREADS = 64  # as COFIT_MOST_THREADS
+THREAD_FLAG = "-pthread"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Machine:
         alignment_bytes: alignment of every buffer in the arena.
         io: "float": the program takes and gives float32 in PyTorch's NCHW order, conversions
             included; "native": int8 programs take and give int8 in NHWC order.
+        threads: that share the larger steps of a program.
     """
 
     name: str
@@ -40,6 +44,23 @@ class Machine:
     freestanding: bool
     alignment_bytes: int
     io: Literal["float", "native"]
+    threads: int = 1
+
+    def with_threads(self, threads: int) -> Machine:
+        """The machine whose programs run on so many threads.
+
+        Raises:
+            ConfigError: fewer than one, too many, or there is no operating system.
+        """
+        if threads == self.threads:
+            return self
+        if not 1 <= threads <= MOST_THREADS:
+            raise ConfigError(f"threads={threads} is not from 1 to {MOST_THREADS}")
+        if self.freestanding:
+            raise ConfigError(f"{self.name} runs one thread, got threads={threads}; leave it out")
+        flags = tuple(flag for flag in self.flags if flag != THREAD_FLAG)
+        flags = (*flags, THREAD_FLAG) if threads > 1 else flags
+        return replace(self, threads=threads, flags=flags)
 
 
 @functools.cache

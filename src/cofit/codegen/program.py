@@ -90,6 +90,7 @@ def compile(
     compiler: str | None = None,
     verify: bool = True,
     board: Board | None = None,
+    threads: int = 1,
     arena_limit_bytes: int | None = None,
 ) -> Program:
     """Generate, build and verify the program of a graph.
@@ -100,15 +101,19 @@ def compile(
         compiler: "zig" (default) or the name of a C compiler on PATH.
         verify: compare every step with the graph's meaning (see `codegen.verify`).
         board: where a Cortex-M program runs; the machine's default board if absent.
+        threads: of this machine that share the larger steps; results are the same bits.
         arena_limit_bytes: arena to stay below, the board's RAM at most; where it binds, the first
             layers of an int8 program run in stripes of rows.
 
     Raises:
+        ConfigError: the machine does not run so many threads.
         UnsupportedOpError: an op has no kernel on the machine.
         BuildError: the C compiler is missing or refused.
         VerificationError: the program does not compute what its graph means.
     """
     chosen = machine if isinstance(machine, Machine) else machine_named(machine)
+    if threads != 1:
+        chosen = chosen.with_threads(threads)
     if chosen.freestanding:
         board = board or default_board(chosen.name)
         room = board.arena_room_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cofit.codegen import convert
+from cofit.codegen import convert, threads
 from cofit.codegen.c_text import program_name, unique_identifiers
 from cofit.codegen.kernel import Kernel, KernelCode
 from cofit.codegen.kernels import kernels_for
@@ -122,7 +122,7 @@ def lay_out(schedule: Schedule, emitter: Emitter) -> Layout:
         Access(
             step.reads,
             step.writes,
-            step.code.scratch_bytes,
+            threads.scratch_bytes(step.code),
             tuple(step.op.inputs[i] for i in step.code.in_place) if step.op else (),
         )
         for step in steps
@@ -153,7 +153,9 @@ def _steps(
     entry, exit_ = source, sink
     if machine.io == "float" and convert.needs_conversion(graph.tensors[source]):
         entry = INPUT
-        convert_step(INPUT, enter_name, INPUT, source, convert.enter(graph.tensors[source]))
+        convert_step(
+            INPUT, enter_name, INPUT, source, convert.enter(graph.tensors[source], machine)
+        )
     for op, name in zip(graph.ops, names, strict=True):
         if schedule.is_free(op):
             continue
@@ -171,7 +173,7 @@ def _steps(
         )  # fmt: skip
     if machine.io == "float" and convert.needs_conversion(graph.tensors[sink]):
         exit_ = OUTPUT
-        convert_step(OUTPUT, leave_name, sink, OUTPUT, convert.leave(graph.tensors[sink]))
+        convert_step(OUTPUT, leave_name, sink, OUTPUT, convert.leave(graph.tensors[sink], machine))
     return steps, views, entry, exit_
 
 

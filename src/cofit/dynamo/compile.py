@@ -74,7 +74,8 @@ def lower(extractor: Extractor, piece: Piece, x: torch.Tensor | None) -> Graph:
     graph = graph.with_tensors(
         {
             weight.name: replace(weight, structure=found.text)
-            for _, weight in graph.weighted()
+            for op in graph.ops
+            for weight in graph.weights(op)
             if (found := detect(torch.from_numpy(weight.data))) is not None
         }
     )

@@ -12,7 +12,7 @@ from cofit.fit.planning import Menu, Option, scaled_option
 from cofit.fit.progress import Progress
 from cofit.fit.sensitivity import Probe, slopes
 from cofit.ir import Graph, Op
-from cofit.structures import FixedPoint, Structure, family
+from cofit.structures import FixedPoint, Structure, family, holds_by_zeros
 
 REMOVAL = "channel"
 """Family whose zeros become a narrower network instead of a sparse kernel."""
@@ -57,9 +57,7 @@ def measure_slopes(
     for _, weight in probe.graph.weighted():
         dense = torch.from_numpy(weight.data)
         structures, _ = layer_structures(weight.shape, families, rates)
-        anchors[weight.name] = [
-            probe.recovered(weight.name, s.project(dense)) for s in structures[:MILDEST]
-        ]
+        anchors[weight.name] = [_pruned(probe, weight.name, s, dense) for s in structures[:MILDEST]]
         anchors[weight.name] += [FixedPoint(fewer).project(dense) for fewer in bits[1:]]
     return slopes(probe, anchors, progress)
 
@@ -131,9 +129,15 @@ def _options(
     for (structure, bits), row in zip(wanted, rows, strict=True):
         changed = dense
         if structure is not None:
-            changed = probe.recovered(weight, structure.project(dense))
+            changed = _pruned(probe, weight, structure, dense)
         if bits < 8:
             changed = FixedPoint(bits).project(changed)
         loss = 0.0 if changed is dense else steepness[weight] * probe.noise(weight, changed)
         text = structure.text if structure is not None else None
         yield scaled_option(row, rows[0], in_network, text, bits, loss)
+
+
+def _pruned(probe: Probe, weight: str, structure: Structure, dense: torch.Tensor) -> torch.Tensor:
+    """A projected weight, what it keeps solved anew where that stays in the structure."""
+    projected = structure.project(dense)
+    return probe.recovered(weight, projected) if holds_by_zeros(structure) else projected

@@ -51,7 +51,7 @@ def time_peers(given: Graph, subject: Subject, dense: Program, fitted: Program) 
         integer = Lowering("int8", subject.calibration).lower(given)
     inputs = np.ascontiguousarray(subject.calibration[:SAMPLES].numpy())
     decisions = reference_scores(given)(inputs).argmax(axis=1)
-    with _one_torch_thread():
+    with one_torch_thread():
         others = runtimes(given, integer)
         calls = {other.name: other.call for other in others if other.call is not None}
         seconds = race({"dense": dense.run, "fitted": fitted.run, **calls}, inputs[:1])
@@ -68,16 +68,17 @@ def time_peers(given: Graph, subject: Subject, dense: Program, fitted: Program) 
     )
 
 
-def race(calls: Mapping[str, Call], x: Array) -> dict[str, float]:
+def race(calls: Mapping[str, Call], x: Array, rounds: int = ROUNDS) -> dict[str, float]:
     """Median over short series, A/B/A/B, of the seconds of one call, by name.
 
     Args:
         calls: the contenders.
         x: (1, ...).
+        rounds: series of each contender.
     """
     repeats = {n: max(1, math.ceil(SERIES_S / _series(c, x, 3))) for n, c in calls.items()}
-    rounds = [{n: _series(c, x, repeats[n]) for n, c in calls.items()} for _ in range(ROUNDS)]
-    return {name: statistics.median(found[name] for found in rounds) for name in calls}
+    found = [{n: _series(c, x, repeats[n]) for n, c in calls.items()} for _ in range(rounds)]
+    return {name: statistics.median(times[name] for times in found) for name in calls}
 
 
 def _series(call: Call, x: Array, repeats: int) -> float:
@@ -98,7 +99,8 @@ def _note(runtime: Runtime, inputs: Array, decisions: NDArray[np.intp]) -> str:
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
+    """Within, torch computes on one thread, as the programs do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -17,7 +17,7 @@ from cofit.fit.progress import Progress
 from cofit.fit.reconstruct import reconstruct
 from cofit.fit.sensitivity import output_divergence
 from cofit.fit.subject import Subject
-from cofit.ir import Graph, load_graph, run_float, save_graph
+from cofit.ir import Graph, Tensor, load_graph, run_float, save_graph
 from cofit.ir.module import GraphModule
 from cofit.regimes import (
     ADMM,
@@ -25,16 +25,18 @@ from cofit.regimes import (
     Batches,
     Checkpoint,
     Distillation,
+    Held,
     Masked,
     Recipe,
     Regime,
     RegimeStack,
     Renormalise,
+    Unified,
     unfuse,
 )
 from cofit.regimes import fit as train
 from cofit.regimes.train import Criterion
-from cofit.structures import Structure
+from cofit.structures import Structure, Unify, holds_by_zeros, parse
 
 ADMM_SHARE = 0.4
 """Share of a round's epochs that draws the weights to their structures; the rest retrains."""
@@ -109,14 +111,15 @@ class Trainer:
                 f"{label}-hardened",
                 lambda: self._hardened(graph, teacher, structures, first, label),
             )
-        regimes: list[Regime] = [Masked(structures)] if structures else []
+        regimes = _keeping(structures)
         trained = self._stored(
             f"{label}-retrained",
             lambda: self._shaped(
                 hardened, teacher, regimes, self._recipe(rest, hardened, teacher),
-                f"{label}-retrain",
+                f"{label}-retrain", structures,
             ),
         )  # fmt: skip
+        trained = _members_again(trained, structures)
         changed = {
             name: replace(trained.tensors[name], structure=structure.text)
             for name, structure in structures.items()
@@ -146,15 +149,17 @@ class Trainer:
             growth=10 ** (3 / max(epochs - 1, 1)) if epochs > 1 else 10.0,
         )
         recipe = self._recipe(epochs, graph, teacher)
-        drawn = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm")
-        return reconstruct(drawn, graph, self.subject.calibration, structures, self.progress)
+        drawn = self._shaped(graph, teacher, [admm], recipe, f"{label}-admm", structures)
+        solved = {name: s for name, s in structures.items() if holds_by_zeros(s)}
+        found = reconstruct(drawn, graph, self.subject.calibration, solved, self.progress)
+        return _members_again(found, structures)
 
     def through_rounding(self, graph: Graph, integer: Graph, teacher: Graph, label: str) -> Graph:
         """One epoch of quantisation-aware training on the integer graph's grids."""
-        kept = [w.name for _, w in graph.weighted() if w.structure is not None]
+        kept = {w.name: parse(w.structure) for _, w in graph.weighted() if w.structure is not None}
         regimes: list[Regime] = [
             Distillation(GraphModule(scores_only(teacher))),
-            *([Masked(kept)] if kept else []),
+            *_keeping(kept),
         ]
         module = GraphModule(scores_only(graph))
         recipe = self._recipe(1, graph, teacher, ROUNDING_SHARE)
@@ -175,12 +180,21 @@ class Trainer:
         return Recipe(epochs, rate * share, optimiser="adam")
 
     def _shaped(
-        self, graph: Graph, teacher: Graph, regimes: list[Regime], recipe: Recipe, label: str
+        self,
+        graph: Graph,
+        teacher: Graph,
+        regimes: list[Regime],
+        recipe: Recipe,
+        label: str,
+        structures: Mapping[str, Structure],
     ) -> Graph:
         open_graph = unfuse(scores_only(graph))
         module = GraphModule(open_graph)
         distillation = Distillation(GraphModule(scores_only(teacher)))
-        stack = RegimeStack([distillation, *regimes, Renormalise(open_graph)])
+        # folding scales each filter by itself, which sets that couple filters do not survive
+        coupled = any(getattr(s, "couples_filters", False) for s in structures.values())
+        normalise = [] if coupled else [Renormalise(open_graph)]
+        stack = RegimeStack([distillation, *regimes, *normalise])
         self._run(label, module, recipe, stack)
         return _with_weights(graph, module)
 
@@ -220,12 +234,32 @@ def suited_rate(divergence: float) -> float:
     return math.exp(slow + min(max(place, 0.0), 1.0) * (fast - slow))
 
 
+def _keeping(structures: Mapping[str, Structure]) -> list[Regime]:
+    """What keeps members in their structures while they are trained."""
+    unified = {name: s for name, s in structures.items() if isinstance(s, Unify)}
+    zeros = [name for name, s in structures.items() if holds_by_zeros(s)]
+    rest = {name: (s,) for name, s in structures.items() if name not in {*unified, *zeros}}
+    regimes: list[Regime] = [Masked(zeros)] if zeros else []
+    regimes += [Unified(unified)] if unified else []
+    return [*regimes, Held(rest)] if rest else regimes
+
+
 def scores_only(graph: Graph) -> Graph:
     """The graph without a softmax at its end: class scores are what trains well."""
     last = graph.producer[graph.outputs[0]]
     if last.kind != "softmax":
         return graph
     return Graph.build(graph.name, graph.inputs, last.inputs, graph.ops, graph.tensors)
+
+
+def _members_again(graph: Graph, structures: Mapping[str, Structure]) -> Graph:
+    """Weights in sets of values projected anew where folding a normalisation took them out."""
+    moved: dict[str, Tensor] = {}
+    for name, structure in structures.items():
+        data = torch.from_numpy(graph.tensors[name].data)
+        if not holds_by_zeros(structure) and structure.check(data) is not None:
+            moved[name] = replace(graph.tensors[name], data=structure.project(data).numpy())
+    return graph.with_tensors(moved)
 
 
 def _unstructured(graph: Graph) -> Graph:

@@ -19,6 +19,7 @@ from cofit.ir.equivalence import (
 )
 from cofit.ir.execute import run_float
 from cofit.ir.integer import dequantise_output, quantise_input, run_integer
+from cofit.ir.merge import Composite, compose, merge, merge_blocks, without_activations
 from cofit.ir.module import GraphModule
 from cofit.ir.passes import simplify
 from cofit.ir.printing import describe, live_bytes
@@ -30,6 +31,7 @@ from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Rounding, 
 
 __all__ = [
     "ChannelGroup",
+    "Composite",
     "DType",
     "Equivalence",
     "Graph",
@@ -46,6 +48,7 @@ __all__ = [
     "calibrate",
     "channel_groups",
     "compare",
+    "compose",
     "dequantise_output",
     "describe",
     "keep_map",
@@ -53,6 +56,8 @@ __all__ = [
     "live_bytes",
     "load_graph",
     "macs",
+    "merge",
+    "merge_blocks",
     "permute",
     "probes",
     "quantise",
@@ -64,4 +69,5 @@ __all__ = [
     "save_graph",
     "simplify",
     "trace",
+    "without_activations",
 ]

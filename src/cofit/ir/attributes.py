@@ -174,7 +174,8 @@ class Embedding:
 class Gru:
     """inputs: x (1,T,C), w_ih (3H,C), w_hh (3H,H), b_ih (3H,), b_hh (3H,); every state (1,T,H).
 
-    Gates in the order r, z, n of torch; h before the first step is zero. Per step:
+    Gates in the order r, z, n of torch; h before the first step is zero, or a sixth input (1,1,H),
+    so that a sequence can go on where another ended. Per step:
     r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh), n = tanh(W_ih x + b_ih + r * (W_hh h + b_hh)),
     h = (1 - z) * n + z * h.
     """

@@ -121,10 +121,10 @@ def lstm_step(inner: torch.Tensor, outer: torch.Tensor, state: State) -> State:
 
 
 def _states(x: torch.Tensor, args: list[torch.Tensor], step: Step) -> torch.Tensor:
-    """Hidden states (N, T, H) of a recurrent layer that begins at zero."""
-    _, w_ih, w_hh, b_ih, b_hh = args
+    """Hidden states (N, T, H) of a recurrent layer that begins at zero, or at a given state."""
+    _, w_ih, w_hh, b_ih, b_hh, *first = args
     zero = x.new_zeros(len(x), w_hh.shape[1])
-    state: State = (zero, zero)
+    state: State = (first[0][:, 0] if first else zero, zero)
     found = []
     for inner in F.linear(x, w_ih, b_ih).unbind(1):
         state = step(inner, F.linear(state[0], w_hh, b_hh), state)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cofit.core import ConfigError, DataError, ModelError, UnknownNameError
+from cofit.core import ConfigError, DataError, ModelError, UnknownNameError, UnsupportedOpError
 from cofit.ir import attributes as at
 from cofit.ir.calibrate import Batch, Ranges
 from cofit.ir.quantise_layer import QuantisedLayer, mean_errors, quantised_norms
@@ -49,11 +49,18 @@ def quantise(
 
     Raises:
         ModelError: the graph is already an integer graph.
+        UnsupportedOpError: a gru begins at a given state.
         DataError: ranges lack an activation, or a weight is NaN or infinite.
         ConfigError: bits other than 4 or 8; UnknownNameError: bits for an op that is not there.
     """
     if graph.is_integer:
         raise ModelError(f"graph {graph.name!r} is already an integer graph")
+    for op in graph.ops:
+        if op.kind == "gru" and len(op.inputs) > 5:
+            raise UnsupportedOpError(
+                f"op {op.output!r} (gru) begins at a given state, which is only computed in "
+                "float32; quantise the network over whole sequences"
+            )
     bits = _bits_by_op(graph, weight_bits)
     activations = _activations(graph, ranges)
     tensors = {

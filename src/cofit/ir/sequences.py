@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -178,7 +179,7 @@ def stack(b: Builder, a: Any) -> Value:
 
 def gru(b: Builder, a: Any) -> Value:
     """One op per layer; (states, last states)."""
-    return list(_layers(b, a, at.Gru(), [a.hx]))
+    return list(_layers(b, a, at.Gru(), [] if isinstance(a.hx, Ref) else [a.hx]))
 
 
 def lstm(b: Builder, a: Any) -> Value:
@@ -196,6 +197,7 @@ def _layers(
         raise Refusal("only one direction over (N, T, C) with batch_first=True")
     if any(_constant(state, "first state").value.any() for state in first):
         raise Refusal("a first state that is not zero")
+    carried = a.hx if isinstance(a.hx, Ref) else None
     per_layer = 4 if a.has_biases else 2
     if len(a.params) != per_layer * a.num_layers:
         raise Refusal("projections of the state are not supported")
@@ -203,17 +205,24 @@ def _layers(
     for layer in range(a.num_layers):
         w_ih, w_hh, *biases = a.params[layer * per_layer : (layer + 1) * per_layer]
         zeros = Constant(torch.zeros(len(w_ih.value), dtype=torch.float64))
+        state = () if carried is None else (_first_state(b, carried, layer),)
         x = b.emit(
-            attributes, x, w_ih, w_hh, *(biases or (zeros, zeros)),
+            attributes, x, w_ih, w_hh, *(biases or (zeros, zeros)), *state,
             part=f"l{layer}" if a.num_layers > 1 else "",
             roles=("", f"weight_ih_l{layer}", f"weight_hh_l{layer}", f"bias_ih_l{layer}",
-                   f"bias_hh_l{layer}"),
+                   f"bias_hh_l{layer}", ""),
         )  # fmt: skip
         last.append(b.cut(x, 1, x.shape[1] - 1, x.shape[1], 1, part="last"))
     states = last[0] if len(last) == 1 else b.emit(at.Concat(1), *last, part="states")
     # (1, L, H) of the graph is (L, 1, H) of torch, whose first axis is not the batch
     lifted = (1, 1, a.num_layers, 1, x.shape[-1])
     return x, b.emit(at.Reshape(lifted), states, part="states")
+
+
+def _first_state(b: Builder, states: Ref, layer: int) -> Ref:
+    """(1, 1, H) of the layer, from (L, 1, H) of torch."""
+    one = b.cut(states, states.axis(0), layer, layer + 1, 1, part=f"first{layer}")
+    return b.reshaped(replace(one, lead=0), (1, 1, one.shape[-1]), part=f"first{layer}")
 
 
 def _columns(matrix: Value) -> Constant:

@@ -115,16 +115,10 @@ def macs(graph: Graph, op: Op) -> int:
 
     They are those by a weight, and those of products of two activations; 0 for all other ops.
     """
-    weight = graph.weight(op)
     out = graph.tensors[op.output].shape
     if isinstance(op.attributes, at.Matmul):
         return math.prod(out) * graph.tensors[op.inputs[0]].shape[-1]
-    if isinstance(op.attributes, at.Gru | at.Lstm):
-        return out[1] * sum(graph.tensors[name].size for name in op.inputs[1:3])
-    if weight is None:
-        return 0
-    positions = math.prod(out[2:]) if op.kind == "conv2d" else math.prod(out[:-1])
-    return positions * weight.size
+    return _positions(op, out) * sum(weight.size for weight in graph.weights(op))
 
 
 def kept_macs(graph: Graph, op: Op) -> int:
@@ -133,10 +127,20 @@ def kept_macs(graph: Graph, op: Op) -> int:
     A weight without a structure runs dense, zeros and all; of one with a structure, the non-zeros
     count.
     """
-    weight = graph.weight(op)
-    if weight is None or weight.data is None or weight.structure is None:
+    if isinstance(op.attributes, at.Matmul):
         return macs(graph, op)
-    return macs(graph, op) * int((weight.data != 0).sum()) // max(weight.size, 1)
+    kept = sum(
+        weight.size
+        if weight.data is None or weight.structure is None
+        else int((weight.data != 0).sum())
+        for weight in graph.weights(op)
+    )
+    return _positions(op, graph.tensors[op.output].shape) * kept
+
+
+def _positions(op: Op, out: Shape) -> int:
+    """How often each weight of an op is used."""
+    return math.prod(out[2:]) if op.kind == "conv2d" else math.prod(out[:-1])
 
 
 def _product(x: Shape, y: Shape, transposed: bool) -> Shape:
@@ -150,7 +154,9 @@ def _recurrent(shapes: tuple[Shape, ...], gates: int) -> Shape:
     """Output of a recurrent layer over a sequence."""
     x, hidden = shapes[0], shapes[2][-1]
     rows = gates * hidden
-    fits = ((rows, x[-1]), (rows, hidden), (rows,), (rows,))
+    fits: tuple[Shape, ...] = ((rows, x[-1]), (rows, hidden), (rows,), (rows,))
+    if gates == 3 and len(shapes) == 6:
+        fits = (*fits, (x[0], 1, hidden))
     if len(x) != 3 or shapes[1:] != fits:
         raise ValueError(f"a recurrent layer over {x} does not fit weights of {shapes[1:]}")
     return (*x[:2], hidden)

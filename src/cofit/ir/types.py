@@ -183,6 +183,13 @@ class Graph:
         """The weight tensor of a conv2d or linear op, else None."""
         return self.tensors[op.inputs[1]] if op.kind in ("conv2d", "linear") else None
 
+    def weights(self, op: Op) -> tuple[Tensor, ...]:
+        """All weight matrices of an op: one of a conv2d or linear, two of a gru or lstm."""
+        if op.kind in ("gru", "lstm"):
+            return tuple(self.tensors[name] for name in op.inputs[1:3])
+        weight = self.weight(op)
+        return () if weight is None else (weight,)
+
     def weighted(self) -> Iterator[tuple[Op, Tensor]]:
         """Ops with a weight, and that weight."""
         for op in self.ops:

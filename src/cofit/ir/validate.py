@@ -56,10 +56,11 @@ def validate(graph: Graph) -> None:
 def _check_constants(graph: Graph, op: Op) -> None:
     """All operands but the first of these are constants, and none may be left out."""
     operands = _OPERANDS[op.kind]
-    if len(op.inputs) != len(operands):
+    stated = op.inputs[: len(operands)] if op.kind == "gru" else op.inputs  # then its first state
+    if len(stated) != len(operands) or len(op.inputs) > len(operands) + 1:
         raise ModelError(
             f"op {op.output!r} needs {', '.join(operands)}; it has {len(op.inputs)} inputs"
         )
-    for constant in op.inputs[1:]:
+    for constant in stated[1:]:
         if graph.tensors[constant].data is None:
             raise ModelError(f"op {op.output!r}: {constant!r} must be a constant")

@@ -2,12 +2,14 @@
 
 from cofit.models.load import Loaded, load_model, load_weights
 from cofit.models.normalise import Normalise
+from cofit.models.streaming import StreamingGru
 from cofit.models.zoo import ModelEntry, known_models, model
 
 __all__ = [
     "Loaded",
     "ModelEntry",
     "Normalise",
+    "StreamingGru",
     "known_models",
     "load_model",
     "load_weights",

@@ -13,16 +13,18 @@ def _conv(c_in: int, c_out: int) -> list[nn.Module]:
 
 
 class ConvNet(nn.Module):
-    """Six 3x3 convolutions, two each of 32, 64 and 128 channels, with pooling between.
+    """3x3 convolutions, two of each width (six of 32, 64 and 128 channels), with pooling between.
 
     The reference network of the pattern and block experiments: nothing but 3x3 kernels.
     """
 
-    def __init__(self, *, classes: int = 10, channels: int = 3) -> None:
+    def __init__(
+        self, *, classes: int = 10, channels: int = 3, widths: tuple[int, ...] = (32, 64, 128)
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         c_in = channels
-        for width in (32, 64, 128):
+        for width in widths:
             if layers:
                 layers.append(nn.MaxPool2d(2))
             layers += _conv(c_in, width) + _conv(width, width)

@@ -16,13 +16,20 @@ def latent(model: nn.Module, name: str) -> nn.Parameter:
     Raises:
         UnknownNameError: listing the parameters the model has.
     """
-    known = {
-        key.replace("parametrizations.", "").removesuffix(".original"): parameter
-        for key, parameter in model.named_parameters(remove_duplicate=False)
-    }
+    known = latents(model)
     if name not in known:
         raise UnknownNameError("parameter", name, known)
     return known[name]
+
+
+def latents(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All parameters by the names they have without parametrisation."""
+    found: dict[str, nn.Parameter] = {}
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        before, transformed, after = key.partition("parametrizations.")
+        if not transformed or after.endswith(".original"):  # others belong to a transform
+            found[before + after.removesuffix(".original")] = parameter
+    return found
 
 
 def parametrise(model: nn.Module, name: str, transform: nn.Module) -> Callable[[], None]:

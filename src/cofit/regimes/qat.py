@@ -16,7 +16,7 @@ from cofit.core import ConfigError, ModelError
 from cofit.ir import Graph, Op, Quantisation, Tensor
 from cofit.ir.module import GraphModule
 from cofit.ir.quantise_layer import weight_scales
-from cofit.regimes.attachment import latent, parametrise
+from cofit.regimes.attachment import latent, latents, parametrise
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.regimes.gates import straight_through
 
@@ -153,8 +153,8 @@ def _grid(tensor: Tensor) -> Quantisation:
 
 def _float_name(model: GraphModule, op: Op, weight: Tensor) -> str:
     """Name in the float graph: quantising gives each reader of a shared weight its own copy."""
-    known = dict(model.named_parameters())
-    return weight.name if weight.name in known else weight.name.removeprefix(f"{op.output}.")
+    known = weight.name in latents(model)
+    return weight.name if known else weight.name.removeprefix(f"{op.output}.")
 
 
 def _put_edge(model: GraphModule, name: str, edge: _FakeQuantise) -> Callable[[], None]:

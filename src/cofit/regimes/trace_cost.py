@@ -190,6 +190,11 @@ def training_macs(model: nn.Module, sample: torch.Tensor) -> int:
         model: gives a tensor.
         sample: (n, ...), the result is per example.
     """
+    return sum(training_layers(model, sample).values())
+
+
+def training_layers(model: nn.Module, sample: torch.Tensor) -> dict[str, int]:
+    """Parts of `training_macs` by name of the weight ("matmul#3" where there is none)."""
     modes = {module: module.training for module in model.modules()}
     parameters = [p for p in model.parameters() if p.requires_grad]
     try:
@@ -198,7 +203,26 @@ def training_macs(model: nn.Module, sample: torch.Tensor) -> int:
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return trace.macs // len(sample)
+    found: dict[str, int] = {}
+    for layer in trace.layers:
+        found[layer.name] = found.get(layer.name, 0) + layer.total
+    return {name: macs // len(sample) for name, macs in found.items()}
+
+
+def kept_macs(model: nn.Module, layers: Mapping[str, int]) -> int:
+    """`training_layers` of one example with the non-zero elements of the trained weights only.
+
+    Nothing is run: the weights, as they are beneath parametrisations, are counted.
+    """
+    known = dict(model.named_parameters(remove_duplicate=False))
+    total = 0
+    for name, macs in layers.items():
+        owner, _, attribute = name.rpartition(".")
+        beneath = f"{owner}.parametrizations.{attribute}.original".lstrip(".")
+        weight = known.get(name, known.get(beneath))
+        kept, size = (1, 1) if weight is None else (_count(weight).nonzeros, weight.numel())
+        total += macs * kept // max(size, 1)
+    return total
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

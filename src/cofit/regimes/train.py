@@ -15,7 +15,7 @@ from cofit.regimes.contract import Context, Regime
 from cofit.regimes.ledger import Ledger
 from cofit.regimes.recipe import Recipe
 from cofit.regimes.resume import Checkpoint, Run
-from cofit.regimes.trace_cost import training_macs
+from cofit.regimes.trace_cost import kept_macs, training_layers
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Progress = Callable[[str, int, int], None]
@@ -51,9 +51,12 @@ def fit(
         ModelError: the loss is not finite.
     """
     regime = Regime() if regime is None else regime
-    model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if data.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.train()
     sample, _ = next(data.epoch(0))
-    ledger = Ledger(training_macs(model, sample[:1]))
+    layers = training_layers(model, sample[:1])
+    ledger = Ledger(sum(layers.values()))
     handle = regime.attach(model, sample)
     try:
         optimiser = recipe.build(model, regime.param_groups())
@@ -66,6 +69,7 @@ def fit(
                 start = max(first - epoch * len(data), 0)
                 if start == 0:
                     regime.on_epoch(epoch)
+                    ledger.open_epoch(kept_macs(model, layers))
                 batches = data.epoch(epoch, start)
                 for step, (inputs, targets) in enumerate(batches, epoch * len(data) + start):
                     torch.manual_seed(derive_seed(data.seed, "model", step))

@@ -105,6 +105,11 @@ class Composition:
         return math.prod(part.rate for part in self.parts)
 
     @property
+    def by_zeros(self) -> bool:
+        """Whether any values on a member's support are members too, the grid set aside."""
+        return self._support.by_zeros
+
+    @property
     def approximation(self) -> str | None:
         """None where projection is exact."""
         return None if self._grid is None else "support first, then the grid of what is kept"
@@ -134,6 +139,10 @@ class Composition:
         """A member near `weight`; see the class for how near."""
         kept = self._support.project(weight)
         return kept if self._grid is None else self._grid.project(kept)
+
+    def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The nearest weight of the convex piece of `member`, not rounded to a grid."""
+        return self._support.within(member, weight)
 
     def check(self, weight: torch.Tensor) -> Violation | None:
         """None if the weight is a member of every part."""

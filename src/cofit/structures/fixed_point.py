@@ -69,6 +69,10 @@ class FixedPoint:
         """Everything stays trainable."""
         return torch.ones_like(weight, dtype=torch.bool)
 
+    def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The weight itself: between two roundings values move freely."""
+        return weight
+
     def project(self, weight: torch.Tensor) -> torch.Tensor:
         """The nearest point of the grid that spans each channel's largest weight.
 

@@ -128,9 +128,26 @@ Four of them drop the centre.
 CORNERS = PatternLibrary.of([(0, 1, 3, 4), (1, 2, 4, 5), (3, 4, 6, 7), (4, 5, 7, 8)])
 """The 2x2 corners: two horizontal pairs each, which one SMLAD multiplies on Cortex-M."""
 
+CORNERS8 = PatternLibrary(
+    CORNERS.masks
+    + PatternLibrary.of([(5, 6, 7, 8), (3, 4, 5, 7), (1, 4, 5, 7), (1, 3, 4, 7)]).masks
+)
+"""The corners and four more (repository hipdac-lab/ICS21-ClickTrain)."""
+
+CORNERS12 = PatternLibrary(
+    CORNERS8.masks
+    + PatternLibrary.of([(0, 1, 2, 4), (3, 6, 7, 8), (0, 1, 2, 3), (3, 5, 7, 8)]).masks
+)
+"""And four more (the same source)."""
+
+ALL_OF_FOUR = PatternLibrary.of(itertools.combinations(range(POSITIONS), 4))
+"""All 126 patterns of four entries."""
+
 LIBRARIES = {
     "pattern4": T_SHAPES,
     "corner4": CORNERS,
+    "corner8": CORNERS8,
+    "corner12": CORNERS12,
     "pattern8": VGG8,
     "pattern13": YOLO13,
     "pattern56": ALL_CENTRED,
@@ -156,25 +173,62 @@ def extract_library(
         StructureError: `size` is outside 1..len(candidates), a weight is not 3x3, or all kernels
             are zero.
     """
-    if not 1 <= size <= len(candidates.masks):
-        raise StructureError(
-            f"a library of {size} patterns; choose 1 to {len(candidates.masks)}, "
-            "as many as there are candidates"
-        )
+    _check_size(size, candidates)
     votes = torch.zeros(len(candidates.masks), dtype=torch.int64)
     bits = candidates.bits().double()
     for weight in weights:
-        if weight.ndim != 4 or tuple(weight.shape[2:]) != (3, 3):
-            raise StructureError(
-                f"patterns are 3x3; a weight of shape {tuple(weight.shape)} has none"
-            )
-        energy = weight.detach().double().square().reshape(-1, POSITIONS).cpu()
+        energy = _kernels(weight).double().square().cpu()
         _, best = first_largest(energy[energy.sum(1) > 0] @ bits.T)
         votes += torch.bincount(best, minlength=len(votes))
     if not bool(votes.any()):
         raise StructureError("no non-zero 3x3 kernel to extract a pattern library from")
     order = torch.sort(votes, descending=True, stable=True).indices[:size]
     return PatternLibrary(tuple(candidates.masks[i] for i in order.tolist()))
+
+
+def covering_library(
+    importances: Iterable[torch.Tensor], size: int, candidates: PatternLibrary = ALL_OF_FOUR
+) -> PatternLibrary:
+    """The patterns that together retain most importance, chosen greedily.
+
+    Every kernel retains what its best chosen pattern covers. The total is monotone and submodular,
+    so the greedy choice reaches at least 1 - 1/e of the optimum (Nemhauser et al. 1978).
+
+    Args:
+        importances: of each element of the convolution weights (K, C, 3, 3), none negative.
+        size: patterns to choose; ties go to the earlier candidate.
+        candidates: patterns to choose from.
+
+    Raises:
+        StructureError: `size` is outside 1..len(candidates), or a weight is not 3x3.
+    """
+    _check_size(size, candidates)
+    bits = candidates.bits().double().T
+    retained = torch.cat([_kernels(each).double().cpu() @ bits for each in importances])
+    covered = torch.zeros(len(retained), dtype=torch.float64)
+    chosen: list[int] = []
+    for _ in range(size):
+        gain = (retained - covered[:, None]).clamp_min(0).sum(0)
+        gain[chosen] = -1.0  # also where nothing is left to gain, every pattern is chosen once
+        _, best = first_largest(gain)
+        chosen.append(int(best))
+        covered = torch.maximum(covered, retained[:, chosen[-1]])
+    return PatternLibrary(tuple(candidates.masks[i] for i in chosen))
+
+
+def _check_size(size: int, candidates: PatternLibrary) -> None:
+    if not 1 <= size <= len(candidates.masks):
+        raise StructureError(
+            f"a library of {size} patterns; choose 1 to {len(candidates.masks)}, "
+            "as many as there are candidates"
+        )
+
+
+def _kernels(weight: torch.Tensor) -> torch.Tensor:
+    """(K, C, 3, 3) as (K * C, 9)."""
+    if weight.ndim != 4 or tuple(weight.shape[2:]) != (3, 3):
+        raise StructureError(f"patterns are 3x3; a weight of shape {tuple(weight.shape)} has none")
+    return weight.detach().reshape(-1, POSITIONS)
 
 
 def observed_library(used: torch.Tensor, most: int = 16) -> PatternLibrary | None:

@@ -22,7 +22,7 @@ from cofit.structures.formats import decoder
 VERSION = 1
 _MAGIC = b"CFWE"
 _PREFIX = struct.Struct("<4sHI")
-_TYPES = ("|u1", "|i1", "<u2", "<u4", "<f4")
+_TYPES = ("|u1", "|i1", "<i2", "<u2", "<u4", "<f4")
 _MOST_ELEMENTS = 2**31
 
 

@@ -78,6 +78,9 @@ class Support(ABC):
     `fitted` if zero sets can show it. What you get: the Structure contract, `mask` and `a + b`.
     """
 
+    by_zeros = True
+    """Whether any values on a member's support are members too; see `holds_by_zeros`."""
+
     approximation: str | None = None
     """None where `project` is the exact Euclidean projection, else what it does instead."""
 
@@ -117,6 +120,10 @@ class Support(ABC):
             StructureError: the shape is unsuited, or values are not finite.
         """
         return torch.where(self.mask(weight), weight, torch.zeros_like(weight))
+
+    def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The nearest weight on the support of `member`, which is a convex piece of the set."""
+        return torch.where(self.mask(member), weight, torch.zeros_like(weight))
 
     def check(self, weight: torch.Tensor) -> Violation | None:
         """None if the weight is a member, else the first place where it is not."""
@@ -245,6 +252,33 @@ def support(structure: Structure, weight: torch.Tensor) -> torch.Tensor:
     if isinstance(structure, Masked):
         return structure.mask(weight)
     return structure.project(weight) != 0
+
+
+@runtime_checkable
+class Pieced(Protocol):
+    """A structure that knows the convex piece of its set around a member."""
+
+    def within(self, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The weight of the piece of `member` nearest to `weight`."""
+        ...
+
+
+def within(structure: Structure, member: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The nearest weight that shares the choices a member has made: its support, its signs.
+
+    Training that stays within one piece never jumps, whereas `project` may choose anew.
+    """
+    if isinstance(structure, Pieced):
+        return structure.within(member, weight)
+    return torch.where(support(structure, member), weight, torch.zeros_like(weight))
+
+
+def holds_by_zeros(structure: Structure) -> bool:
+    """Whether any values on the support of a member are members too, a grid set aside.
+
+    False for sets of values: signs (Polarised), sums of filters (Complementary).
+    """
+    return bool(getattr(structure, "by_zeros", True))
 
 
 def density(weight: torch.Tensor) -> float:

@@ -18,7 +18,7 @@ import torch
 
 from cofit.structures.contract import Array, Encoding, Structure
 from cofit.structures.serial import from_bytes, to_bytes
-from cofit.structures.support import support
+from cofit.structures.support import support, within
 from cofit.structures.text import parse
 
 Shape = tuple[int, ...]
@@ -134,10 +134,14 @@ def _member(structure: Structure, shape: Shape, generator: torch.Generator) -> A
 
 def _levels(structure: Structure, shape: Shape, generator: torch.Generator) -> Array:
     """Int8 levels, none zero by accident, on the support of a member; small enough for int4."""
-    where = support(structure, torch.randn(shape, generator=generator))
+    weight = torch.randn(shape, generator=generator)
+    where = support(structure, weight)
     levels = torch.randint(1, 8, shape, generator=generator, dtype=torch.int8)
-    signs = torch.randint(0, 2, shape, generator=generator, dtype=torch.int8) * 2 - 1
-    result: Array = torch.where(where, levels * signs, torch.zeros_like(levels)).numpy()
+    signs = torch.where(weight < 0, -1, 1).to(torch.int8)
+    signed = torch.where(where, levels * signs, torch.zeros_like(levels))
+    if structure.check(signed) is not None:  # a set of values, not of supports and signs
+        signed = within(structure, structure.project(weight), signed)
+    result: Array = signed.numpy()
     return result
 
 

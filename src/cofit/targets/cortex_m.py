@@ -52,13 +52,14 @@ class CortexM:
             "source": self.board.source,
         }
 
-    def program(self, graph: Graph, compiler: str | None = None) -> Program:
-        """The compiled and verified program, linked for the board."""
+    def program(self, graph: Graph, compiler: str | None = None, threads: int = 1) -> Program:
+        """The compiled and verified program, linked for the board, which runs one thread."""
         return compile_program(
             graph,
             self.board.core,
             compiler,
             board=self.board,
+            threads=threads,
             arena_limit_bytes=self.arena_limit_bytes,
         )
 

@@ -26,9 +26,9 @@ class HostTarget:
         """What reports say about this hardware."""
         return {"cpu": cpu_name(), "threads": "1"}
 
-    def program(self, graph: Graph, compiler: str | None = None) -> Program:
+    def program(self, graph: Graph, compiler: str | None = None, threads: int = 1) -> Program:
         """The compiled and verified program."""
-        return compile_program(graph, "host", compiler)
+        return compile_program(graph, "host", compiler, threads=threads)
 
     @property
     def limits(self) -> Limits:

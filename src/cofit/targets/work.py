@@ -14,11 +14,14 @@ from cofit.ir import DType, Graph, Op
 from cofit.ir.shapes import macs
 
 WEIGHTS = ("weight", "weights")
-PARAMETERS = ("bias", "multiplier", "shift", "rest", "idle", "zeros", "table")
+PARAMETERS = (
+    "bias", "multiplier", "shift", "rest", "idle", "zeros", "table", "table_sigmoid", "table_tanh",
+)  # fmt: skip
 
 WINOGRAD = "s8-host-dense-winograd"
 _TILE = re.compile(r"(\d+)(?: outputs)? x (\d+) (?:pixels|rows)")
 _PLANES = re.compile(r"(\d+) filters x (\d+) vectors of")
+_SIDE = re.compile(r"_(ih|hh)$")  # of a recurrent layer, which has two of each constant
 _SIZE = re.compile(r"(\d+)x\1 outputs")
 _LISTED = ("f32-block", "f32-pattern", "s8-host-block")
 
@@ -89,6 +92,11 @@ def work_of(source: Source, step: Step) -> Work:
 def executed_macs(graph: Graph, step: Step) -> int:
     """Multiply-adds of the kernel: every stored weight meets every output position."""
     op = step.op
+    if op is not None and op.kind in ("gru", "lstm"):
+        stored_weights = sum(
+            c.values.size for c in step.code.constants if _SIDE.sub("", c.name) in WEIGHTS
+        )
+        return graph.tensors[op.output].shape[1] * stored_weights
     if op is None or op.kind not in ("conv2d", "linear"):
         return 0 if op is None else macs(graph, op)
     stored = next((c for c in step.code.constants if c.name in WEIGHTS), None)
@@ -96,6 +104,7 @@ def executed_macs(graph: Graph, step: Step) -> int:
         return 0 if "no channel kept" in step.code.variant else macs(graph, op)
     shape = graph.tensors[op.output].shape
     elements = stored.values.size * (2 if step.code.variant == "int4" else 1)
+    elements += 8 * sum(c.values.size for c in step.code.constants if c.name == "signs")
     if step.kernel == WINOGRAD:
         size = winograd_size(step.code.variant)
         tiles = math.prod(-(-n // size) for n in shape[2:])
@@ -150,14 +159,16 @@ def _tile(machine: Machine, graph: Graph, step: Step) -> tuple[int, int, int] | 
 
 
 def _kept_macs(graph: Graph, op: Op | None, dense: int) -> int:
-    weight = None if op is None else graph.weight(op)
-    if weight is None or weight.data is None:
+    weights = () if op is None else graph.weights(op)
+    held = [weight.data for weight in weights if weight.data is not None]
+    if not held:
         return dense
-    return dense * int((weight.data != 0).sum()) // max(weight.size, 1)
+    kept = sum(int((data != 0).sum()) for data in held)
+    return dense * kept // max(sum(data.size for data in held), 1)
 
 
 def _bytes_of(constants: tuple[Constant, ...], names: tuple[str, ...]) -> int:
-    return sum(c.values.nbytes for c in constants if c.name in names)
+    return sum(c.values.nbytes for c in constants if _SIDE.sub("", c.name) in names)
 
 
 def _input_bytes(source: Source, step: Step) -> int:

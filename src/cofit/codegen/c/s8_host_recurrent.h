@@ -47,6 +47,33 @@ COFIT_INLINE void s8_host_gates(const s8_host_layer *layer, int32_t columns, con
     }
 }
 
+/* The same where each `height` rows have a list of columns of their own. */
+COFIT_INLINE void s8_host_listed_gates(const s8_host_layer *layer, int32_t height,
+                                       const int16_t *x, int16_t *gates, const int vectors)
+{
+    static const s8_walk walk = {.columns = 1, .larger = 1, .pixels = 1, .access = S8_APART};
+    int32_t sums[S8_TILE_ROWS];
+    for (int32_t row = 0; row < layer->rows; row += vectors * S8_LANES) {
+        const int32_t *const list = layer->start + row / height;
+        const int32_t before = list[0] * height + row % height * (list[1] - list[0]);
+        s8_list_tile(layer, row, layer->weights + 2 * before, list[0], list[1], &walk, x, sums,
+                     vectors, 1);
+        s8_host_gates_finish(layer, row, sums, gates, vectors);
+    }
+}
+
+/* `height`: 0 where all rows have all columns. */
+COFIT_INLINE void s8_host_any_gates(const s8_host_layer *layer, int32_t height, int32_t columns,
+                                    const int16_t *x, int16_t *gates)
+{
+    if (height == 0)
+        s8_host_gates(layer, columns, x, gates);
+    else if (height % S8_TILE_ROWS == 0)
+        s8_host_listed_gates(layer, height, x, gates, 2);
+    else
+        s8_host_listed_gates(layer, height, x, gates, 1);
+}
+
 #if defined(__AVX2__)
 /* Eight int16. */
 COFIT_INLINE __m256i s8_host_words(const int16_t *from)
@@ -160,9 +187,11 @@ COFIT_INLINE void s8_host_lstm_step(const s8_cell *p, const int16_t *a, const in
     s8_lstm_rest(p, j, a, b, h, c, out);
 }
 
-/* GRU, or LSTM; layers: of the input, of the state; `rounding` is that of the outputs. `h` holds the state and one element more, the
-   cell, the input and one element more, and the gates of both in whole vectors. */
-COFIT_INLINE void s8_host_recurrent(const s8_cell *p, const s8_host_layer *layers, const int8_t *x,
+/* GRU, or LSTM; layers: of the input, of the state, and the heights of their blocks; `rounding` is
+   that of the outputs. `h` holds the state and one element more, the cell, the input and one
+   element more, and the gates of both in whole vectors. */
+COFIT_INLINE void s8_host_recurrent(const s8_cell *p, const s8_host_layer *layers,
+                                    const int32_t inner, const int32_t outer, const int8_t *x,
                                     int16_t *h, int8_t *out, const int lstm,
                                     const s8_host_rounding rounding)
 {
@@ -173,8 +202,8 @@ COFIT_INLINE void s8_host_recurrent(const s8_cell *p, const s8_host_layer *layer
     for (int32_t t = 0; t < p->steps; t++, x += p->inputs, out += p->hidden) {
         for (int32_t i = 0; i < p->inputs; i++)
             wide[i] = (int16_t)(x[i] + p->offset);
-        s8_host_gates(&layers[0], p->inputs, wide, a);
-        s8_host_gates(&layers[1], p->hidden, h, b);
+        s8_host_any_gates(&layers[0], inner, p->inputs, wide, a);
+        s8_host_any_gates(&layers[1], outer, p->hidden, h, b);
         if (lstm)
             s8_host_lstm_step(p, a, b, h, c, out, rounding);
         else

@@ -100,7 +100,7 @@ class _Writer:
     def write(self, op: Op) -> None:
         """Append the nodes of an op whose inputs are there."""
         for name in op.inputs:
-            if op.kind in _OWN_CONSTANTS and name != op.inputs[0]:
+            if op.kind in _OWN_CONSTANTS and name in op.inputs[1:5]:
                 self._values[name] = name
             elif name not in self._values:
                 self._values[name] = self._constant(self._graph.tensors[name])

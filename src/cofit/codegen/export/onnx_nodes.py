@@ -109,7 +109,7 @@ def write_op(
         case at.Embedding():
             sheet.node("Gather", [inputs[1], inputs[0]], output, axis=0)
         case at.Gru() | at.Lstm():
-            onnx_sequences.recurrent(sheet, graph, op, inputs[0], output)
+            onnx_sequences.recurrent(sheet, graph, op, [inputs[0], *inputs[5:]], output)
     if clamp != "none":
         _activation(sheet, bare, clamp, output)
 

@@ -50,17 +50,20 @@ def gelu(sheet: Sheet, x: str, by_tanh: bool, output: str) -> None:
     sheet.node("Mul", [half, step("Add", gate, number(1.0))], output)
 
 
-def recurrent(sheet: Sheet, graph: Graph, op: Op, x: str, output: str) -> None:
+def recurrent(sheet: Sheet, graph: Graph, op: Op, inputs: Sequence[str], output: str) -> None:
     """A GRU or LSTM node, which wants steps before the batch and gates in its own order."""
-    w_ih, w_hh, *biases = (_real(graph.tensors[name]) for name in op.inputs[1:])
+    w_ih, w_hh, *biases = (_real(graph.tensors[name]) for name in op.inputs[1:5])
     order = _GATES[op.kind]
     both = np.concatenate([_gates(bias, order) for bias in biases])
     operands = [
-        sheet.node("Transpose", [x], sheet.fresh(f"{output}/steps"), perm=(1, 0, 2)),
+        sheet.node("Transpose", inputs[:1], sheet.fresh(f"{output}/steps"), perm=(1, 0, 2)),
         sheet.constant(f"{output}/input", _gates(w_ih, order)[None]),
         sheet.constant(f"{output}/state", _gates(w_hh, order)[None]),
         sheet.constant(f"{output}/bias", both[None]),
     ]
+    for state in inputs[1:]:  # after the lengths of sequences, which are all the same
+        first = sheet.node("Transpose", [state], sheet.fresh(f"{output}/first"), perm=(1, 0, 2))
+        operands += ["", first]
     options: dict[str, Any] = {"hidden_size": w_hh.shape[1]}
     if op.kind == "gru":
         options["linear_before_reset"] = 1

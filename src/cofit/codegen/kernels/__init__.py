@@ -43,6 +43,7 @@ from cofit.codegen.kernels.s8_recurrent import S8Recurrent
 from cofit.codegen.kernels.s8_sequences import S8LayerNorm, S8Matmul
 from cofit.codegen.kernels.s8_softmax import S8Softmax
 from cofit.codegen.kernels.s8_sparse import S8Sparse
+from cofit.codegen.kernels.s8_unify import S8Unify
 from cofit.ir import Graph
 
 F32: tuple[Kernel, ...] = (
@@ -52,7 +53,7 @@ F32: tuple[Kernel, ...] = (
 )  # fmt: skip
 I8: tuple[Kernel, ...] = (
     S8HostDepthwise(), S8Planes(), S8Depthwise(),
-    S8HostWinograd(), S8HostBlock(), S8HostKept(), S8Blocks(), S8Lifted(), S8Sparse(),
+    S8HostWinograd(), S8HostBlock(), S8HostKept(), S8Unify(), S8Blocks(), S8Lifted(), S8Sparse(),
     S8HostDense(), S8Dense(),
     S8HostBinary(), S8Sum(), S8Binary(), S8HostActivation(), S8Activation(), S8HostPool(), S8Pool(),
     S8HostSoftmax(), S8Softmax(), S8HostMatmul(), S8Matmul(), S8HostLayerNorm(), S8LayerNorm(),

@@ -20,11 +20,16 @@ def encoding_of(graph: Graph, op: Op, formats: tuple[str, ...]) -> Encoding | st
     weight = graph.weight(op)
     if weight is None:
         return f"{op.kind} has no weight"
+    groups = getattr(op.attributes, "groups", 1)
+    if weight.structure is not None and groups != 1:
+        return f"{weight.structure} on a convolution of {groups} groups"
+    return weight_encoding(weight, formats)
+
+
+def weight_encoding(weight: Tensor, formats: tuple[str, ...]) -> Encoding | str:
+    """Encoding of a weight if it is in one of the formats, else the reason it is not."""
     if weight.structure is None:
         return "the weight has no structure"
-    groups = getattr(op.attributes, "groups", 1)
-    if groups != 1:
-        return f"{weight.structure} on a convolution of {groups} groups"
     try:
         encoding = _encode(weight)
     except StructureError as error:

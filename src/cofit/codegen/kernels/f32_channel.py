@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.block_lists import fill_idle, offset_type
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_block import offset_type
 from cofit.codegen.kernels.f32_conv import accumulate_dense, pack_outputs, taps_last
-from cofit.codegen.kernels.tile import choose_tile, loop_nest, pixel_loops
-from cofit.codegen.kernels.window import window
+from cofit.codegen.kernels.shares import Shares, count_of, filled_range, range_of
+from cofit.codegen.kernels.tile import (
+    choose_tile,
+    loop_nest,
+    own_rows,
+    pixel_loops,
+    share_tiles,
+)
+from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 from cofit.structures import Encoding
 
 DENSITY_LIMIT = 0.95
@@ -34,20 +42,15 @@ class F32Channel:
         win = window(graph, op)
         kept = encoding.arrays["kept"].astype(np.int64)
         bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
-        rest = {"none": bias, "relu": np.maximum(bias, 0), "relu6": np.clip(bias, 0, 6)}[win.fused]
-        fill = (
-            f"for (int i = 0; i < {win.out_height * win.out_width}; ++i)\n"
-            f"    for (int j = 0; j < {win.outputs}; ++j) out[i * {win.outputs} + j] = rest[j];"
-        )
+        fill, rest = fill_idle(win, bias)
         if not kept.size:
-            return KernelCode(
-                f"(void)in0;\n{fill}", (Constant("rest", rest),), variant="no channel kept"
-            )
+            return KernelCode(f"(void)in0;\n{fill}", (rest,), variant="no channel kept")
         tile = choose_tile(machine, kept.size, win.out_width, win.entries)
-        blocks, rows = -(-kept.size // tile.outputs), win.band_rows(machine)
+        blocks = -(-kept.size // tile.outputs)
         values = encoding.arrays["values"].reshape(kept.size, *encoding.shape[1:])
         packed = pack_outputs(taps_last(values), 1, blocks, tile)
-        align = 4 * tile.lanes
+        shares = share_tiles(win, machine, kept_macs(graph, op), [1.0] * blocks, packed.nbytes)
+        rows, align = own_rows(win, machine, shares), 4 * tile.lanes
         body = loop_nest(
             win, rows, tile, blocks, packed.nbytes,
             f"const int k = b * {tile.outputs};\n"
@@ -56,15 +59,28 @@ class F32Channel:
                 win, tile, lambda pixels: accumulate_dense(win, tile, pixels), "bias + k",
                 scattered=kept.size,
             ),
+            shares, _fill(win, shares, kept, tile.outputs),
         )  # fmt: skip
         return KernelCode(
-            f"{fill}\n{body}",
+            body,
             (
-                Constant("rest", rest),
+                rest,
                 Constant("channel", offset_type(kept)),
                 Constant("weight", packed, align),
                 Constant("bias", pack_outputs(bias[kept][:, None], 1, blocks, tile), align),
             ),
             scratch_bytes=win.band_bytes(rows),
             variant=f"{kept.size} of {win.outputs} channels, {tile.outputs} x {tile.pixels} pixels",
+            shares=count_of(shares),
         )
+
+
+def _fill(win: Window, shares: Shares | None, kept: NDArray[np.int64], height: int) -> str:
+    """C that sets the outputs of a share to what their biases alone give."""
+    top, bottom = range_of(shares, "rows", win.out_height)
+    declaration, first, last = filled_range(shares, kept, height, win.outputs)
+    return "\n".join([
+        *([declaration] if declaration else []),
+        f"for (int i = {top} * {win.out_width}; i < {bottom} * {win.out_width}; ++i)",
+        f"for (int j = {first}; j < {last}; ++j) out[i * {win.outputs} + j] = rest[j];",
+    ])  # fmt: skip

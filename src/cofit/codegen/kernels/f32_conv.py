@@ -8,18 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.tile import (
     Tile,
     can_split,
     choose_tile,
     loop_nest,
     multiply,
+    own_rows,
     pixel_loops,
+    share_tiles,
     split_channels,
 )
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 
 Array = NDArray[np.generic]
 
@@ -50,7 +53,8 @@ class F32Conv:
             np.asarray(graph.tensors[op.inputs[2]].data, np.float32)[:, None],
             win.groups, blocks, tile,
         )  # fmt: skip
-        rows = win.band_rows(machine)
+        shares = share_tiles(win, machine, kept_macs(graph, op), [1.0] * blocks, packed.nbytes)
+        rows = own_rows(win, machine, shares)
         index = f"g * {blocks} + b" if win.groups > 1 else "b"
         at = f"(part * {blocks} + b)" if win.parts > 1 else f"({index})"
         per_block = packed.size // (win.parts * win.groups * blocks)
@@ -62,6 +66,7 @@ class F32Conv:
                 win, tile, lambda pixels: accumulate_dense(win, tile, pixels),
                 f"bias + ({index}) * {tile.outputs}",
             ),
+            shares,
         )  # fmt: skip
         align = 4 * tile.lanes
         return KernelCode(
@@ -69,6 +74,7 @@ class F32Conv:
             (Constant("weight", packed, align), Constant("bias", bias, align)),
             scratch_bytes=win.band_bytes(rows),
             variant=f"{tile.outputs} outputs x {tile.pixels} pixels{in_parts(win)}",
+            shares=count_of(shares),
         )
 
 

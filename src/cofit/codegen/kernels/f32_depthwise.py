@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
-from cofit.codegen.kernels.tile import clamp, pretty, split, vector_type
+from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
+from cofit.codegen.kernels.tile import clamp, own_rows, pretty, split, vector_type
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 
 PIXELS = 6  # accumulators of one vector of channels; each weight is read once for all
 
@@ -33,7 +34,10 @@ class F32Depthwise:
         weight = np.asarray(graph.tensors[op.inputs[1]].data, np.float32)
         taps = np.ascontiguousarray(weight.reshape(win.channels, -1).T)
         bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
-        lanes, rows = machine.vector_floats, win.band_rows(machine)
+        lanes = machine.vector_floats
+        shares = share_rows(machine, win.out_height, kept_macs(graph, op) / lanes)
+        first, last = range_of(shares, "rows", win.out_height)
+        rows = own_rows(win, machine, shares)
         whole = win.channels // lanes * lanes
         parts = []
         if whole:
@@ -41,8 +45,8 @@ class F32Depthwise:
         if whole < win.channels:
             parts.append(_channels(win, 1, whole, win.channels))
         body = "\n".join([
-            f"for (int y0 = 0; y0 < {win.out_height}; y0 += {rows}) {{",
-            win.band_end(rows),
+            f"for (int y0 = {first}; y0 < {last}; y0 += {rows}) {{",
+            win.band_end(rows, last),
             win.band_code(),
             "for (int y = y0; y < y1; ++y) {",
             *parts,
@@ -50,10 +54,11 @@ class F32Depthwise:
             "}",
         ])  # fmt: skip
         return KernelCode(
-            pretty(body),
+            declared(shares, pretty(body)),
             (Constant("weight", taps, 4 * lanes), Constant("bias", bias, 4 * lanes)),
             scratch_bytes=win.band_bytes(rows),
             variant=f"{lanes} channels x {PIXELS} pixels",
+            shares=count_of(shares),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
 from cofit.codegen.layout import memory_shape, to_memory
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, Tensor, attributes
@@ -20,8 +21,9 @@ FUNCTIONS = {
     "gelu_tanh": "f32_gelu_tanh(v)",
 }
 
-
 EXPONENTIAL = ("sigmoid", "tanh", "gelu", "gelu_tanh")
+ELEMENTS_PER_CYCLE = 2  # three streams of floats from the L2 and beyond
+CYCLES = (0.5, 3.0)  # of one element: arithmetic, exponentials
 RUN = 256  # elements at a time, in an array of which the compiler knows that nothing shares it
 
 
@@ -42,11 +44,15 @@ class F32Activation:
         return None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """Read, compute, write: `out` may be `in0`."""
+        """Read, compute, write: `out` may be `in0`. Shares are whole runs."""
         assert isinstance(op.attributes, attributes.Activation)
         function, size = op.attributes.function, graph.tensors[op.output].size
+        slow = function in EXPONENTIAL
+        shares = share_rows(machine, -(-size // RUN), size * CYCLES[slow])
+        # the last run of the last share ends by `count`
+        span = f"int i = begin * {RUN}; i < end * {RUN}" if shares else f"int i = 0; i < {size}"
         body = f"""\
-for (int i = 0; i < {size}; i += {RUN}) {{
+for ({span}; i += {RUN}) {{
     const int count = {size} - i < {RUN} ? {size} - i : {RUN};
     float run[{RUN}];
     for (int j = 0; j < count; ++j) run[j] = in0[i + j];
@@ -56,8 +62,11 @@ for (int i = 0; i < {size}; i += {RUN}) {{
     }}
     for (int j = 0; j < count; ++j) out[i + j] = run[j];
 }}"""
-        needs = ("f32_functions.h",) if function in EXPONENTIAL else ()
-        return KernelCode(body, support=needs, in_place=(0,), variant=function)
+        needs = ("f32_functions.h",) if slow else ()
+        return KernelCode(
+            declared(shares, body), support=needs, in_place=(0,), variant=function,
+            shares=count_of(shares),
+        )  # fmt: skip
 
 
 class F32Binary:
@@ -84,8 +93,11 @@ class F32Binary:
         operator = "+" if op.kind == "add" else "*"
         axes = joined_axes(memory_shape(x.shape), memory_shape(broadcast_shape(y, x)))
         lines, left, right = [], [], []
+        size = graph.tensors[op.output].size
+        shares = share_rows(machine, axes[0][0], size / ELEMENTS_PER_CYCLE)
         for level, (size, pitch_x, pitch_y) in enumerate(axes):
-            lines.append(f"for (int i{level} = 0; i{level} < {size}; ++i{level})")
+            first, last = ("0", str(size)) if level else range_of(shares, "rows", size)
+            lines.append(f"for (int i{level} = {first}; i{level} < {last}; ++i{level})")
             left.append(f"i{level} * {pitch_x}")
             if pitch_y:
                 right.append(f"i{level} * {pitch_y}")
@@ -100,7 +112,10 @@ class F32Binary:
             for i, t in enumerate((x, y))
             if t.data is None and t.size == graph.tensors[op.output].size
         )
-        return KernelCode("\n".join(lines), constants, in_place=full, variant=op.kind)
+        return KernelCode(
+            declared(shares, "\n".join(lines)), constants, in_place=full, variant=op.kind,
+            shares=count_of(shares),
+        )  # fmt: skip
 
 
 def broadcast_shape(y: Tensor, x: Tensor) -> tuple[int, ...]:

@@ -6,9 +6,12 @@ import numpy as np
 
 from cofit.codegen.c_text import number
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
 from cofit.codegen.layout import logical_order
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
+
+CYCLES = 1  # of one element
 
 
 class F32LayerNorm:
@@ -32,8 +35,10 @@ class F32LayerNorm:
         size = graph.tensors[op.output].shape[-1]
         rows = graph.tensors[op.output].size // size
         whole = size // 8 * 8
+        shares = share_rows(machine, rows, CYCLES * rows * size)
+        first, last = range_of(shares, "rows", rows)
         body = f"""\
-for (int row = 0; row < {rows}; ++row) {{
+for (int row = {first}; row < {last}; ++row) {{
     const float *x = in0 + row * {size};
     float *y = out + row * {size};
     float sums[8] = {{0.0f}}, squares[8] = {{0.0f}};
@@ -54,4 +59,7 @@ for (int row = 0; row < {rows}; ++row) {{
             Constant(name, np.asarray(graph.tensors[tensor].data, np.float32))
             for name, tensor in zip(("weight", "bias"), op.inputs[1:], strict=True)
         )
-        return KernelCode(body, constants, ("libm.h",), in_place=(0,), variant="two passes")
+        return KernelCode(
+            declared(shares, body), constants, ("libm.h",), in_place=(0,), variant="two passes",
+            shares=count_of(shares),
+        )  # fmt: skip

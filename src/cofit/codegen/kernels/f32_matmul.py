@@ -13,6 +13,7 @@ import numpy as np
 from cofit.codegen.c_text import number
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.f32_conv import accumulate_dense
+from cofit.codegen.kernels.shares import count_of, declared, range_of, share_layer
 from cofit.codegen.kernels.tile import choose_tile, pixel_loops, pretty, vector_type
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.layout import logical_order
@@ -41,20 +42,25 @@ class F32Matmul:
         value = f"from[{at}]{scale}"
         if columns % tile.outputs:
             value = f"n < {columns} ? {value} : 0.0f"
+        cycles = matrices * rows * inner * columns / (2 * machine.vector_floats)
+        shares = share_layer(machine, cycles, matrices, [1.0] * blocks, 0, 0)
+        first_matrix, last_matrix = range_of(shares, "rows", matrices)
+        first, last = range_of(shares, "outputs", blocks)
+        each_block = f"for (int b = {first}; b < {last}; ++b)"
         body = "\n".join([
             vector_type(tile.lanes, "none"),
             "const int y0 = 0;",
             "const float *const x = in0;",
             "float *const packed = (float *)(void *)scratch;",
-            f"for (int y = 0; y < {matrices}; ++y) {{",
+            f"for (int y = {first_matrix}; y < {last_matrix}; ++y) {{",
             f"const float *const from = in1 + y * {inner * columns};",
-            f"for (int b = 0; b < {blocks}; ++b)",
+            each_block,
             f"for (int c = 0; c < {inner}; ++c)",
             f"for (int j = 0; j < {tile.outputs}; ++j) {{",
             f"const int n = b * {tile.outputs} + j;",
             f"packed[(b * {inner} + c) * {tile.outputs} + j] = {value};",
             "}",
-            f"for (int b = 0; b < {blocks}; ++b) {{",
+            f"{each_block} {{",
             f"const int k = b * {tile.outputs};",
             f"const float *const weights = packed + b * {inner * tile.outputs};",
             pixel_loops(win, tile, lambda n: accumulate_dense(win, tile, n), "zeros"),
@@ -62,10 +68,11 @@ class F32Matmul:
             "}",
         ])  # fmt: skip
         return KernelCode(
-            pretty(body),
+            declared(shares, pretty(body)),
             (Constant("zeros", np.zeros(tile.outputs, np.float32), 4 * tile.lanes),),
             scratch_bytes=4 * blocks * tile.outputs * inner,
             variant=f"{tile.outputs} outputs x {tile.pixels} rows",
+            shares=count_of(shares),
         )
 
 

@@ -10,12 +10,21 @@ from __future__ import annotations
 import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.block_lists import offset_type
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_block import offset_type
-from cofit.codegen.kernels.tile import Tile, choose_tile, loop_nest, multiply, pixel_loops
+from cofit.codegen.kernels.shares import count_of
+from cofit.codegen.kernels.tile import (
+    Tile,
+    choose_tile,
+    loop_nest,
+    multiply,
+    own_rows,
+    pixel_loops,
+    share_tiles,
+)
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 from cofit.structures import Encoding
 
 DENSITY_LIMIT = 0.75
@@ -47,7 +56,11 @@ class F32Pattern:
         reorder = arrays["reorder"].astype(np.int64)
         bias = np.zeros(groups * group, np.float32)
         bias[: win.outputs] = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)[reorder]
-        rows, patterns = win.band_rows(machine), encoding.parameters["patterns"]
+        costs = np.diff(arrays["offset"].astype(np.int64)) + 1
+        shares = share_tiles(
+            win, machine, kept_macs(graph, op), costs.tolist(), arrays["values"].nbytes
+        )
+        rows, patterns = own_rows(win, machine, shares), encoding.parameters["patterns"]
         size = encoding.parameters["entries"] * group
         prepare = (
             f"const int k = b * {group}, n0 = offset[b];\n"
@@ -60,6 +73,7 @@ class F32Pattern:
                 win, tile, lambda pixels: _accumulate(win, tile, pixels, encoding), "bias + k",
                 scattered=win.outputs,
             ),
+            shares,
         )  # fmt: skip
         align = 4 * tile.lanes
         return KernelCode(
@@ -74,6 +88,7 @@ class F32Pattern:
             ),
             scratch_bytes=win.band_bytes(rows),
             variant=f"pattern group {group}, {tile.outputs} outputs x {tile.pixels} pixels",
+            shares=count_of(shares),
         )
 
 

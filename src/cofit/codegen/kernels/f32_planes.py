@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernels.block_lists import Lists, offset_type, part_lists
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_block import Lists, emit_lists, offset_type, part_lists
+from cofit.codegen.kernels.f32_block import emit_lists
 from cofit.codegen.kernels.f32_conv import in_parts
 from cofit.codegen.kernels.plane_lists import shared_lists, single_lists
+from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
 from cofit.codegen.kernels.tile import clamp, parts_for, pretty, vector_type
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 from cofit.structures import Encoding
 
 DENSITY_LIMIT = 0.45  # above it, dense code is faster
@@ -57,17 +59,17 @@ class F32Planes:
         """Planes where there are vectors to fill, else one list per output."""
         encoding = encoding_of(graph, op, FORMATS)
         assert isinstance(encoding, Encoding)
-        win, form = window(graph, op), encoding.format
+        win, form, macs = window(graph, op), encoding.format, kept_macs(graph, op)
         bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
         if form == "fkw" and encoding.parameters["group"] > 1:
             lists = shared_lists(encoding)
             order = encoding.arrays["reorder"].astype(np.int64)
             form = f"{form} group {encoding.parameters['group']}"
-            return _emit(win, machine, lists, order, bias, form)
+            return _emit(win, machine, lists, order, bias, form, macs)
         lists = single_lists(encoding)
         if _too_few(win, machine):
             return emit_lists(graph, op, machine, lists, form)
-        return _emit(win, machine, lists, np.arange(win.outputs), bias, form)
+        return _emit(win, machine, lists, np.arange(win.outputs), bias, form, macs)
 
 
 def _too_few(win: Window, machine: Machine) -> str | None:
@@ -134,9 +136,12 @@ def _emit(
     order: NDArray[np.int64],
     bias: NDArray[np.float32],
     form: str,
+    macs: int,
 ) -> KernelCode:
     """Filter `order[i]` has the i-th weights of the lists."""
-    planes = _band(win)
+    shares = share_rows(machine, win.out_height, macs / machine.vector_floats)
+    first, last = range_of(shares, "rows", win.out_height)
+    planes = _band(win, win.out_height if shares is None else shares.largest)
     tile = _choose(machine, lists.out, planes.pixels)
     # of one channel: the rows a tile reads, and the weights of one group of filters
     rows = win.kernel[0] * 4 * (tile.pixels + win.kernel[1])
@@ -151,11 +156,11 @@ def _emit(
         vector_type(tile.lanes, win.fused),
         "float *const x = (float *)scratch;",
         f"float *const t = x + {held};",  # the last tile reads past the planes
-        f"for (int y0 = 0; y0 < {win.out_height}; y0 += {planes.rows}) {{",
+        f"for (int y0 = {first}; y0 < {last}; y0 += {planes.rows}) {{",
         _fill(win, planes),
         f"for (int i0 = 0; i0 < {planes.pixels}; i0 += {tile.pixels}) {{",
         _tile(win, planes, tile, groups),
-        _turn(win, planes, tile),
+        _turn(win, planes, tile, last),
         "}",
         "}",
     ])  # fmt: skip
@@ -168,12 +173,13 @@ def _emit(
     if lists.out > 1:
         constants.append(Constant("channel", offset_type(channel)))
     return KernelCode(
-        pretty(text),
+        declared(shares, pretty(text)),
         tuple(constants),
         ("f32_turn.h",),
         scratch_bytes=4 * (held + tile.pixels * channel.size),
         variant=f"{form}, {tile.filters} filters x {tile.vectors} vectors of {tile.lanes} pixels"
         + in_parts(win),
+        shares=count_of(shares),
     )
 
 
@@ -189,16 +195,16 @@ def _choose(machine: Machine, filters: int, pixels: int) -> _Tile:
     return _Tile(lanes, filters, -(-vectors // tiles) if tiles < 4 else most)
 
 
-def _band(win: Window) -> _Planes:
-    """As many output rows as keep the planes within bounds."""
-    best = _Planes(win, min(LEAST_ROWS, win.out_height))
-    for rows in range(best.rows + 1, win.out_height + 1):
+def _band(win: Window, most: int) -> _Planes:
+    """As many output rows, of the `most` of a thread, as keep the planes within bounds."""
+    best = _Planes(win, min(LEAST_ROWS, most))
+    for rows in range(best.rows + 1, most + 1):
         planes = _Planes(win, rows)
         if 4 * planes.size * planes.phases * win.channels > PLANES_BYTES:
             break
         best = planes
-    bands = -(-win.out_height // best.rows)
-    return _Planes(win, -(-win.out_height // bands))
+    bands = -(-most // best.rows)
+    return _Planes(win, -(-most // bands))
 
 
 def _fill(win: Window, planes: _Planes) -> str:
@@ -283,12 +289,12 @@ def _tile(win: Window, planes: _Planes, tile: _Tile, groups: int) -> str:
     return "\n".join(lines)
 
 
-def _turn(win: Window, planes: _Planes, tile: _Tile) -> str:
-    """From `t` (channel, pixel) to NHWC, by plane rows; pixels that are no outputs are skipped."""
+def _turn(win: Window, planes: _Planes, tile: _Tile, last: str) -> str:
+    """From `t` (channel, pixel) to NHWC, by plane rows before `last`; only pixels of outputs."""
     width = planes.width
     return "\n".join([
         f"for (int r = i0 / {width}; r * {width} < i0 + {tile.pixels} && r < {planes.rows}"
-        f" && y0 + r < {win.out_height}; ++r) {{",
+        f" && y0 + r < {last}; ++r) {{",
         f"const int w0 = r * {width} < i0 ? i0 - r * {width} : 0, end = i0 + {tile.pixels} "
         f"- r * {width};",
         f"const int w1 = end < {win.out_width} ? end : {win.out_width};",

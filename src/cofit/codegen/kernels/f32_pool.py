@@ -6,10 +6,12 @@ import numpy as np
 
 from cofit.codegen.c_text import number
 from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
 from cofit.codegen.kernels.tile import pretty
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
 
+LANES_PER_CYCLE = 8  # of the compiler's vectors
 MOST_TAPS = 9  # of a window whose code is straight
 
 
@@ -37,8 +39,10 @@ class F32Pool:
         count = str(area) if counted else "((y1 - y0) * (x1 - x0))"
         each = "o[c] = p[c] > o[c] ? p[c] : o[c];" if maximum else "o[c] += p[c];"
         first = f"in0[(y0 * {x[3]} + x0) * {channels} + c]" if maximum else "0.0f"
+        shares = share_rows(machine, y[2], graph.tensors[op.output].size * area / LANES_PER_CYCLE)
+        first_row, last_row = range_of(shares, "rows", y[2])
         lines = [
-            f"for (int i = 0; i < {y[2]}; ++i) {{",
+            f"for (int i = {first_row}; i < {last_row}; ++i) {{",
             clipped("y", "i", attrs.stride[0], attrs.padding[0], attrs.kernel[0], x[2]),
             f"for (int j = 0; j < {y[3]}; ++j) {{",
             clipped("x", "j", attrs.stride[1], attrs.padding[2], attrs.kernel[1], x[3]),
@@ -60,7 +64,8 @@ class F32Pool:
             lines.append(f"const float scale = 1.0f / (float){count};")
             lines.append(f"for (int c = 0; c < {channels}; ++c) o[c] *= scale;")
         body = pretty("\n".join([*lines, "}", "}"]))
-        return KernelCode(body, variant="max" if maximum else "average")
+        variant = "max" if maximum else "average"
+        return KernelCode(declared(shares, body), variant=variant, shares=count_of(shares))
 
 
 def whole_window(kernel: tuple[int, int], width: int, channels: int) -> str:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernels.f32_block import Lists, collect
+from cofit.codegen.kernels.block_lists import Lists, collect
 from cofit.codegen.kernels.f32_pattern import taps
 from cofit.structures import Encoding
 

@@ -29,6 +29,7 @@ from cofit.codegen.kernels.s8_sparse import (
     pattern_taps,
     structured_encoding,
 )
+from cofit.codegen.kernels.shares import count_of, declared
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.structures import Encoding
@@ -177,12 +178,14 @@ class S8Blocks:
         )  # fmt: skip
         function = f"s8_blocks_{_NAMES[entries.width]}_{tile}"
         call = f"{function}(layer, x, y, y + {columns.window.outputs});"
+        shares = columns.shares(graph, op, machine)
         return KernelCode(
-            f"{declaration}\n{columns.loop(call)}",
+            declared(shares, f"{declaration}\n{columns.loop(call, shares)}"),
             (*constants, *taps),
             ("s8_blocks.h", *columns.support),
             columns.scratch_bytes,
             variant=str(graph.tensors[op.inputs[1]].structure),
+            shares=count_of(shares),
         )
 
 

@@ -16,6 +16,7 @@ from cofit.codegen.kernels.s8_layer import (
     requantise_support,
     weight_values,
 )
+from cofit.codegen.kernels.shares import count_of, declared
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 
@@ -43,12 +44,15 @@ class S8Dense:
         pack, function = (pack_dense4, "s8_dense4") if narrow else (pack_dense, "s8_dense")
         packed = np.concatenate([pack(part) for part in weight])
         declaration, constants = layer_constants(graph, op, Rows(packed), groups)
+        shares = columns.shares(graph, op, machine)
+        loop = columns.loop(pair_call(columns, function), shares)
         return KernelCode(
-            f"{declaration}\n{columns.loop(pair_call(columns, function))}",
+            declared(shares, f"{declaration}\n{loop}"),
             constants,
             (requantise_support(graph), f"{function}.h", *columns.support),
             columns.scratch_bytes,
             variant="int4" if narrow else "dense",
+            shares=count_of(shares),
         )
 
 

@@ -8,12 +8,13 @@ from cofit.codegen.kernels.s8_layer import (
     layer_constants,
     reject_weighted,
     requantise_support,
+    rows_text,
     weight_values,
-    window_text,
 )
+from cofit.codegen.kernels.shares import count_of, declared, share_rows
 from cofit.codegen.kernels.window import window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 from cofit.ir.integer import affine
 
 
@@ -37,10 +38,13 @@ class S8Depthwise:
         w = window(graph, op)
         weight = weight_values(graph, op).transpose(1, 2, 3, 0).ravel()
         declaration, constants = layer_constants(graph, op, Rows(weight))
-        text = window_text(w, -affine(graph, op.inputs[0])[1], w.channels)
+        shares = share_rows(machine, w.out_height, kept_macs(graph, op))
+        offset = -affine(graph, op.inputs[0])[1]
+        text, own, to = rows_text(w, offset, w.channels, shares)
         return KernelCode(
-            f"{declaration}\n{text}\ns8_depthwise(&window, layers, in0, out);",
+            declared(shares, f"{declaration}\n{text}\ns8_depthwise({own}, layers, in0, {to});"),
             constants,
             (requantise_support(graph), "s8_depthwise.h"),
             variant="4 channels",
+            shares=count_of(shares),
         )

@@ -8,7 +8,15 @@ import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.f32_elementwise import broadcast_shape, joined_axes
-from cofit.codegen.kernels.s8_layer import bounds_fields, requantise_support
+from cofit.codegen.kernels.s8_layer import Int8, bounds_fields, requantise_support
+from cofit.codegen.kernels.shares import (
+    count_of,
+    count_text,
+    declared,
+    moved,
+    range_of,
+    share_rows,
+)
 from cofit.codegen.layout import memory_shape, to_memory
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
@@ -21,6 +29,8 @@ from cofit.ir.integer import (
     mul_requant,
     output_bounds,
 )
+
+BYTES_PER_CYCLE = 4  # of outputs, where there are vectors
 
 
 class S8Sum:
@@ -98,15 +108,18 @@ class S8Binary:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call per run."""
-        return binary_code(graph, op, f"s8_{op.kind}")
+        return binary_code(graph, op, machine, f"s8_{op.kind}")
 
 
-def binary_code(graph: Graph, op: Op, function: str, arguments: str = "") -> KernelCode:
+def binary_code(
+    graph: Graph, op: Op, machine: Machine, function: str, arguments: str = ""
+) -> KernelCode:
     """One call for each run of the output in which the second operand moves evenly.
 
     Args:
         graph: an integer graph.
         op: an add or mul.
+        machine: whose threads share it.
         function: the support function, also the name of its file.
         arguments: its last arguments, each after a comma.
     """
@@ -121,19 +134,24 @@ def binary_code(graph: Graph, op: Op, function: str, arguments: str = "") -> Ker
     run, _, step = axes.pop()
     assert step in (0, 1)
     lines = [_binary_parameters(graph, op)]
-    left, right = [""], [""]
+    left, right, count = [""], [""], str(run)
+    shares = share_rows(machine, axes[0][0] if axes else run, x.size / BYTES_PER_CYCLE)
+    if shares is not None and not axes:
+        left, right, count = [" + begin"], [f" + begin * {step}"], "end - begin"
     for level, (size, pitch_x, pitch_y) in enumerate(axes):
-        lines.append(f"for (int32_t i{level} = 0; i{level} < {size}; i{level}++)")
+        first, last = ("0", str(size)) if level else range_of(shares, "rows", size)
+        lines.append(f"for (int32_t i{level} = {first}; i{level} < {last}; i{level}++)")
         left.append(f" + i{level} * {pitch_x}")
         right.append(f" + i{level} * {pitch_y}" if pitch_y else "")
     at_x, at_y = "".join(left), "".join(right)
     lines.append(
         f"{'    ' if axes else ''}{function}(&parameters, {names[0]}{at_x}, "
-        f"{names[1]}{at_y}, {step}, {run}, out{at_x}{arguments});"
+        f"{names[1]}{at_y}, {step}, {count}, out{at_x}{arguments});"
     )
     full = tuple(i for i, t in enumerate((x, y)) if t.data is None and t.size == x.size)
     support = (requantise_support(graph), f"{function}.h")
-    return KernelCode("\n".join(lines), tuple(constants), support, 0, full, op.kind)
+    body = declared(shares, "\n".join(lines))
+    return KernelCode(body, tuple(constants), support, 0, full, op.kind, count_of(shares))
 
 
 def _binary_parameters(graph: Graph, op: Op) -> str:
@@ -167,17 +185,31 @@ class S8Activation:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One look-up per element."""
-        assert isinstance(op.attributes, attributes.Activation)
-        # from order -128..127 to that of the byte read as unsigned
-        table = np.roll(activation_table(graph, op), 128)
-        size = graph.tensors[op.output].size
-        return KernelCode(
-            f"s8_lookup(table, in0, {size}, out);",
-            (Constant("table", table),),
-            ("s8_lookup.h",),
-            in_place=(0,),
-            variant=op.attributes.function,
-        )
+        return lookup_code(graph, op, machine, "s8_lookup")
+
+
+def lookup_code(graph: Graph, op: Op, machine: Machine, function: str) -> KernelCode:
+    """One call of the support function, from the file of its name, for an activation."""
+    assert isinstance(op.attributes, attributes.Activation)
+    size = graph.tensors[op.output].size
+    shares = share_rows(machine, size, size / BYTES_PER_CYCLE)
+    call = (
+        f"{function}(table, {moved('in0', shares, 1)}, {count_text(shares, size)}, "
+        f"{moved('out', shares, 1)});"
+    )
+    return KernelCode(
+        declared(shares, call),
+        (Constant("table", by_byte(activation_table(graph, op))),),
+        (f"{function}.h",),
+        in_place=(0,),
+        variant=op.attributes.function,
+        shares=count_of(shares),
+    )
+
+
+def by_byte(table: Int8) -> Int8:
+    """A table of -128..127 in the order of the byte read as unsigned."""
+    return np.roll(table, 128)
 
 
 class S8Concat:

@@ -6,6 +6,8 @@ vectors by six pixels of sums stay in registers. The same integers as everywhere
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,17 +16,22 @@ from cofit.codegen.kernels.s8_host_layer import (
     LANES,
     TILE_ROWS,
     HostRows,
+    call_of,
     host_layer,
     host_support,
     no_vectors,
     plane_of,
+    share_blocks,
 )
 from cofit.codegen.kernels.s8_layer import Int8, constant, reject_weighted, weight_values
 from cofit.codegen.kernels.s8_sparse import idle_outputs, reason_of, structured_encoding
+from cofit.codegen.kernels.shares import Shares, count_of, filled_range
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.structures import Encoding
+
+LIST_ENTRIES = 4  # that take as long as the begin and the end of a list
 
 
 class S8HostDense:
@@ -38,7 +45,7 @@ class S8HostDense:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """Runs of neighbours."""
-        return _dense(graph, op, weight_values(graph, op))
+        return _dense(graph, op, machine, weight_values(graph, op))
 
 
 class S8HostKept:
@@ -57,18 +64,15 @@ class S8HostKept:
         return None if encoding.format == "kept" else f"{encoding.format} is not kept channels"
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """Idle outputs first, then the kept ones."""
+        """Band by band, idle outputs first, then the kept ones."""
         encoding = structured_encoding(graph, op)
         assert isinstance(encoding, Encoding)
         kept = encoding.arrays["kept"].astype(np.uint16)
-        code = _dense(graph, op, weight_values(graph, op)[kept], kept)
-        outputs = plane_of(graph, op).window.outputs
-        pixels = graph.tensors[op.output].size // outputs
-        return KernelCode(
-            f"s8_copy(idle, 0, out, {outputs}, {outputs}, {pixels});\n{code.body}",
-            (*code.constants, constant("idle", idle_outputs(graph, op))),
-            (*code.support, "s8_copy.h"),
-            code.scratch_bytes,
+        code = _dense(graph, op, machine, weight_values(graph, op)[kept], kept)
+        return replace(
+            code,
+            constants=(*code.constants, constant("idle", idle_outputs(graph, op))),
+            support=(*code.support, "s8_copy.h"),
             variant=str(graph.tensors[op.inputs[1]].structure),
         )
 
@@ -96,28 +100,33 @@ class S8HostBlock:
         assert isinstance(encoding, Encoding)
         plane, out = plane_of(graph, op), encoding.parameters["out"]
         vectors = 2 if out % TILE_ROWS == 0 else 1
-        count, index, pairs = _entries(encoding, plane.window)
-        rows = HostRows(
-            _pack_lists(count, pairs, vectors * LANES),
-            index,
-            start=np.concatenate([[0], np.cumsum(count)]).astype(np.int32),
-        )
-        declaration, constants = host_layer(graph, op, rows, multiple=out)
+        rows = list_rows(encoding, plane.window)
+        assert rows.start is not None
+        costs = (np.diff(rows.start) + LIST_ENTRIES).tolist()
+        shares = share_blocks(graph, op, machine, plane.window, costs)
+        declaration, constants = host_layer(graph, op, rows, multiple=out, shares=shares)
         access = "S8_APART" if encoding.parameters["in"] == 1 else "S8_ADJACENT"
-        call = f"s8_host_block(layers, {out}, &walk, plane, y0, y1, sums, out, {vectors});"
+        call = call_of(
+            shares,
+            f"s8_host_block({{layer}}, {out}, &walk, plane, y0, y1, sums, {{out}}, {vectors});",
+        )
         return KernelCode(
-            "\n".join((declaration, plane.walk(access), plane.loop(call))),
+            "\n".join((declaration, plane.walk(access), plane.loop(call, shares))),
             constants,
             host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
             plane.scratch_bytes,
             variant=str(graph.tensors[op.inputs[1]].structure),
+            shares=count_of(shares),
         )
 
 
 def _dense(
-    graph: Graph, op: Op, weight: Int8, order: NDArray[np.uint16] | None = None
+    graph: Graph, op: Op, machine: Machine, weight: Int8, order: NDArray[np.uint16] | None = None
 ) -> KernelCode:
-    """Code of dense rows (K, C, R, S), of the output channels `order` if given."""
+    """Code of dense rows (K, C, R, S), of the output channels `order` if given.
+
+    The others then get the values of a constant `idle`.
+    """
     plane = plane_of(graph, op)
     w, length, places = plane.window, plane.run, plane.places()
     runs = weight.transpose(0, 2, 3, 1).reshape(len(weight), len(places), length)
@@ -126,8 +135,15 @@ def _dense(
     grouped = even.reshape(w.groups, len(weight) // w.groups, 2 * entries)
     index = places[:, None] + np.arange(0, length, 2)
     rows = dense_rows(grouped, index.ravel(), order)
-    declaration, constants = host_layer(graph, op, rows, w.groups)
-    call = f"s8_host_dense(layers, {entries}, &walk, plane, y0, y1, sums, out);"
+    blocks = [1.0] * -(-len(weight) // TILE_ROWS)
+    shares = share_blocks(graph, op, machine, w, blocks)
+    declaration, constants = host_layer(graph, op, rows, w.groups, shares=shares)
+    out = "{out}" if order is None else "out"  # `order` counts from the first channel
+    call = call_of(
+        shares, f"s8_host_dense({{layer}}, {entries}, &walk, plane, y0, y1, sums, {out});"
+    )
+    if order is not None:
+        call = f"{_idle(w, shares, order)}\n{call}"
     if w.groups > 1:
         call = (
             f"for (int32_t g = 0; g < {w.groups}; g++)\n"
@@ -136,12 +152,24 @@ def _dense(
             f"                  out + g * {w.outputs // w.groups});"
         )
     return KernelCode(
-        "\n".join((declaration, plane.walk("S8_ADJACENT"), plane.loop(call))),
+        "\n".join((declaration, plane.walk("S8_ADJACENT"), plane.loop(call, shares))),
         constants,
         host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
         plane.scratch_bytes,
         variant="dense",
+        shares=count_of(shares),
     )
+
+
+def _idle(w: Window, shares: Shares | None, kept: NDArray[np.uint16]) -> str:
+    """C that sets output rows [y0, y1), of the channels that a share may fill."""
+    declaration, first, last = filled_range(shares, kept, TILE_ROWS, w.outputs)
+    row = w.out_width * w.outputs
+    copy = (
+        f"s8_copy(idle + {first}, 0, out + y0 * {row} + {first}, {w.outputs}, {last} - {first}, "
+        f"(y1 - y0) * {w.out_width});"
+    )
+    return f"{declaration}\n{copy}" if declaration else copy
 
 
 def dense_rows(
@@ -155,6 +183,14 @@ def dense_rows(
             part = padded[k : k + TILE_ROWS]
             packed.append(part.reshape(len(part), -1, 2).transpose(1, 0, 2).ravel())
     return HostRows(np.concatenate(packed), index, order)
+
+
+def list_rows(encoding: Encoding, window: Window) -> HostRows:
+    """Lists of ocb blocks of whole vectors of rows, each with its two or one places an entry."""
+    count, index, pairs = _entries(encoding, window)
+    height = TILE_ROWS if encoding.parameters["out"] % TILE_ROWS == 0 else LANES
+    start = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
+    return HostRows(_pack_lists(count, pairs, height), index, start=start)
 
 
 def _entries(encoding: Encoding, w: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], Int8]:

@@ -15,10 +15,13 @@ from cofit.codegen.kernels.s8_host_layer import (
     plane_of,
 )
 from cofit.codegen.kernels.s8_layer import Int8, weight_values
+from cofit.codegen.kernels.shares import count_of, share_rows
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 
 INTERLEAVED = (0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15)  # as `s8_interleave`
+
+MACS_PER_CYCLE = 16
 
 
 class S8HostDepthwise:
@@ -38,14 +41,16 @@ class S8HostDepthwise:
         weight = np.pad(weight_values(graph, op).reshape(-1, len(places)), ((0, 0), (0, odd)))
         index = np.append(places, places[len(places) - odd :])
         rows = HostRows(_packed(weight), index)
+        shares = share_rows(machine, plane.window.out_height, kept_macs(graph, op) / MACS_PER_CYCLE)
         declaration, constants = host_layer(graph, op, rows, multiple=TILE_ROWS)
         call = f"s8_host_depthwise(layers, {len(index) // 2}, &walk, plane, y0, y1, sums, out);"
         return KernelCode(
-            "\n".join((declaration, plane.walk("S8_CHANNELS"), plane.loop(call))),
+            "\n".join((declaration, plane.walk("S8_CHANNELS"), plane.loop(call, shares))),
             constants,
             host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
             plane.scratch_bytes,
             variant="16 channels",
+            shares=count_of(shares),
         )
 
 

@@ -9,7 +9,14 @@ import numpy as np
 from cofit.codegen.c_text import number
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.float_sum import float_sum
-from cofit.codegen.kernels.s8_elementwise import S8Activation, S8Binary, S8Concat, binary_code
+from cofit.codegen.kernels.s8_elementwise import (
+    S8Activation,
+    S8Binary,
+    S8Concat,
+    binary_code,
+    by_byte,
+    lookup_code,
+)
 from cofit.codegen.kernels.s8_host_layer import no_vectors, rounding_name
 from cofit.codegen.kernels.s8_layer import Int8
 from cofit.codegen.kernels.s8_pool import S8Pool, pool_code
@@ -17,7 +24,6 @@ from cofit.codegen.layout import memory_shape
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
 from cofit.ir.integer import (
-    activation_table,
     add_requant,
     affine,
     concat_requant,
@@ -48,12 +54,14 @@ class S8HostBinary:
         floats = float_sum(graph, op) if op.kind == "add" else None
         if floats is not None:
             fields = ", ".join(map(number, (floats.a, floats.b, floats.c)))
-            return binary_code(graph, op, "s8_host_sum", f", &(const s8_float_sum){{{fields}}}")
+            return binary_code(
+                graph, op, machine, "s8_host_sum", f", &(const s8_float_sum){{{fields}}}"
+            )
         if op.kind == "add":
             requant = add_requant(graph, op)
             halves = (int(pair == HALF) for pair in (requant.first, requant.second))
             arguments = ", " + ", ".join(map(str, halves)) + arguments
-        return binary_code(graph, op, f"s8_host_{op.kind}", arguments)
+        return binary_code(graph, op, machine, f"s8_host_{op.kind}", arguments)
 
 
 def _rounding(graph: Graph, op: Op) -> str:
@@ -77,19 +85,7 @@ class S8HostActivation:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
-        assert isinstance(op.attributes, attributes.Activation)
-        return KernelCode(
-            f"s8_host_lookup(table, in0, {graph.tensors[op.output].size}, out);",
-            (Constant("table", by_byte(activation_table(graph, op))),),
-            ("s8_host_lookup.h",),
-            in_place=(0,),
-            variant=op.attributes.function,
-        )
-
-
-def by_byte(table: Int8) -> Int8:
-    """A table of -128..127 in the order of the byte read as unsigned."""
-    return np.roll(table, 128)
+        return lookup_code(graph, op, machine, "s8_host_lookup")
 
 
 class S8HostConcat:
@@ -148,4 +144,4 @@ class S8HostPool:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
-        return pool_code(graph, op, "s8_host")
+        return pool_code(graph, op, machine, "s8_host")

@@ -6,7 +6,9 @@ time. Whatever vectors compute, the values are those of `cofit.ir.integer`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +26,22 @@ from cofit.codegen.kernels.s8_layer import (
     requantise_support,
     window_text,
 )
+from cofit.codegen.kernels.shares import (
+    BYTES_PER_CYCLE,
+    Shares,
+    declared,
+    range_of,
+    share_layer,
+)
 from cofit.codegen.kernels.tile import split
 from cofit.codegen.kernels.window import BAND_BYTES_HOST, Window, window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op, Rounding
+from cofit.ir import Graph, Op, Rounding, kept_macs
 from cofit.ir.integer import affine, conv_requant
 
 LANES, TILE_ROWS, TILE_PIXELS = 8, 16, 6
 CACHE_LINE_BYTES = 64
+MACS_PER_CYCLE = 32
 MAX_FOLDED = 128  # pixels of a row whose sums stay in the L1 cache
 SLACK = 16  # elements before and behind a plane that a kernel may read and multiply by zero
 
@@ -93,9 +103,12 @@ class HostRows:
 
 
 def host_layer(
-    graph: Graph, op: Op, rows: HostRows, groups: int = 1, multiple: int = LANES
-) -> tuple[str, tuple[Constant, ...]]:
+    graph: Graph, op: Op, rows: HostRows, groups: int = 1, multiple: int = LANES,
+    shares: Shares | None = None,
+) -> tuple[str, tuple[Constant, ...]]:  # fmt: skip
     """C declaration of `layers`, one `s8_host_layer` per group, and the arrays it points to.
+
+    One per share of the outputs instead, where threads share them.
 
     Args:
         graph: an integer graph.
@@ -103,6 +116,7 @@ def host_layer(
         rows: its weight.
         groups: of the convolution.
         multiple: rows of a group are padded to a multiple of this.
+        shares: of blocks of `TILE_ROWS` rows, or of `multiple` where the rows have lists.
     """
     multiplier, shift = conv_requant(graph, op)
     shift = vector_shifts(multiplier, shift)
@@ -134,19 +148,57 @@ def host_layer(
     )
     step = {name: 0 if name == "index" else a.size // groups for name, a in parts.items()}
     sizes = (
-        f".rows = {each}, .pitch = {outputs}, {bounds_fields(graph, op)}, "
+        f".pitch = {outputs}, {bounds_fields(graph, op)}, "
         f".rounding = {layer_rounding(graph, op, multiplier, shift)}"
     )
 
-    def fields(group: int) -> str:
+    def fields(at: Mapping[str, int], rows: int) -> str:
         pointers = (
-            f".{array.name} = {array_name(array)}{_plus(group * step[array.name])}"
-            for array in constants
+            f".{array.name} = {array_name(array)}{_plus(at[array.name])}" for array in constants
         )
-        return "    {" + ",\n     ".join((*pointers, sizes)) + "}"
+        return "    {" + ",\n     ".join((*pointers, f".rows = {rows}, {sizes}")) + "}"
 
-    listed = ",\n".join(fields(group) for group in range(groups))
-    return f"static const s8_host_layer layers[{groups}] = {{\n{listed}}};", constants
+    def from_row(row: int) -> dict[str, int]:
+        """Elements before a row of the only group; weights under lists lie by entry."""
+        lists = rows.start is not None
+        weights = 0 if lists else row * (step["weights"] // parts["bias"].size)
+        return dict.fromkeys(parts, row) | {
+            "weights": weights, "start": row // multiple, "index": 0,
+        }  # fmt: skip
+
+    if shares is None or shares.axis == "rows":
+        starts = [{name: group * size for name, size in step.items()} for group in range(groups)]
+        found = [fields(at, each) for at in starts]
+    else:
+        height = TILE_ROWS if rows.start is None else multiple
+        bounds = [min(bound * height, each) for bound in shares.bounds]
+        found = [fields(from_row(a), b - a) for a, b in pairwise(bounds)]
+    listed = ",\n".join(found)
+    return f"static const s8_host_layer layers[{len(found)}] = {{\n{listed}}};", constants
+
+
+def share_blocks(
+    graph: Graph, op: Op, machine: Machine, window: Window, costs: Sequence[float]
+) -> Shares | None:
+    """How threads share an int8 layer whose blocks of outputs cost so much."""
+    macs = kept_macs(graph, op)
+    weight_bytes = macs / max(window.out_height * window.out_width, 1)
+    return share_layer(
+        machine,
+        max(macs / MACS_PER_CYCLE, weight_bytes / BYTES_PER_CYCLE),
+        window.out_height,
+        costs if window.groups == 1 else (),
+        weight_bytes,
+        2 * window.channels * window.height * window.width,
+    )
+
+
+def call_of(shares: Shares | None, call: str) -> str:
+    """C of a call with `{layer}` and `{out}` in it, for all outputs or those of the share."""
+    if shares is None or shares.axis == "rows":
+        return call.format(layer="layers", out="out")
+    first = "(layers[share].bias - layers[0].bias)"
+    return call.format(layer="layers + share", out=f"out + {first}")
 
 
 @dataclass(frozen=True)
@@ -190,21 +242,24 @@ class Plane:
             f".access = {access}, .wide = {int(wide)}}};"
         )
 
-    def loop(self, body: str) -> str:
+    def loop(self, body: str, shares: Shares | None = None) -> str:
         """C over all bands; `body` computes outputs [y0, y1) from `plane`, with `sums` at hand."""
         w = self.window
+        first, last = range_of(shares, "rows", w.out_height)
+        own = shares if shares is not None and shares.axis == "rows" else None
+        stop = "end" if own is None else "stop"  # `end` is that of the share
         lines = [
             window_text(w, self.offset, w.channels),
             f"int16_t *const plane = (int16_t *)(void *)scratch + {SLACK};",
             f"int32_t *const sums = (int32_t *)(void *)(scratch + {2 * self.elements});",
-            f"for (int32_t y0 = 0; y0 < {w.out_height}; y0 += {self.rows}) {{",
-            f"    const int32_t end = y0 + {self.rows};",
-            f"    const int32_t y1 = end < {w.out_height} ? end : {w.out_height};",
+            f"for (int32_t y0 = {first}; y0 < {last}; y0 += {self.rows}) {{",
+            f"    const int32_t {stop} = y0 + {self.rows};",
+            f"    const int32_t y1 = {stop} < {last} ? {stop} : {last};",
             f"    s8_plane(&window, in0, y0, y1, {w.padding[3]}, plane);",
             *(f"    {line}" for line in body.splitlines()),
             "}",
         ]
-        return "\n".join(lines)
+        return declared(own, "\n".join(lines))
 
     def places(self) -> NDArray[np.int64]:
         """(taps, runs of neighbours in a window): the place of every run's first element."""

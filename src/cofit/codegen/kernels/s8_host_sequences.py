@@ -11,6 +11,7 @@ from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.f32_matmul import product_sizes
 from cofit.codegen.kernels.s8_host_layer import (
     LANES,
+    MACS_PER_CYCLE,
     Plane,
     host_support,
     no_vectors,
@@ -20,6 +21,7 @@ from cofit.codegen.kernels.s8_host_layer import (
 from cofit.codegen.kernels.s8_layer import bounds_fields, constant
 from cofit.codegen.kernels.s8_sequences import S8LayerNorm, S8Matmul, norm_code
 from cofit.codegen.kernels.s8_softmax import S8Softmax
+from cofit.codegen.kernels.shares import count_of, count_text, declared, moved, share_rows
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
@@ -58,13 +60,15 @@ class S8HostMatmul:
         )
         pointers = ", ".join(f".{array.name} = {array_name(array)}" for array in constants)
         by_rows = int(op.attributes.transposed)
+        shares = share_rows(machine, matrices, matrices * rows * inner * columns / MACS_PER_CYCLE)
         loop = plane.loop(
             f"for (int32_t y = y0; y < y1; y++) {{\n"
             f"    s8_pack_product(in1 + y * {inner * columns}, {inner}, {columns}, {-zero_y}, "
             f"packed, {by_rows});\n"
             f"    s8_host_dense(&layer, {entries}, &walk, plane + (y - y0) * {rows * inner}, "
             f"y, y + 1, sums, out);\n"
-            f"}}"
+            f"}}",
+            shares,
         )
         body = (
             f"int16_t *const packed = (int16_t *)(void *)(scratch + {plane.scratch_bytes});\n"
@@ -79,6 +83,7 @@ class S8HostMatmul:
             host_support(graph, "s8_host_product.h"),
             plane.scratch_bytes + 4 * entries * padded,
             variant="by rows" if by_rows else "by columns",
+            shares=count_of(shares),
         )
 
 
@@ -96,7 +101,8 @@ class S8HostLayerNorm:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
-        return norm_code(graph, op, "s8_host_layernorm", f", {_norm_rounding(graph, op)}")
+        arguments = f", {_norm_rounding(graph, op)}"
+        return norm_code(graph, op, machine, "s8_host_layernorm", arguments)
 
 
 def _norm_rounding(graph: Graph, op: Op) -> str:
@@ -118,12 +124,19 @@ class S8HostSoftmax:
         """One call; scratch holds the exponentials of a row."""
         shape = graph.tensors[op.output].shape
         table = exponential_table(softmax_parameters(graph, op)).astype(np.uint32)
+        rows, size = math.prod(shape[:-1]), shape[-1]
+        shares = share_rows(machine, rows, rows * size)
+        body = (
+            f"s8_host_softmax(exponentials, {moved('in0', shares, size)}, "
+            f"{count_text(shares, rows)}, {size},\n"
+            f"                (uint32_t *)(void *)scratch, {moved('out', shares, size)});"
+        )
         return KernelCode(
-            f"s8_host_softmax(exponentials, in0, {math.prod(shape[:-1])}, {shape[-1]},\n"
-            f"                (uint32_t *)(void *)scratch, out);",
+            declared(shares, body),
             (Constant("exponentials", table),),
             ("s8_host_softmax.h",),
             scratch_bytes=4 * shape[-1],
             in_place=(0,),
             variant="table",
+            shares=count_of(shares),
         )

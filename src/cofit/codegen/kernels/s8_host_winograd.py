@@ -8,16 +8,18 @@ and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cofit.codegen.kernel import KernelCode
 from cofit.codegen.kernels.s8_host import dense_rows
 from cofit.codegen.kernels.s8_host_layer import (
+    MACS_PER_CYCLE,
     SLACK,
     TILE_PIXELS,
     TILE_ROWS,
+    call_of,
     host_layer,
     host_support,
     no_vectors,
@@ -28,6 +30,7 @@ from cofit.codegen.kernels.s8_layer import (
     weight_values,
     window_text,
 )
+from cofit.codegen.kernels.shares import count_of, share_outputs
 from cofit.codegen.kernels.tile import split
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
@@ -70,7 +73,12 @@ class S8HostWinograd:
         taps = weight_values(graph, op).transpose(0, 2, 3, 1)
         even = np.pad(taps, ((0, 0), (0, 0), (0, 0), (0, w.channels % 2)))
         rows = dense_rows(even.reshape(1, w.outputs, -1))
-        declaration, constants = host_layer(graph, op, rows)
+        # a thread transforms all windows, but only the weights of its own outputs
+        cycles = t.cost * w.channels * w.outputs / MACS_PER_CYCLE
+        shares = share_outputs(machine, [1.0] * -(-w.outputs // TILE_ROWS), cycles)
+        if shares is not None:
+            t = replace(t, window=replace(w, outputs=shares.largest * TILE_ROWS))
+        declaration, constants = host_layer(graph, op, rows, shares=shares)
         pixels, larger = split(t.tiles, TILE_PIXELS)[0]
         fields = {
             "size": t.size, "channels": w.channels, "padded": t.padded, "pairs": t.pairs,
@@ -87,13 +95,17 @@ class S8HostWinograd:
             f"int16_t *const transformed = (int16_t *)(void *)(scratch + {weights});",
             f"int16_t *const tiles = (int16_t *)(void *)(scratch + {tiles});",
             f"int32_t *const sums = (int32_t *)(void *)(scratch + {sums});",
-            f"s8_host_winograd(&shape, layers, &window, {t.right}, in0, plane, transformed, "
-            "tiles, sums, out);",
+            call_of(
+                shares,
+                f"s8_host_winograd(&shape, {{layer}}, &window, {t.right}, in0, plane, transformed, "
+                "tiles, sums, {out});",
+            ),
         ])  # fmt: skip
         support = host_support(graph, "s8_host_winograd.h")
         return KernelCode(
-            body, constants, support, t.scratch_bytes, variant=f"{t.size}x{t.size} outputs"
-        )
+            body, constants, support, t.scratch_bytes, variant=f"{t.size}x{t.size} outputs",
+            shares=count_of(shares),
+        )  # fmt: skip
 
 
 def _tiling(graph: Graph, op: Op) -> Tiling | str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from cofit.codegen.c_text import array_name
 from cofit.codegen.kernel import Constant
+from cofit.codegen.kernels.shares import Shares, count_text, moved, range_of, share_rows
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
-from cofit.ir import Graph, Op, Rounding
+from cofit.ir import Graph, Op, Rounding, kept_macs
 from cofit.ir.integer import (
     add_requant,
     affine,
@@ -242,19 +243,36 @@ class Columns:
             return ("s8_widen.h",)
         return ("s8_column_planar.h" if self.planar else "s8_column.h",)
 
-    def loop(self, call: str) -> str:
+    def shares(self, graph: Graph, op: Op, machine: Machine) -> Shares | None:
+        """How threads share the pixels: in whole steps, the last two of which may overlap."""
+        found = share_rows(machine, self.pixels // self.together, kept_macs(graph, op))
+        if found is None:
+            return None
+        first = (bound * self.together for bound in found.bounds[:-1])
+        return replace(found, bounds=(*first, self.pixels))
+
+    def idle(self, shares: Shares | None) -> str:
+        """C that sets all outputs to those of a constant `idle`."""
+        outputs = self.window.outputs
+        return (
+            f"s8_copy(idle, 0, {moved('out', shares, outputs)}, {outputs}, {outputs}, "
+            f"{count_text(shares, self.pixels)});"
+        )
+
+    def loop(self, call: str, shares: Shares | None) -> str:
         """C over all pixels and groups; `call` computes the outputs of one step.
 
         In `call`: `layer`, columns `x` (`x + i * stride`), output `y` (`y + i * pitch`).
         """
         w, tile, groups = self.window, self.together, self.window.groups
+        first, end = range_of(shares, "rows", self.pixels)
         last = self.pixels - tile
         # the last step overlaps the one before it where the tile does not divide the pixels
         at = "pixel" if self.pixels % tile == 0 else f"(pixel < {last} ? pixel : {last})"
         lines = [
             *self._declarations(),
             f"{self.element} *const x = ({self.element} *)(void *)scratch;",
-            f"for (int32_t pixel = 0; pixel < {self.pixels}; pixel += {tile}) {{",
+            f"for (int32_t pixel = {first}; pixel < {end}; pixel += {tile}) {{",
             f"    const int32_t at = {at};",
         ]
         if groups == 1:
@@ -321,6 +339,18 @@ def window_text(w: Window, offset: int, channels: int) -> str:
     }  # fmt: skip
     items = ", ".join(f".{name} = {value}" for name, value in fields.items())
     return f"static const s8_window window = {{{items}}};"
+
+
+def rows_text(w: Window, offset: int, channels: int, shares: Shares | None) -> tuple[str, str, str]:
+    """As `window_text`, of the output rows of a share; C of its address and of the first output."""
+    text = window_text(w, offset, channels)
+    if shares is None:
+        return text, "&window", "out"
+    own = (
+        "s8_window rows = window;\n"
+        f"rows.top -= begin * {w.stride[0]};\nrows.out_height = end - begin;"
+    )
+    return f"{text}\n{own}", "&rows", moved("out", shares, w.out_width * w.outputs)
 
 
 def is_host(machine: Machine) -> bool:

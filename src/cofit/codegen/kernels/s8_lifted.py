@@ -25,6 +25,7 @@ from cofit.codegen.kernels.s8_layer import (
 )
 from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers, stored_plainly
 from cofit.codegen.kernels.s8_sparse import idle_outputs, structured_encoding
+from cofit.codegen.kernels.shares import count_of, declared
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
 from cofit.ir.integer import affine
@@ -151,23 +152,24 @@ class S8Lifted:
             graph, op, scale, packed, start, tile=tile, chunks=columns.chunks, groups=w.groups,
             order=order,
         )  # fmt: skip
+        shares = columns.shares(graph, op, machine)
         call = "s8_lifted_1(layer, x, y);"
         if columns.together == 2:
             call = f"s8_lifted_2(layer, x, y, y + {w.outputs});"
         support = ("s8_lifted.h", *columns.support)
         variant = f"{tile} rows x {columns.together}"
         if order is not None:  # what is not computed is there first
-            fill = f"s8_copy(idle, 0, out, {w.outputs}, {w.outputs}, {columns.pixels});"
-            declaration = f"{declaration}\n{fill}"
+            declaration = f"{declaration}\n{columns.idle(shares)}"
             constants = (*constants, constant("idle", idle_outputs(graph, op)))
             support = (*support, "s8_copy.h")
             variant = f"{variant}, {len(order)} of {w.outputs}"
         return KernelCode(
-            f"{declaration}\n{columns.loop(call)}",
+            declared(shares, f"{declaration}\n{columns.loop(call, shares)}"),
             constants,
             support,
             columns.scratch_bytes,
             variant=variant,
+            shares=count_of(shares),
         )
 
 

@@ -9,13 +9,14 @@ from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.s8_layer import (
     bounds_fields,
     reject_scalar,
+    rows_text,
     weight_values,
-    window_text,
 )
 from cofit.codegen.kernels.s8_scaled import own_shifts
+from cofit.codegen.kernels.shares import count_of, declared, share_rows
 from cofit.codegen.kernels.window import Window, window
 from cofit.codegen.machine import Machine
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, kept_macs
 from cofit.ir.integer import affine, output_bounds
 
 SCRATCH_BYTES = 4096  # of both planes, unless three rows need more
@@ -58,25 +59,29 @@ class S8Planes:
         plane = _plane(w, pitch, band)
         bounded = output_bounds(graph, op) != (-128, 127)
         # a band reads at most two rows above its outputs, which the planes can hold
-        in_place = w.stride == (1, 1) and (w.height, w.width) == (w.out_height, w.out_width)
+        shares = share_rows(machine, w.out_height, kept_macs(graph, op))
+        same = w.stride == (1, 1) and (w.height, w.width) == (w.out_height, w.out_width)
+        in_place = same and shares is None  # other shares read the rows around their own
         kept = in_place and band < w.out_height
         function = (
             f"s8_planes_{w.stride[1]}{'_kept' if kept else ''}{'_bounded' if bounded else ''}"
         )
+        text, own, to = rows_text(w, -affine(graph, op.inputs[0])[1], w.channels, shares)
         return KernelCode(
-            "\n".join((
-                window_text(w, -affine(graph, op.inputs[0])[1], w.channels),
+            declared(shares, "\n".join((
+                text,
                 "static const s8_planes planes = {"
                 f".channel = (const s8_channel *)(const void *){array_name(constant)}, "
                 f".band = {band}, .pitch = {pitch}, .plane = {plane}, "
                 f"{bounds_fields(graph, op)}}};",
-                f"{function}(&window, &planes, in0, out, (int16_t *)(void *)scratch);",
-            )),
+                f"{function}({own}, &planes, in0, {to}, (int16_t *)(void *)scratch);",
+            ))),
             (constant,),
             ("s8_planes.h",),
             4 * plane,
             in_place=(0,) if in_place else (),
             variant=f"bands of {band}",
+            shares=count_of(shares),
         )  # fmt: skip
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from cofit.codegen.kernel import KernelCode
 from cofit.codegen.kernels.s8_elementwise import scaling_text
-from cofit.codegen.kernels.s8_layer import requantise_support, window_text
+from cofit.codegen.kernels.s8_layer import requantise_support, rows_text
+from cofit.codegen.kernels.shares import count_of, declared, share_rows
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
 from cofit.ir import Graph, Op, attributes
 from cofit.ir.integer import kept_quantisation, mean_requant
+
+BYTES_PER_CYCLE = 16  # of inputs, where there are vectors
 
 
 class S8Pool:
@@ -29,10 +32,10 @@ class S8Pool:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """One call."""
-        return pool_code(graph, op, "s8")
+        return pool_code(graph, op, machine, "s8")
 
 
-def pool_code(graph: Graph, op: Op, prefix: str) -> KernelCode:
+def pool_code(graph: Graph, op: Op, machine: Machine, prefix: str) -> KernelCode:
     """One call of the support function PREFIX_maxpool, _avgpool or _globalmean, from its file."""
     _, channels, height, width = graph.tensors[op.inputs[0]].shape
     if isinstance(op.attributes, attributes.GlobalMean):
@@ -49,10 +52,13 @@ def pool_code(graph: Graph, op: Op, prefix: str) -> KernelCode:
         channels, height, width, channels, out[2], out[3], pool.kernel, pool.stride,
         padding=pool.padding,
     )  # fmt: skip
-    text = window_text(w, 0, channels)
+    products = graph.tensors[op.output].size * w.kernel[0] * w.kernel[1]
+    shares = share_rows(machine, w.out_height, products / BYTES_PER_CYCLE)
+    text, own, to = rows_text(w, 0, channels, shares)
     if isinstance(pool, attributes.MaxPool2d):
-        body = f"{text}\n{prefix}_maxpool(&window, in0, out);"
-        return KernelCode(body, support=(f"{prefix}_maxpool.h",), variant="max")
-    fill = kept_quantisation(graph, op)[1]
-    body = f"{text}\n{prefix}_avgpool(&window, in0, out, {int(pool.count_padding)}, {fill});"
-    return KernelCode(body, support=(f"{prefix}_avgpool.h",), variant="average")
+        name, variant, last = f"{prefix}_maxpool", "max", ""
+    else:
+        name, variant = f"{prefix}_avgpool", "average"
+        last = f", {int(pool.count_padding)}, {kept_quantisation(graph, op)[1]}"
+    body = declared(shares, f"{text}\n{name}({own}, in0, {to}{last});")
+    return KernelCode(body, support=(f"{name}.h",), variant=variant, shares=count_of(shares))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernels.shares import count_of, count_text, declared, moved, share_rows
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
 from cofit.ir import Graph, Op
 from cofit.ir.integer import softmax_parameters
 
 MAX_CLASSES = 4096  # their exponentials' sum fits 32 bits
+CYCLES = 20  # of one element
 
 
 class S8Softmax:
@@ -35,11 +37,18 @@ class S8Softmax:
         """One call."""
         shape = graph.tensors[op.output].shape
         p = softmax_parameters(graph, op)
-        return KernelCode(
+        rows, size = math.prod(shape[:-1]), shape[-1]
+        shares = share_rows(machine, rows, CYCLES * rows * size)
+        body = (
             f"static const s8_exponent exponent = {{.multiplier = {p.multiplier}, "
             f".shift = {p.shift}, .least = {p.diff_min}}};\n"
-            f"s8_softmax(&exponent, in0, {math.prod(shape[:-1])}, {shape[-1]}, out);",
+            f"s8_softmax(&exponent, {moved('in0', shares, size)}, {count_text(shares, rows)}, "
+            f"{size}, {moved('out', shares, size)});"
+        )
+        return KernelCode(
+            declared(shares, body),
             support=("s8_softmax.h",),
             in_place=(0,),
             variant="Q5.26",
+            shares=count_of(shares),
         )

@@ -30,11 +30,13 @@ from cofit.codegen.kernels.s8_layer import (
     requantise_support,
     weight_values,
 )
+from cofit.codegen.kernels.shares import count_of, declared
 from cofit.codegen.machine import Machine
 from cofit.core import StructureError, UnknownNameError
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, Tensor
 from cofit.ir.integer import affine, conv_requant, output_bounds, requantise
 from cofit.structures import Encoding, parse
+from cofit.structures.formats import ocb
 
 FORMATS = ("ocb", "csr", "fkw", "kept", "nm")
 VECTOR_DENSITY = 1 / 64  # above it, vectors compute all products faster than these loops the kept
@@ -51,7 +53,7 @@ class Plan:
         function: prefix of the support function.
         arguments: those between `layer` and the columns.
         constants: arrays named in `arguments`.
-        prologue: C before the loop.
+        partial: whether all outputs are first set to a constant `idle`.
         support: further support files.
         header: name of the function's support file, if it is another.
     """
@@ -61,7 +63,7 @@ class Plan:
     function: str
     arguments: tuple[str, ...] = ()
     constants: tuple[Constant, ...] = ()
-    prologue: str = ""
+    partial: bool = False
     support: tuple[str, ...] = ()
     header: str = ""
 
@@ -87,9 +89,11 @@ class S8Sparse:
         assert isinstance(encoding, Encoding)
         plan = _plan(graph, op, encoding)
         declaration, constants = layer_constants(graph, op, plan.rows)
-        loop = plan.columns.loop(pair_call(plan.columns, plan.function, plan.arguments))
+        shares = plan.columns.shares(graph, op, machine)
+        call = pair_call(plan.columns, plan.function, plan.arguments)
+        idle = [plan.columns.idle(shares)] if plan.partial else []
         return KernelCode(
-            "\n".join(part for part in (declaration, plan.prologue, loop) if part),
+            declared(shares, "\n".join((declaration, *idle, plan.columns.loop(call, shares)))),
             (*constants, *plan.constants),
             (
                 requantise_support(graph), f"{plan.header or plan.function}.h",
@@ -98,23 +102,34 @@ class S8Sparse:
             ),
             plan.columns.scratch_bytes,
             variant=str(graph.tensors[op.inputs[1]].structure),
+            shares=count_of(shares),
         )  # fmt: skip
 
 
 def structured_encoding(graph: Graph, op: Op) -> Encoding | str:
     """The int8 encoding of an op's weight, or why there is none; 4-bit values are held in bytes."""
     weight = graph.tensors[op.inputs[1]]
+    if weight.structure is not None and getattr(op.attributes, "groups", 1) != 1:
+        return "grouped convolutions are computed densely"
+    return int8_encoding(weight, weight_values(graph, op))
+
+
+def int8_encoding(weight: Tensor, values: Int8) -> Encoding | str:
+    """The encoding of the stored values of a weight, or why there is none.
+
+    Stripes become blocks, rows that are gone rows of zeros: these loops have no lists of rows.
+    """
     if weight.structure is None:
         return "the weight has no structure"
-    if getattr(op.attributes, "groups", 1) != 1:
-        return "grouped convolutions are computed densely"
     text = "+".join(part for part in weight.structure.split("+") if part not in _WIDTHS)
     if not text:
         return f"structure {weight.structure!r} keeps all weights"
     try:
-        encoding = parse(text).encode(weight_values(graph, op))
+        encoding = parse(text).encode(values)
     except (StructureError, UnknownNameError) as error:
         return str(error)
+    if encoding.format == "bspc":
+        encoding = ocb.encode(values, encoding.parameters["stripe"], 1)
     return _unsupported(encoding) or encoding
 
 
@@ -256,13 +271,12 @@ def _kept(graph: Graph, op: Op, encoding: Encoding) -> Plan:
     columns = columns_of(graph, op)
     kept = encoding.arrays["kept"].astype(np.uint16)
     weight = weight_values(graph, op)[kept].transpose(0, 2, 3, 1).reshape(len(kept), columns.length)
-    outputs = columns.window.outputs
     return Plan(
         columns,
         Rows(pack_dense(weight), kept),
         "s8_dense",
         constants=(constant("idle", idle_outputs(graph, op)),),
-        prologue=f"s8_copy(idle, 0, out, {outputs}, {outputs}, {columns.pixels});",
+        partial=True,
         support=("s8_copy.h",),
     )
 

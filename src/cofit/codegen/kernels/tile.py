@@ -8,9 +8,10 @@ vectors a lane is one float and the same text is plain C.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from cofit.codegen.kernels.shares import Shares, declared, range_of, share_layer
 from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 
@@ -211,7 +212,7 @@ def open_tile(tile: Tile, pixels: int, bias: str, window: Window) -> str:
 
 def close_tile(
     tile: Tile, pixels: int, outputs: int, pitch: int, fused: str, scatter: bool = False,
-    parts: int = 1,
+    parts: int = 1, channel: str = "channel",
 ) -> str:  # fmt: skip
     """Clamp and store to `o`, the first output of the tile's first pixel.
 
@@ -223,6 +224,7 @@ def close_tile(
         fused: activation.
         scatter: output `k + j` belongs to channel `channel[k + j]`; `o` is then the pixel.
         parts: of the input channels; the last one is clamped.
+        channel: C pointer to the channels.
     """
     names = [(j, i) for i in range(pixels) for j in range(tile.vectors)]
     lines = [text for j, i in names if (text := clamp(f"a{j}_{i}", fused, tile.lanes))]
@@ -240,7 +242,7 @@ def close_tile(
             *part,
             f"for (int j = 0; j < {tile.outputs} && j < {most}; ++j)",
             f"    for (int i = 0; i < {pixels}; ++i)",
-            f"        o[i * {pitch} + channel[k + j]] = t[i * {tile.outputs} + j];",
+            f"        o[i * {pitch} + {channel}[k + j]] = t[i * {tile.outputs} + j];",
         ])  # fmt: skip
     return "\n".join([
         *lines,
@@ -263,6 +265,7 @@ def pixel_loops(
     bias: str,
     scattered: int | None = None,
     target: str = "out",
+    channel: str = "channel",
 ) -> str:
     """Tiles along one output row `y`, of the output channels from `k` in group `g`.
 
@@ -274,6 +277,7 @@ def pixel_loops(
         bias: C pointer to the tile's first bias.
         scattered: number of stored outputs, where output j belongs to channel `channel[j]`.
         target: C pointer to the outputs.
+        channel: C pointer to the channels of scattered outputs.
     """
     group_in, group_out = window.held // window.groups, window.outputs // window.groups
     stored = group_out if scattered is None else scattered
@@ -291,7 +295,7 @@ def pixel_loops(
             accumulate(pixels),
             close_tile(
                 tile, pixels, stored, window.outputs, window.fused, scattered is not None,
-                window.parts,
+                window.parts, channel,
             ),
         ])  # fmt: skip
         stop = start + pixels * count
@@ -302,7 +306,15 @@ def pixel_loops(
 
 
 def loop_nest(
-    window: Window, band_rows: int, tile: Tile, blocks: int, weight_bytes: int, block: str, row: str
+    window: Window,
+    band_rows: int,
+    tile: Tile,
+    blocks: int,
+    weight_bytes: int,
+    block: str,
+    row: str,
+    shares: Shares | None = None,
+    before: str = "",
 ) -> str:
     """Bands of rows, parts of channels, groups, blocks of outputs, rows, in the order that suits.
 
@@ -315,9 +327,13 @@ def loop_nest(
         block: C that prepares block `b` of group `g` and part `part` (sets `k` and what `row`
             needs).
         row: C of one output row `y`.
+        shares: of the rows or the blocks, where threads share them.
+        before: C that comes first.
     """
+    first, last = range_of(shares, "outputs", blocks)
+    top, bottom = range_of(shares, "rows", window.out_height)
     rows_loop = "for (int y = y0; y < y1; ++y) {"
-    blocks_loop = f"for (int b = 0; b < {blocks}; ++b) {{"
+    blocks_loop = f"for (int b = {first}; b < {last}; ++b) {{"
     if window.parts == 1 and weight_bytes <= WEIGHTS_AT_HAND_BYTES:
         inner = [rows_loop, blocks_loop, block, row, "}", "}"]
     else:
@@ -328,13 +344,34 @@ def loop_nest(
     if window.parts > 1:
         inner = [f"for (int part = 0; part < {window.parts}; ++part) {{", *inner, "}"]
     text = [
+        before,
         vector_type(tile.lanes, window.fused),
-        f"for (int y0 = 0; y0 < {window.out_height}; y0 += {band_rows}) {{",
-        window.band_end(band_rows),
+        f"for (int y0 = {top}; y0 < {bottom}; y0 += {band_rows}) {{",
+        window.band_end(band_rows, bottom),
         *inner,
         "}",
     ]
-    return pretty("\n".join(part for part in text if part))
+    return declared(shares, pretty("\n".join(part for part in text if part)))
+
+
+def share_tiles(
+    window: Window, machine: Machine, macs: int, costs: Sequence[float], weight_bytes: int
+) -> Shares | None:
+    """How threads share a loop nest whose blocks of outputs cost so much."""
+    return share_layer(
+        machine,
+        max(macs / (2 * machine.vector_floats), weight_bytes / L2_BYTES_PER_CYCLE),
+        window.out_height,
+        costs if window.groups == 1 else (),
+        weight_bytes,
+        4 * window.channels * window.height * window.width if window.copied else 0,
+    )
+
+
+def own_rows(window: Window, machine: Machine, shares: Shares | None) -> int:
+    """Output rows of a band, of the rows of one share."""
+    rows = shares is not None and shares.axis == "rows"
+    return window.band_rows(machine, out_height=shares.largest if shares and rows else None)
 
 
 def indent(lines: Iterable[str]) -> list[str]:

@@ -77,15 +77,24 @@ class Window:
         rows, columns = r * self.dilation[0], s * self.dilation[1]
         return (rows * self.padded_width + columns) * self.held + channel
 
-    def band_rows(self, machine: Machine, element_bytes: int = 4) -> int:
-        """Output rows computed from one band, near-equal ones; all of them if nothing is copied."""
+    def band_rows(
+        self, machine: Machine, element_bytes: int = 4, out_height: int | None = None
+    ) -> int:
+        """Output rows computed from one band, near-equal ones; all of them if nothing is copied.
+
+        Args:
+            machine: gives the bytes of a band.
+            element_bytes: of an input.
+            out_height: output rows of a share, if not all.
+        """
+        most = self.out_height if out_height is None else out_height
         if not self.copied:
             return self.out_height
         budget = BAND_BYTES_MCU if machine.freestanding else BAND_BYTES_FLOAT
         rows = budget // (self.row * element_bytes)
         fit = (rows - self.reach[0]) // self.stride[0] + 1
-        bands = -(-self.out_height // max(fit, 1))
-        return -(-self.out_height // bands)
+        bands = -(-most // max(fit, 1))
+        return -(-most // bands)
 
     def band_bytes(self, rows: int, element_bytes: int = 4) -> int:
         """Scratch bytes of a band of `rows` output rows; 0 where nothing is copied."""
@@ -93,9 +102,10 @@ class Window:
             return 0
         return ((rows - 1) * self.stride[0] + self.reach[0]) * self.row * element_bytes
 
-    def band_end(self, rows: int) -> str:
-        """C that sets `y1`, the end of the band of output rows [y0, y1)."""
-        end = f"y0 + {rows} < {self.out_height} ? y0 + {rows} : {self.out_height}"
+    def band_end(self, rows: int, last: str | None = None) -> str:
+        """C that sets `y1`, the end of the band of output rows [y0, y1), at most `last`."""
+        last = str(self.out_height) if last is None else last
+        end = f"y0 + {rows} < {last} ? y0 + {rows} : {last}"
         return f"const int y1 = {end};"
 
     def band_code(self, fill: str = "0", ctype: str = "float") -> str:

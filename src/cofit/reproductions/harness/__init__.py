@@ -12,6 +12,7 @@ from cofit.reproductions.harness.claim import (
     measured,
 )
 from cofit.reproductions.harness.contract import Reproduction
+from cofit.reproductions.harness.deploy import latencies, structured_graph
 from cofit.reproductions.harness.figures import COLOURS, axes, bars, figure
 from cofit.reproductions.harness.outcome import SCALES, Finding, Outcome, Scale, Table, parse_scale
 from cofit.reproductions.harness.runner import (
@@ -21,7 +22,14 @@ from cofit.reproductions.harness.runner import (
     state,
 )
 from cofit.reproductions.harness.study import Step, Study
-from cofit.reproductions.harness.training import accuracy, fewer, seeded, train
+from cofit.reproductions.harness.training import (
+    accuracy,
+    fewer,
+    kernel_weights,
+    normalised,
+    seeded,
+    train,
+)
 
 __all__ = [
     "COLOURS",
@@ -46,12 +54,16 @@ __all__ = [
     "between",
     "fewer",
     "figure",
+    "kernel_weights",
     "known_reproductions",
+    "latencies",
     "measured",
+    "normalised",
     "parse_scale",
     "reproduce",
     "reproduction",
     "seeded",
     "state",
+    "structured_graph",
     "train",
 ]

@@ -11,6 +11,7 @@ from torch import nn
 
 from cofit.core import derive_seed, torch_generator
 from cofit.data import Dataset, Split
+from cofit.models import Normalise
 from cofit.regimes import Batches, Ledger, Recipe, Regime, augmentation, fit
 from cofit.reproductions.harness.study import Step
 
@@ -40,6 +41,25 @@ def fewer(data: Dataset, train: int, test: int | None = None) -> Dataset:
     )
 
 
+def normalised(data: Dataset, preprocess: Normalise) -> Dataset:
+    """The data set with its inputs as a network takes them."""
+
+    def of(part: Split) -> Split:
+        return Split(preprocess(part.inputs), part.targets)
+
+    return replace(data, train=of(data.train), validation=of(data.validation), test=of(data.test))
+
+
+def kernel_weights(model: nn.Module) -> tuple[str, ...]:
+    """Names of the weights of all 3x3 convolutions but the first and the depthwise ones."""
+    found = [
+        f"{name}.weight"
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.groups == 1
+    ]
+    return tuple(found[1:])
+
+
 def train(
     step: Step,
     model: nn.Module,
@@ -49,6 +69,7 @@ def train(
     regime: Regime | None = None,
     name: str = "training",
     size: int = 128,
+    channels_last: bool = True,
 ) -> tuple[nn.Module, Ledger]:
     """Train on the training part, from the step's checkpoint if it was interrupted.
 
@@ -61,6 +82,7 @@ def train(
         regime: what it drives at.
         name: of this training within the step; also of its checkpoint.
         size: examples per batch.
+        channels_last: see `Batches`.
 
     Returns:
         The finalised model in eval mode, and the ledger of its cost.
@@ -71,6 +93,7 @@ def train(
         size=size,
         seed=seed,
         augment=tuple(augmentation(kind) for kind in data.augment),
+        channels_last=channels_last,
     )
     return fit(
         model, batches, recipe, regime,

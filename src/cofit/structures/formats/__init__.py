@@ -1,7 +1,21 @@
 """Stored layouts of weights: what the compiler executes, and its exact bytes."""
 
 from cofit.core import UnknownNameError
-from cofit.structures.formats import csr, dense, fkw, grid, kept, nm, ocb
+from cofit.structures.formats import (
+    bspc,
+    csr,
+    dense,
+    fkw,
+    grid,
+    kept,
+    lines,
+    nm,
+    ocb,
+    packed,
+    paired,
+    polar,
+    unify,
+)
 from cofit.structures.formats.layout import Decoder, Layout, four, index_type
 
 _DECODERS: dict[str, Decoder] = {
@@ -11,6 +25,12 @@ _DECODERS: dict[str, Decoder] = {
     "fkw": fkw.decode,
     "kept": kept.decode,
     "nm": nm.decode,
+    "bspc": bspc.decode,
+    "polar": polar.decode,
+    "lines": lines.decode,
+    "paired": paired.decode,
+    "packed": packed.decode,
+    "unify": unify.decode,
 }
 
 
@@ -31,6 +51,7 @@ def decoder(name: str) -> Decoder:
 __all__ = [
     "Decoder",
     "Layout",
+    "bspc",
     "csr",
     "decoder",
     "dense",
@@ -39,6 +60,11 @@ __all__ = [
     "grid",
     "index_type",
     "kept",
+    "lines",
     "nm",
     "ocb",
+    "packed",
+    "paired",
+    "polar",
+    "unify",
 ]
