@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "torch-compile.md",
+    ROOT / "docs" / "accelerators.md",
     ROOT / "docs" / "recurrent.md",
     *sorted((ROOT / "docs").glob("adding-*.md")),
 ]

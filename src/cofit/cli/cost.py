@@ -11,7 +11,7 @@ from cofit.cli.console import console, print_json, table
 from cofit.cli.network import Network, choose_precision, load_network
 from cofit.core import ConfigError, Cost, CostRow, TargetError, format_quantity
 from cofit.fit.precision import Precision
-from cofit.targets import target
+from cofit.targets import Accelerator, target
 
 COLUMNS = ("latency", "flash", "RAM", "energy", "instructions", "MACs", "basis")
 QUANTITIES = COLUMNS[:-1]
@@ -45,10 +45,23 @@ def cost_command(
     if len(refusals) == len(costs):
         raise refusals[0]
     notes = [n for n in network.notes if "int8" in chosen.values() or not n.startswith("int8")]
+    notes += [f"{name}: {text}" for name in chosen for text in _provenance(name, per_op or as_json)]
     if as_json:
         print_json(_document(network, chosen, costs, notes, per_op))
     else:
         _print(network, chosen, costs, notes, per_op)
+
+
+def _provenance(name: str, full: bool) -> list[str]:
+    """What a modelled target's numbers rest on."""
+    found = target(name)
+    if not isinstance(found, Accelerator):
+        return []
+    facts = found.facts()
+    if full:
+        return [f"{kind}: {text}" for kind, text in facts.items()]
+    kinds = ", ".join(kind for kind in ("published", "derived", "chosen") if kind in facts)
+    return [f"modelled at {facts['node']}; --per-op lists which numbers are {kinds}"]
 
 
 def _document(

@@ -15,6 +15,8 @@ from cofit.fit.device import device
 from cofit.fit.precision import Lowering, Precision
 from cofit.ir import Graph, trace
 from cofit.models import load_model
+from cofit.targets import Accelerator
+from cofit.targets import target as find_target
 
 CALIBRATION_INPUTS = 64
 """Random inputs that set the ranges of int8 when there is no data."""
@@ -74,7 +76,7 @@ def load_network(spec: str, weights: Path | None, data: str | None) -> Network:
 
 
 def choose_precision(target: str, wanted: str) -> Precision:
-    """The precision of a program on a target; "auto" is fp32 on the host, int8 on Cortex-M.
+    """The precision of a program on a target; "auto" is fp32 on the host, int8 elsewhere.
 
     Raises:
         UnknownNameError: no such target.
@@ -82,4 +84,8 @@ def choose_precision(target: str, wanted: str) -> Precision:
     """
     if wanted not in ("auto", "fp32", "int8"):
         raise ConfigError(f"unknown precision {wanted!r}; known: auto, fp32, int8")
+    if isinstance(find_target(target), Accelerator):
+        if wanted == "fp32":
+            raise ConfigError(f"target {target!r} computes in integers; use precision int8 or auto")
+        return "int8"
     return device(target).precisions(wanted)[0]

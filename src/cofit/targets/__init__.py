@@ -1,6 +1,7 @@
 """Floor 4: targets say what a graph costs on them.
 
-`target("host")` measures on this CPU; `target("cortex-m4")` links for a board and emulates it.
+`target("host")` measures on this CPU; `target("cortex-m4")` links for a board and emulates it;
+`target("eyeriss")` models an accelerator.
 `host_ceilings` and `roofline_of` say what the hardware would allow at most;
 `CostTable` keeps the cost of single ops, which is what allocation under a budget works with.
 """
@@ -8,6 +9,7 @@
 from cofit.targets.ceilings import Ceilings, cortex_m_ceilings, host_ceilings
 from cofit.targets.contract import Limits, Target
 from cofit.targets.cortex_m import CortexM
+from cofit.targets.dataflow import Accelerator
 from cofit.targets.doctor import Tool, cpu_name, toolchain_report
 from cofit.targets.host import HostTarget
 from cofit.targets.instructions import Executed, executed_by_step
@@ -19,6 +21,7 @@ from cofit.targets.together import time_together
 from cofit.targets.work import Work, work_of
 
 __all__ = [
+    "Accelerator",
     "Ceilings",
     "CortexM",
     "CostTable",

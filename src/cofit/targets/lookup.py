@@ -6,11 +6,12 @@ from cofit.codegen.cortex_m import CORES, board, boards_of
 from cofit.core import TargetError, UnknownNameError
 from cofit.targets.contract import Target
 from cofit.targets.cortex_m import CortexM
+from cofit.targets.dataflow import Accelerator, accelerator, known_accelerators
 from cofit.targets.host import HostTarget
 
 
 def target(name: str) -> Target:
-    """Target by name: "host", "cortex-m4", "cortex-m7", or with a board, "cortex-m4:nrf52840".
+    """Target by name: "host", "cortex-m4", "cortex-m4:nrf52840", "eyeriss" and so on.
 
     Raises:
         UnknownNameError: the target or the board is unknown.
@@ -27,10 +28,12 @@ def target(name: str) -> Target:
         return CortexM(found)
     if name == "host":
         return HostTarget()
+    if name in known_accelerators():
+        return Accelerator(accelerator(name))
     raise UnknownNameError("target", name, known_targets())
 
 
 def known_targets() -> tuple[str, ...]:
     """Every name that `target` takes."""
     boarded = tuple(f"{core}:{name}" for core in CORES for name in boards_of(core))
-    return ("host", *CORES, *boarded)
+    return ("host", *CORES, *boarded, *known_accelerators())
