@@ -13,7 +13,8 @@ TEXTS = (
     "pattern8g4@9+int8 nm2:4+int4 channel@2+int4 connectivity@3.6+pattern8g1@2.25 "
     "connectivity-filter@2+pattern4g1@2.25+int8 unify1x4@1 unify1x5u0.75@1.25 unify4x4@3 "
     "unify4x4u0.5@2 unify1x1u0.3@1.5 unify10x1u0@2 polarised8 polarised4w polarised16h "
-    "polarised8+int8 polarised16w+int8 rows8@2 rows4w@3 rows8@2+int8 complementary"
+    "polarised8+int8 polarised16w+int8 rows8@2 rows4w@3 rows8@2+int8 complementary "
+    "rows8@2+polarised8 rows4w@3+polarised4w+int8"
 ).split()
 SHAPES = [(37, 5, 3, 3), (64, 8, 3, 3), (17, 9, 1, 1), (33, 21), (10, 7, 5, 5), (24, 1, 3, 3)]
 

@@ -1,5 +1,6 @@
 """Polarised fragments: acceptance of FORMS that needs projection, storage and counting alone."""
 
+import itertools
 import math
 
 import numpy as np
@@ -148,3 +149,36 @@ def test_row_groups_are_rows_of_the_crossbar():
     energy = weight.square().sum((0, 1)).flatten()
     assert kept.flatten().nonzero().flatten().tolist() == sorted(energy.topk(3).indices.tolist())
     assert bool((projected != 0)[:, :, kept].all())
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_01_rows_of_polarised_fragments_are_chosen_by_what_the_signs_leave(order):
+    joint = parse(f"rows4{order.removeprefix('c')}@3+polarised4{order.removeprefix('c')}")
+    for seed in range(20):
+        weight = torch.randn(6, 8, 3, 3, generator=torch_generator(seed), dtype=torch.float64)
+        kept = torch.maximum(*energies(weight, 4, order)).sum(0)  # (groups,) over all columns
+        best = max(
+            float(kept[list(chosen)].sum()) for chosen in itertools.combinations(range(18), 6)
+        )
+        projected = joint.project(weight)
+        assert joint.check(projected) is None
+        assert float(projected.square().sum()) == pytest.approx(best, rel=1e-12)
+    swapped = parse("+".join(reversed(joint.text.split("+"))))
+    assert swapped == joint
+    # rows first is a member too, and not nearer
+    steps = Polarised(4, order).project(Rows(4, 3.0, order).project(weight))
+    assert joint.check(steps) is None
+    assert (weight - projected).norm() <= (weight - steps).norm()
+
+
+def test_rows_and_signs_that_were_chosen_stay_chosen():
+    joint = parse("rows8@2+polarised8")
+    member = joint.project(torch.randn(5, 32, generator=torch_generator(1)))
+    moved = joint.within(member, member + 3 * torch.randn(5, 32, generator=torch_generator(2)))
+    assert joint.check(moved) is None
+    assert torch.equal((moved != 0).any(0) & (member == 0).all(0), torch.zeros(32).bool())
+    assert not bool((moved * member < 0).any())
+    assert not joint.by_zeros
+    both_signs = member.abs() * (torch.arange(32) % 2 * 2 - 1)
+    with pytest.raises(StructureError, match="stands in a fragment with positive weights"):
+        joint.encode(both_signs.numpy())

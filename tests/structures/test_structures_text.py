@@ -91,6 +91,8 @@ def test_text_is_stable_across_processes():
         ("int8+int4", StructureError, "cannot join"),
         ("connectivity@2+pattern8g1@4", StructureError, "keeps all kernels"),
         ("connectivity@2+pattern8g4@2.25", StructureError, "group 1"),
+        ("rows8@2+polarised4", StructureError, "of the same fragments"),
+        ("rows8@2+polarised8w", StructureError, "of the same fragments"),
     ],
 )
 def test_what_cannot_be_read_is_explained(text, error, words):

@@ -9,66 +9,23 @@ from dataclasses import dataclass
 import torch
 
 from cofit.core import StructureError
-from cofit.structures.connectivity import Connectivity
 from cofit.structures.contract import Array, Encoding, Structure, Violation
 from cofit.structures.fixed_point import FixedPoint
-from cofit.structures.formats import Layout
-from cofit.structures.pattern import Pattern
+from cofit.structures.joined import ALLOWED, joined
 from cofit.structures.support import Support, member_elements, require, unsuited_rank
-
-_ALLOWED = (
-    "join one structure that removes weights with int8 or int4, in that order, "
-    "or connectivity with a pattern of group 1 that keeps all kernels"
-)
-
-
-@dataclass(frozen=True)
-class _Connected(Support):
-    """Kernels chosen by what their best pattern keeps, under the balance of connectivity.
-
-    Exact: patterns of different kernels do not interact, so the energy of a kernel is that of its
-    best pattern, and connectivity keeps the largest of those.
-    """
-
-    connectivity: Connectivity
-    pattern: Pattern
-
-    @property
-    def text(self) -> str:
-        return f"{self.connectivity.text}+{self.pattern.text}"
-
-    @property
-    def rate(self) -> float:
-        return self.connectivity.rate * self.pattern.rate
-
-    def layout(self, shape: tuple[int, ...]) -> Layout:
-        return self.pattern.layout_of(shape, self.connectivity.kept(shape))
-
-    def encode_elements(self, weight: Array) -> Encoding:
-        return self.pattern.encode_elements(weight)
-
-    def _unsuited(self, shape: tuple[int, int, int, int]) -> str | None:
-        return self.pattern.applies(shape) or self.connectivity.applies(shape)
-
-    def _mask(self, weight: torch.Tensor) -> torch.Tensor:
-        energy, bits = self.pattern.best(weight)
-        return self.pattern.mask_of(self.connectivity.select(energy), bits, weight.shape)
-
-    def _violation(self, nonzero: torch.Tensor) -> Violation | None:
-        return self.pattern.misfit(nonzero) or self.connectivity.check(nonzero)
 
 
 @dataclass(frozen=True)
 class Composition:
     """A weight that is a member of every part.
 
-    Parts are [connectivity and pattern | one structure that removes weights], then perhaps
-    FixedPoint; a pattern given before its connectivity is the same set and is put behind it.
-    Projection is joint and exact for connectivity with patterns. With FixedPoint it chooses the
-    support first and rounds second: exact where kept weights are compared within one channel only
-    (N:M), since what rounding keeps of a weight grows with its magnitude; elsewhere a unit of less
-    energy may lie closer to its grid, and the squared distance exceeds the least one by at most
-    the sum of (scale / 2)^2 over kept weights.
+    Parts are [connectivity and pattern | rows and polarised | one structure that removes weights],
+    then perhaps FixedPoint; a pattern given before its connectivity, or polarised before its rows,
+    is the same set and is put behind. Projection of such pairs is joint and exact (see `joined`).
+    With FixedPoint it chooses the support first and rounds second: exact where kept weights are
+    compared within one channel only (N:M), since what rounding keeps of a weight grows with its
+    magnitude; elsewhere a unit of less energy may lie closer to its grid, and the squared distance
+    exceeds the least one by at most the sum of (scale / 2)^2 over kept weights.
 
     Raises:
         StructureError: parts that have no joint storage.
@@ -80,19 +37,11 @@ class Composition:
         flat: list[Structure] = []
         for part in self.parts:
             flat.extend(part.parts if isinstance(part, Composition) else [part])
-        if len(flat) > 1 and isinstance(flat[0], Pattern) and isinstance(flat[1], Connectivity):
+        if len(flat) > 1 and joined(flat[:2]) is None and joined(flat[1::-1]) is not None:
             flat[:2] = flat[1::-1]
         object.__setattr__(self, "parts", tuple(flat))
-        removing = flat[:-1] if isinstance(flat[-1], FixedPoint) else flat
-        if len(flat) < 2 or not all(isinstance(part, Support) for part in removing):
-            raise StructureError(f"cannot join {self.text}; {_ALLOWED}")
-        match removing:
-            case [_]:
-                pass
-            case [Connectivity(), Pattern(group=1) as pattern] if pattern.keeps_all:
-                pass
-            case _:
-                raise StructureError(f"cannot join {self.text}; {_ALLOWED}")
+        if len(flat) < 2 or joined(self._removing) is None:
+            raise StructureError(f"cannot join {self.text}; {ALLOWED}")
 
     @property
     def text(self) -> str:
@@ -114,13 +63,15 @@ class Composition:
         """None where projection is exact."""
         return None if self._grid is None else "support first, then the grid of what is kept"
 
+    @property
+    def _removing(self) -> tuple[Structure, ...]:
+        return self.parts if self._grid is None else self.parts[:-1]
+
     @functools.cached_property
     def _support(self) -> Support:
-        first, second = self.parts[0], self.parts[1]
-        if isinstance(first, Connectivity) and isinstance(second, Pattern):
-            return _Connected(first, second)
-        assert isinstance(first, Support)
-        return first
+        support = joined(self._removing)
+        assert support is not None  # __post_init__ has refused it
+        return support
 
     @property
     def _grid(self) -> FixedPoint | None:
