@@ -71,6 +71,9 @@ def time_peers(given: Graph, subject: Subject, dense: Program, fitted: Program) 
 def race(calls: Mapping[str, Call], x: Array, rounds: int = ROUNDS) -> dict[str, float]:
     """Median over short series, A/B/A/B, of the seconds of one call, by name.
 
+    Within a series too the median counts: on a machine that others use, the mean of a series is
+    that of its interruptions, and longer calls are interrupted more often.
+
     Args:
         calls: the contenders.
         x: (1, ...).
@@ -82,12 +85,14 @@ def race(calls: Mapping[str, Call], x: Array, rounds: int = ROUNDS) -> dict[str,
 
 
 def _series(call: Call, x: Array, repeats: int) -> float:
-    """Mean seconds of a call; an untimed one brings code and weights back into the caches."""
+    """Median seconds of a call; an untimed one brings code and weights back into the caches."""
     call(x)
-    started = time.perf_counter()
+    seconds = []
     for _ in range(repeats):
+        started = time.perf_counter()
         call(x)
-    return (time.perf_counter() - started) / repeats
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def _note(runtime: Runtime, inputs: Array, decisions: NDArray[np.intp]) -> str:
