@@ -37,9 +37,9 @@ def test_05_admm_gap_falls_and_hardening_beats_one_shot_projection(dense):
     regime.attach(one_shot, NOTHING)
     regime.harden()
 
-    regime = ADMM(SETS, rho=3e-2, stage_epochs=3)
+    regime = ADMM(SETS, rho=3e-2, stage_epochs=3, round_steps=32)
     model = copy.deepcopy(dense)
-    trained, ledger = fit(model, Batches(*task(256), size=8), Recipe(13, 0.05), regime)
+    trained, ledger = fit(model, Batches(*task(256), size=8), Recipe(12, 0.05), regime)
     gaps = [row.gap for row in regime.history]
     smoothed = [statistics.mean(gaps[i : i + 3]) for i in range(0, 12, 3)]
     assert smoothed == sorted(smoothed, reverse=True) and len(set(smoothed)) == 4
@@ -64,7 +64,7 @@ def test_05_admm_gap_falls_and_hardening_beats_one_shot_projection(dense):
 def test_06_dual_is_the_running_sum_of_the_gap(dense, growth):
     """At constant rho; when rho grows, U shrinks so that the multiplier rho U goes on."""
     model = copy.deepcopy(dense)
-    regime = ADMM(SETS, rho=1e-2, growth=growth, stage_epochs=2, stages=3)
+    regime = ADMM(SETS, rho=1e-2, growth=growth, stage_epochs=2, stages=3, round_steps=4)
     multipliers = {name: [0.0] * len(sets) for name, sets in SETS.items()}
     rounds = 0
 
@@ -79,17 +79,17 @@ def test_06_dual_is_the_running_sum_of_the_gap(dense, growth):
                 sums[i] = sums[i] + before["rho"] * (before[name] - z)
 
     before = {}
-    original = regime.on_epoch
+    original = regime.after_step
 
-    def on_epoch(epoch):
+    def after_step():
         before["rho"] = regime.rho
         before.update({name: model.get_parameter(name).detach().clone() for name in SETS})
-        original(epoch)
+        original()
 
-    regime.on_epoch = on_epoch
+    regime.after_step = after_step
     regime.finalize = lambda model: model
     fit(model, Batches(*task(64), size=16), Recipe(7, 0.05), regime, progress=record)
-    assert rounds == 6
+    assert rounds == 7
     state = regime.state_dict()
     for name, sums in multipliers.items():
         for u, multiplier in zip(state["u"][name], sums, strict=True):

@@ -19,6 +19,9 @@ from cofit.regimes.attachment import latent
 from cofit.regimes.contract import Context, Handle, Regime, Role, Slot
 from cofit.structures import Structure
 
+ROUND_STEPS = 25
+"""Enough for weights to follow Z at a small penalty, few enough for many rounds in an epoch."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -42,7 +45,8 @@ class ADMM(Regime):
         growth: factor of rho from stage to stage.
         stages: number of stages; the last one lasts to the end.
         stage_epochs: epochs per stage.
-        update_epochs: epochs between two rounds.
+        round_steps: optimiser steps between two rounds. Sets that disagree come to agree over many
+            rounds, and so do weights and their structure: one per epoch is too few.
 
     Attributes:
         history: the rounds so far.
@@ -56,14 +60,14 @@ class ADMM(Regime):
         growth: float = 10.0,
         stages: int = 4,
         stage_epochs: int = 2,
-        update_epochs: int = 1,
+        round_steps: int = ROUND_STEPS,
     ) -> None:
         if not structures or not all(structures.values()):
             raise ConfigError("ADMM needs at least one structure for each of one or more weights")
-        if min(rho, growth) <= 0 or min(stages, stage_epochs, update_epochs) < 1:
+        if min(rho, growth) <= 0 or min(stages, stage_epochs, round_steps) < 1:
             raise ConfigError(
                 f"ADMM got rho={rho}, growth={growth}, stages={stages}, stage_epochs="
-                f"{stage_epochs}, update_epochs={update_epochs}; the first two must be positive, "
+                f"{stage_epochs}, round_steps={round_steps}; the first two must be positive, "
                 "the others at least 1"
             )
         self.structures = {name: tuple(sets) for name, sets in structures.items()}
@@ -72,11 +76,13 @@ class ADMM(Regime):
         self._growth = growth
         self._stages = stages
         self._stage_epochs = stage_epochs
-        self._update_epochs = update_epochs
+        self._round_steps = round_steps
         self._weights: dict[str, nn.Parameter] = {}
         self._z: dict[str, list[torch.Tensor]] = {}
         self._u: dict[str, list[torch.Tensor]] = {}
         self._stage = 0
+        self._epoch = 0
+        self._steps = 0
 
     @property
     def rho(self) -> float:
@@ -107,9 +113,8 @@ class ADMM(Regime):
         return Handle()
 
     def on_epoch(self, epoch: int) -> None:
-        """Update Z and U when a round is due, then enter the stage of this epoch."""
-        if epoch > 0 and epoch % self._update_epochs == 0:
-            self._update(epoch)
+        """Enter the stage of this epoch."""
+        self._epoch = epoch
         stage = min(epoch // self._stage_epochs, self._stages - 1)
         shrink = self._growth ** (self._stage - stage)
         if shrink != 1.0:
@@ -117,6 +122,12 @@ class ADMM(Regime):
                 for dual in duals:
                     dual.mul_(shrink)
         self._stage = stage
+
+    def after_step(self) -> None:
+        """Update Z and U when a round is due."""
+        self._steps += 1
+        if self._steps % self._round_steps == 0:
+            self._update()
 
     def loss(self, context: Context) -> dict[str, torch.Tensor]:
         """The term "penalty"."""
@@ -171,11 +182,13 @@ class ADMM(Regime):
         return model
 
     def state_dict(self) -> dict[str, Any]:
-        """Z, U, the stage and the history."""
+        """Z, U, the place in the training and the history."""
         return {
             "z": {name: list(values) for name, values in self._z.items()},
             "u": {name: list(values) for name, values in self._u.items()},
             "stage": self._stage,
+            "epoch": self._epoch,
+            "steps": self._steps,
             "history": [[row.epoch, row.rho, row.gap] for row in self.history],
         }
 
@@ -185,12 +198,14 @@ class ADMM(Regime):
             self._z[name] = [torch.empty_like(weight).copy_(z) for z in state["z"][name]]
             self._u[name] = [torch.empty_like(weight).copy_(u) for u in state["u"][name]]
         self._stage = state["stage"]
+        self._epoch = state["epoch"]
+        self._steps = state["steps"]
         self.history = [Round(*row) for row in state["history"]]
 
     def _pairs(self) -> list[tuple[str, Structure]]:
         return [(name, s) for name, sets in self.structures.items() for s in sets]
 
-    def _update(self, epoch: int) -> None:
+    def _update(self) -> None:
         with torch.no_grad():
             for name, sets in self.structures.items():
                 weight = self._weights[name].detach()
@@ -198,4 +213,4 @@ class ADMM(Regime):
                     z = structure.project(weight + self._u[name][i])
                     self._z[name][i] = z
                     self._u[name][i] += weight - z
-        self.history.append(Round(epoch, self.rho, self.gap()))
+        self.history.append(Round(self._epoch, self.rho, self.gap()))

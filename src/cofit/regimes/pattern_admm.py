@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cofit.core import ConfigError
-from cofit.regimes.admm import ADMM
+from cofit.regimes.admm import ADMM, ROUND_STEPS
 from cofit.structures import Connectivity, Pattern, PatternLibrary, Structure, extract_library
 
 
@@ -27,7 +27,7 @@ class PatternADMM(ADMM):
         rho: penalty of the first stage.
         growth: factor of rho from stage to stage.
         stage_epochs: epochs per stage.
-        update_epochs: epochs between two rounds.
+        round_steps: see `ADMM`.
 
     Attributes:
         library: the present one.
@@ -41,11 +41,11 @@ class PatternADMM(ADMM):
         rho: float = 1e-3,
         growth: float = 10.0,
         stage_epochs: int = 2,
-        update_epochs: int = 1,
+        round_steps: int = ROUND_STEPS,
     ) -> None:
         super().__init__(
             structures, rho=rho, growth=growth, stages=len(sizes) + 1,
-            stage_epochs=stage_epochs, update_epochs=update_epochs,
+            stage_epochs=stage_epochs, round_steps=round_steps,
         )  # fmt: skip
         libraries = {
             structure.library for _, structure in self._pairs() if isinstance(structure, Pattern)

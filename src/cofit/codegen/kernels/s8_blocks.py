@@ -26,8 +26,8 @@ from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers
 from cofit.codegen.kernels.s8_sparse import (
     block_entries,
     csr_places,
+    listed_encoding,
     pattern_taps,
-    structured_encoding,
 )
 from cofit.codegen.kernels.shares import count_of, declared
 from cofit.codegen.machine import Machine
@@ -141,7 +141,7 @@ class S8Blocks:
         reason = reject_scalar(graph, op, machine)
         if reason is not None:
             return reason
-        encoding = structured_encoding(graph, op)
+        encoding = listed_encoding(graph, op)
         if isinstance(encoding, str):
             return encoding
         if columns_of(graph, op).together != 2:
@@ -159,7 +159,7 @@ class S8Blocks:
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """Column by column for pairs of pixels."""
-        encoding = structured_encoding(graph, op)
+        encoding = listed_encoding(graph, op)
         assert isinstance(encoding, Encoding)
         entries = _entries(encoding)
         assert isinstance(entries, Entries)

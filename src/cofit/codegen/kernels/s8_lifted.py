@@ -24,7 +24,7 @@ from cofit.codegen.kernels.s8_layer import (
     weight_values,
 )
 from cofit.codegen.kernels.s8_scaled import Scale, one_shift, scaled_layers, stored_plainly
-from cofit.codegen.kernels.s8_sparse import idle_outputs, structured_encoding
+from cofit.codegen.kernels.s8_sparse import idle_outputs, listed_encoding
 from cofit.codegen.kernels.shares import count_of, declared
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op
@@ -125,7 +125,7 @@ class S8Lifted:
         quantisation = graph.tensors[op.inputs[1]].quantisation
         if quantisation is not None and quantisation.bits == 4:
             return "weights of 4 bits have their own loop"
-        encoding = structured_encoding(graph, op)
+        encoding = listed_encoding(graph, op)
         if isinstance(encoding, Encoding) and encoding.format != "kept":
             return f"{encoding.format} has a loop of its own"
         found = lifted_scale(graph, op)
