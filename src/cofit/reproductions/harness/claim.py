@@ -125,7 +125,8 @@ class Claim(_Frozen):
         limit: the closed form or physical bound that the figure cannot pass.
         basis: how it was obtained.
         rule: decides `holds`; stated before the run.
-        note: the setting; where the claim does not hold, the reason.
+        note: the setting.
+        reason: why it does not hold, as far as known; shown where it does not.
     """
 
     claim: str
@@ -135,6 +136,7 @@ class Claim(_Frozen):
     basis: Basis
     rule: Rule
     note: str = ""
+    reason: str = ""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
