@@ -14,7 +14,6 @@ from cofit.core.files import write_text
 from cofit.reproductions import Finding
 from cofit.reproductions.harness import Claim
 
-UNKNOWN = "the cause is not known"
 HEADINGS = ("claim", "published", "here", "limit", "basis", "holds if", "holds")
 
 
@@ -92,8 +91,8 @@ def _remarks(finding: Finding) -> list[tuple[str, str]]:
     for claim in finding.claims:
         if claim.note:
             remarks.append(("note", f"{claim.claim}: {claim.note}"))
-        if not claim.holds:
-            remarks.append(("why not", f"{claim.claim}: {claim.reason or UNKNOWN}"))
+        if claim.why_not:
+            remarks.append(("why not", f"{claim.claim}: {claim.why_not}"))
     return remarks
 
 

@@ -144,6 +144,15 @@ class Claim(_Frozen):
         """By the rule, never by hand."""
         return self.rule.holds(self.measured)
 
+    @property
+    def why_not(self) -> str:
+        """Why the claim does not hold, as far as known; "" if it does."""
+        if self.holds:
+            return ""
+        if self.rule.beyond_spread and self.measured.spread is None:
+            return "one seed has no spread to exceed"
+        return self.reason or "the cause is not known"
+
 
 def _digits(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
