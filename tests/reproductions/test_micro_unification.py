@@ -15,6 +15,7 @@ from cofit.data import Dataset, Split
 from cofit.regimes import Batches, Recipe, fit
 from cofit.reproductions.harness import reproduce, seeded
 from cofit.reproductions.micro_unification import REPRODUCTION
+from cofit.reproductions.micro_unification.claims import same_support
 from cofit.reproductions.micro_unification.contenders import (
     Epochs,
     contenders,
@@ -85,8 +86,9 @@ def fine_tuned(dense, seed, epochs):
 def test_07_admm_draws_weights_in_and_beats_one_shot_projection(dense):
     """With the same fine-tuning, as the check says.
 
-    Given ADMM's epochs too, one-shot projection is ahead on this task (mean loss lower by 0.2);
-    the claim of the reproduction is about that harder comparison.
+    Given ADMM's epochs too, one-shot projection is ahead on this task: ADMM ends with the very
+    blocks that projection takes at once, so its epochs only delay training within the structure.
+    The claim of the reproduction is about that harder comparison, and gives this share as reason.
     """
     epochs = Epochs(4, 2, 2e-2, 2e-2)
     gains, shrinks = [], []
@@ -95,7 +97,11 @@ def test_07_admm_draws_weights_in_and_beats_one_shot_projection(dense):
         for name, structure in STRUCTURES.items():
             assert structure.check(model.get_parameter(name).detach()) is None
         shrinks.append(gaps[0] / gaps[-1])
-        gains.append(loss_of(fine_tuned(dense, seed, epochs)) - loss_of(model))
+        tuned = fine_tuned(dense, seed, epochs)
+        gains.append(loss_of(tuned) - loss_of(model))
+        states = [[dict(network.state_dict())] for network in (model, tuned)]
+        assert same_support(*states) > 0.99
+        assert same_support(states[0], [{n: 0 * w for n, w in states[1][0].items()}]) < 0.6
     assert min(shrinks) >= 10
     assert sum(gains) / 3 > 0
 
