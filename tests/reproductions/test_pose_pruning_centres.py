@@ -122,11 +122,14 @@ def test_10_bad_maps_are_refused():
 
 def test_the_claim_follows_what_was_measured():
     rows = {
-        "limb fields": {"ap": 60.0, "latency_s": 1e-3, "grouping_s": 1e-3},
-        "centres": {"ap": 62.5, "latency_s": 1e-3, "grouping_s": 2e-4},
+        "limb fields": {"ap": 60.0, "macs": 2e6, "grouping_s": 1e-3},
+        "centres": {"ap": 62.5, "macs": 3e6, "grouping_s": 2e-4},
     }
     claim = grouping_claim(rows)
     assert not claim.holds and claim.measured.values == (-2.5,)
-    assert "2000 and 1200 us" in claim.note and "centres are easy" in claim.why_not
+    assert (
+        "2.00 and 3.00 MMACs, grouping in Python 1000 and 200 us" in claim.note
+        and "centres are easy" in claim.why_not
+    )
     rows["centres"]["ap"] = 50.0
     assert grouping_claim(rows).holds

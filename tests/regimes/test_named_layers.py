@@ -16,6 +16,7 @@ from cofit.regimes import (
     ADMM,
     QAT,
     ActivationGates,
+    ActivationRemoval,
     Gradual,
     GroupLasso,
     Held,
@@ -177,15 +178,16 @@ def test_regimes_of_graphs_and_modules_name_the_layer():
         Renormalise(fused)
     with pytest.raises(ModelError, match=r"convolution 'point' gives NaN"):
         Renormalise(unfuse(graph)).attach(module, SAMPLE + 1)
-    with pytest.raises(UnknownNameError, match=r"unit 'u'.*'act'"):
-        ActivationGates({"u": ("act",)}, 0.5).attach(network(), SAMPLE)
+    for gates in (ActivationGates({"u": ("act",)}, 0.5), ActivationRemoval({"u": ("act",)})):
+        with pytest.raises(UnknownNameError, match=r"unit 'u'.*'act'"):
+            gates.attach(network(), SAMPLE)
     with pytest.raises(ConfigError, match=r"'conv\.weight'"):
         RegimeStack([Masked(["conv.weight"]), Masked(["conv.weight"])])
 
 
 NO_LAYERS = {"Distillation", "RegimeStack", "Watch", "Gap", "Gaps"}
 """They take no layer: whole networks, other regimes, or only look."""
-OF_GRAPHS = {"QAT", "Renormalise", "ActivationGates"}
+OF_GRAPHS = {"QAT", "Renormalise", "ActivationGates", "ActivationRemoval"}
 
 
 def test_no_regime_is_left_out():
