@@ -55,6 +55,15 @@ def test_a_mean_that_exceeds_by_just_the_spread_does_not_hold() -> None:
     assert claim(above_spread(-0.001), *values).holds
 
 
+def test_a_claim_that_does_not_hold_says_why() -> None:
+    assert claim(at_least(2), 3.0).why_not == ""
+    assert claim(at_least(2), 1.0).why_not == "the cause is not known"
+    known = claim(at_least(2), 1.0).model_copy(update={"reason": "too narrow"})
+    assert known.why_not == "too narrow"
+    single = claim(above_spread(), 1.0).model_copy(update={"reason": "too narrow"})
+    assert single.why_not == "one seed has no spread to exceed"
+
+
 def test_mean_and_spread_are_those_of_statistics() -> None:
     found = measured([1.0, 2.0, 4.0], "%")
     assert found.mean == pytest.approx(statistics.fmean([1, 2, 4]))

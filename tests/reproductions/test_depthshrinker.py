@@ -1,358 +1,40 @@
-"""Acceptance of depthshrinker, check by check, on small networks."""
+"""The reproduction at reduced size: gains, selectors, trainings, peers, claims, resuming."""
 
 import copy
-from dataclasses import replace
+import itertools
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from depthshrinker_nets import Block, Net, graph_of, seeded, small
 from torch import nn
 
 from cofit.codegen import compile as compile_program
-from cofit.core import ConfigError, ModelError, UnknownNameError, torch_generator
+from cofit.core import ConfigError, InfeasibleError, numpy_generator, torch_generator
 from cofit.data import Dataset, Split
-from cofit.ir import (
-    Graph,
-    GraphModule,
-    compare,
-    compose,
-    macs,
-    merge,
-    merge_blocks,
-    probes,
-    randomise_statistics_,
-    run_float,
-    trace,
-    without_activations,
-)
-from cofit.models.depthwise import SmallMobileNetV2
-from cofit.regimes import ActivationGates, Context, Regime, RegimeStack, Trace, testing
+from cofit.ir import GraphModule, macs, merge_blocks, trace, without_activations
 from cofit.reproductions import reproduce
 from cofit.reproductions.depthshrinker import (
     REPRODUCTION,
     Gain,
     Settings,
-    all_linear,
     all_merged,
     gains,
     prune_channels,
     refused,
-    to_merge,
     units,
 )
-from cofit.reproductions.depthshrinker.claims import Row, equal_accuracy, equal_latency
-from cofit.reproductions.depthshrinker.measure import equality
+from cofit.reproductions.depthshrinker.claims import (
+    PROGRAMMED,
+    Row,
+    conclude,
+    equal_accuracy,
+    equal_latency,
+)
+from cofit.reproductions.depthshrinker.measure import equality, on_board
+from cofit.reproductions.depthshrinker.selector import Segment, by_programming, cover, damages_of
 from cofit.reproductions.depthshrinker.stages import Stager
 from cofit.reproductions.harness import Step
-
-
-class Block(nn.Module):
-    """An inverted residual of any kernel, written without the library."""
-
-    def __init__(self, c_in, c_out, expansion=6, kernel=3, stride=1, act=nn.Identity, first=False):
-        super().__init__()
-        hidden, half = c_in * expansion, kernel // 2
-        outer, inner = (half, 0) if first else (0, half)
-        self.conv = nn.Sequential(
-            nn.Conv2d(c_in, hidden, 1, padding=outer, bias=False), nn.BatchNorm2d(hidden), act(),
-            nn.Conv2d(hidden, hidden, kernel, stride, inner, groups=hidden, bias=False),
-            nn.BatchNorm2d(hidden), act(),
-            nn.Conv2d(hidden, c_out, 1, bias=False), nn.BatchNorm2d(c_out),
-        )  # fmt: skip
-        self.shortcut = stride == 1 and c_in == c_out
-
-    def forward(self, x):
-        return x + self.conv(x) if self.shortcut else self.conv(x)
-
-
-class Net(nn.Module):
-    def __init__(self, block, channels=3):
-        super().__init__()
-        self.stem = nn.Conv2d(channels, 8, 3, padding=1)
-        self.block = block
-
-    def forward(self, x):
-        return self.block(self.stem(x))
-
-
-def seeded(build, seed=0):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build().eval()
-    randomise_statistics_(model, torch_generator(seed, "statistics"))
-    return model
-
-
-def graph_of(model, shape=(1, 3, 9, 9)):
-    return trace(model, torch.zeros(shape))
-
-
-KINDS = [
-    (kernel, stride, c_out, first)
-    for kernel in (3, 5)
-    for stride in (1, 2)
-    for c_out in (8, 10)
-    for first in (False, True)
-]
-
-
-@pytest.mark.parametrize(("kernel", "stride", "c_out", "first"), KINDS)
-def test_01_merge_is_exact_on_all_pixels(kernel, stride, c_out, first):
-    model = seeded(lambda: Net(Block(8, c_out, 6, kernel, stride, first=first)))
-    graph = graph_of(model)
-    assert np.abs(graph.tensors["block.conv.0.bias"].data).max() > 0.1
-    merged = merge(graph, "block")
-    inputs = torch.randn(4, 3, 9, 9, generator=torch_generator(1, "x"))
-    y, z = (run_float(g, {"x": inputs}, keep=True) for g in (graph, merged))
-    name = graph.outputs[0]
-    assert float((y[name] - z[name]).abs().max()) <= 1e-4 * float(y[name].abs().max())
-    # in float64, against torch's own convolutions one after the other
-    composite = compose(graph, "block")
-    x = torch.randn(2, 8, 9, 9, dtype=torch.float64, generator=torch_generator(2, "x"))
-    wanted = x
-    for op in graph.ops:
-        if op.kind == "conv2d" and op.output.startswith("block."):
-            weight, bias = (torch.tensor(graph.tensors[n].data).double() for n in op.inputs[1:])
-            c = op.attributes
-            wanted = F.conv2d(
-                wanted, weight, bias, c.stride, (c.padding[0], c.padding[2]), groups=c.groups
-            )
-    wanted = wanted + x if stride == 1 and c_out == 8 else wanted
-    assert float((composite(x) - wanted).abs().max()) <= 1e-12 * float(wanted.abs().max())
-    # padding in front needs one vector, padding inside a map: a zero-border merge would be wrong
-    assert (composite.border is None) == first
-    assert composite.weight.shape == (c_out, 8, kernel, kernel)
-    if not first:
-        bare = composite(x) - composite.border
-        ring, inside = (bare - wanted).abs(), slice(kernel // 2, -(kernel // 2))
-        assert float(ring[..., inside, inside].max()) <= 1e-9 < 1e-2 < float(ring.max())
-
-
-@pytest.mark.parametrize(
-    ("first", "second"), [((3, 2), (3, 1)), ((5, 1), (3, 2)), ((3, 2), (5, 2))]
-)
-def test_01_general_convolutions_merge_to_the_stated_kernel_and_stride(first, second):
-    (d1, s1), (d2, s2) = first, second
-    build = lambda: nn.Sequential(nn.Sequential(  # noqa: E731
-        nn.Conv2d(3, 4, d1, s1, padding=2), nn.Conv2d(4, 5, d2, s2)))  # fmt: skip
-    graph = graph_of(seeded(build), (1, 3, 17, 19))
-    merged = merge(graph, "0")
-    (op,) = merged.ops
-    assert op.attributes.stride == (s1 * s2, s1 * s2)
-    assert merged.tensors["0.weight"].shape[2:] == (d1 + (d2 - 1) * s1,) * 2
-    found = compare(graph, merged, probes((torch.zeros(1, 3, 17, 19),), torch_generator(0, "p")))
-    assert found.max_rel_error < 1e-6
-
-
-def small(**options):
-    stages = ((4, 8, 2, 1), (4, 12, 2, 2))
-    return SmallMobileNetV2(channels=3, stages=stages, head=16, **options)
-
-
-def test_02_merged_network_decides_as_the_fine_tuned_one():
-    model = seeded(small)
-    removed = ("features.3", "features.5", "features.6")
-    to_merge(model, removed)
-    before = graph_of(model, (1, 3, 12, 12))
-    after = merge_blocks(model, before, removed)
-    images = torch.randn(1000, 3, 12, 12, generator=torch_generator(0, "images"))
-    with torch.no_grad():
-        wanted = model(images)
-        found = GraphModule(after)(images)
-    assert float((wanted - found).abs().max()) <= 1e-3
-    assert torch.equal(wanted.argmax(1), found.argmax(1))
-    report = equality(before, after, removed, images)
-    assert report.same == 1.0 and 0 < report.pixels <= 1e-4
-    program = compile_program(after, "host")
-    assert program.verified
-    steps = {step.name: step.kernel for step in program.source.steps}
-    for block in removed:
-        (name,) = [n for n in steps if n.startswith(f"{block}.")]
-        assert "depthwise" not in steps[name]
-        conv = after.producer[name].attributes
-        assert conv.groups == 1 and conv.fused == "relu6"  # the free activation is there
-    kept = [n for n in steps if n.startswith("features.4.")]
-    assert any("depthwise" in steps[n] for n in kept)
-    np.testing.assert_allclose(program.run(images[:8].numpy()), wanted[:8], atol=1e-3)
-
-
-def test_02_equality_sees_a_wrong_border():
-    graph = graph_of(seeded(lambda: Net(Block(8, 8))))
-    merged = merge(graph, "block")
-    border = merged.tensors["block.border"]
-    wrong = merged.with_tensors({border.name: replace(border, data=np.zeros_like(border.data))})
-    images = torch.randn(8, 3, 9, 9, generator=torch_generator(0, "images"))
-    assert equality(graph, merged, ("block",), images).pixels <= 1e-4
-    assert equality(graph, wrong, ("block",), images).pixels > 1e-2
-
-
-@pytest.mark.parametrize(
-    ("expansion", "kernel", "c_in", "c_out", "ratio"),
-    [(6, 3, 16, 16, 1.708), (6, 3, 32, 32, 1.521), (6, 3, 64, 64, 1.427), (6, 3, 96, 96, 1.396),
-     (6, 5, 32, 32, 0.667), (1, 3, 32, 16, 0.396)],
-)  # fmt: skip
-def test_03_mac_ratios(expansion, kernel, c_in, c_out, ratio):
-    model = seeded(lambda: nn.Sequential(Block(c_in, c_out, expansion, kernel)))
-    graph = graph_of(model, (1, c_in, 8, 8))
-    merged = merge(graph, "0")
-    counts = [sum(macs(g, op) for op in g.ops) for g in (graph, merged)]
-    x = torch.randn(1, c_in, 8, 8)
-    traced = []
-    for g in (graph, merged):
-        module = GraphModule(g)
-        with Trace(module) as seen:
-            module(x)
-        traced.append(sum(layer.macs for layer in seen.layers))
-    assert traced == counts
-    assert traced[0] / traced[1] == pytest.approx(ratio, abs=6e-4)
-
-
-class Activations(nn.Module):
-    """Five units of one activation each, in a chain."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(5))
-        self.acts = nn.ModuleList(nn.ReLU6() for _ in range(5))
-        self.head = nn.Linear(6, 4)
-
-    def forward(self, x):
-        x = x.flatten(1)[:, :6]
-        for layer, act in zip(self.layers, self.acts, strict=True):
-            x = act(layer(x))
-        return self.head(x)
-
-
-UNITS = {f"u{i}": (f"acts.{i}",) for i in range(5)}
-
-
-def gates(keep, **options):
-    return ActivationGates(UNITS, keep, **options)
-
-
-def make_activations():
-    return seeded(Activations).train()
-
-
-@pytest.mark.parametrize(("keep", "kept"), [(0.0, 0), (0.4, 2), (0.5, 2), (0.7, 3), (1.0, 5)])
-def test_04_exactly_k_units_stay_at_every_step(keep, kept):
-    model, regime = make_activations(), gates(keep)
-    x = torch.randn(32, 6, generator=torch_generator(0, "x"))
-    y = torch.randint(4, (32,), generator=torch_generator(0, "y"))
-    regime.attach(model, x)
-    optimiser = torch.optim.SGD([{"params": list(model.parameters())}, *regime.param_groups()], 0.3)
-    seen = []
-    with torch.no_grad():
-        regime.slopes.uniform_(-0.2, 1.2, generator=torch_generator(0, "slopes"))
-    for step in range(6):
-        regime.before_step(step, 6)
-        # the smallest slopes stay
-        order = regime.slopes.detach().argsort()
-        assert set(regime.removed) == {f"u{i}" for i in order[kept:].tolist()}
-        values = {}
-        hooks = [
-            act.register_forward_hook(
-                lambda m, a, out, i=i, values=values: values.update({i: (a[0], out)})
-            )
-            for i, act in enumerate(model.acts)
-        ]
-        loss = F.cross_entropy(model(x), y)
-        for hook in hooks:
-            hook.remove()
-        active = [i for i, (a, b) in values.items() if torch.equal(b, F.relu6(a))]
-        through = [i for i, (a, b) in values.items() if torch.allclose(a, b, atol=1e-6)]
-        assert len(active) >= kept and len(through) >= 5 - kept
-        assert {f"u{i}" for i in through} >= set(regime.removed)
-        seen.append(regime.removed)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    assert all(len(removed) == 5 - kept for removed in seen)
-
-
-def test_04_gradient_is_that_of_the_relaxed_form_inside_and_zero_outside():
-    model, regime = make_activations().double(), gates(0.4)
-    x = torch.randn(16, 6, generator=torch_generator(0, "x"), dtype=torch.float64) * 3
-    regime.attach(model, x)
-    slopes = [-0.1, 0.0, 0.5, 1.0, 1.1]
-    with torch.no_grad():
-        regime.slopes.copy_(torch.tensor(slopes))
-    regime.before_step(0, 1)
-    caught = {}
-    for i, act in enumerate(model.acts):
-        act.register_forward_hook(lambda m, a, out, i=i: caught.update({i: (a[0], out)}))
-    out = model(x)
-    for _, value in caught.values():
-        value.retain_grad()
-    (out**2).sum().backward()
-    for i, slope in enumerate(slopes):
-        inner, outer = caught[i]
-        through = (outer.grad * (inner - F.relu6(inner))).sum().detach()
-        wanted = float(through) if 0 <= slope <= 1 else 0.0
-        assert float(regime.slopes.grad[i]) == pytest.approx(wanted, rel=1e-5)
-        if i in (1, 2, 3):
-            assert abs(wanted) > 1e-6
-    # finite differences of y = act(x) + (x - act(x)) q in q, at the decision taken
-    q = [float(d) for d in regime._decisions]
-
-    def relaxed(number, value):
-        h = x
-        for i, layer in enumerate(model.layers):
-            h = layer(h)
-            share = value if i == number else q[i]
-            h = F.relu6(h) + (h - F.relu6(h)) * share
-        return float((model.head(h) ** 2).sum().detach())
-
-    step = 1e-6
-    slope = (relaxed(2, q[2] + step) - relaxed(2, q[2] - step)) / (2 * step)
-    assert float(regime.slopes.grad[2]) == pytest.approx(slope, rel=1e-4)
-
-
-def test_05_the_largest_saving_goes_first():
-    savings = {"u0": 1.0, "u1": 5.0, "u2": 20.0, "u3": 2.0, "u4": 0.5}
-    for keep, removed in ((0.8, {"u2"}), (0.6, {"u1", "u2"})):
-        model, regime = make_activations(), gates(keep, savings=savings, strength=1e-2)
-        x = torch.randn(8, 6)
-        regime.attach(model, x)
-        optimiser = torch.optim.SGD(regime.param_groups(), 0.1)
-        context = Context(0, x, torch.zeros(8), torch.zeros(8))
-        for step in range(2):
-            regime.before_step(step, 2)
-            optimiser.zero_grad()
-            sum(regime.loss(context).values()).backward()
-            optimiser.step()
-        assert set(regime.removed) == removed
-
-
-def test_06_without_activations_a_block_is_affine():
-    model = seeded(small)
-    block = "features.4"
-    sample = torch.zeros(1, 3, 8, 8)
-    regime = ActivationGates({block: units(model)[block]}, 0.0)
-    handle = regime.attach(model, sample)
-    inside = model.get_submodule(block)
-    x, y = torch.randn(2, 1, 8, 8, 8, generator=torch_generator(0, "x")).unbind()
-
-    def bend():
-        with torch.no_grad():
-            mixed = inside(0.3 * x + 0.7 * y)
-            return float((mixed - 0.3 * inside(x) - 0.7 * inside(y)).abs().max())
-
-    assert bend() <= 1e-5
-    regime.finalize(model)
-    assert bend() <= 1e-5
-    handle.remove()
-    assert bend() <= 1e-5, "removing the handle must not undo what was hardened"
-    assert bend_of_fresh() > 1e-2
-
-
-def bend_of_fresh():
-    inside = seeded(small).get_submodule("features.4")
-    x, y = torch.randn(2, 1, 8, 8, 8, generator=torch_generator(0, "x")).unbind()
-    with torch.no_grad():
-        mixed = inside(0.3 * x + 0.7 * y)
-        return float((mixed - 0.3 * inside(x) - 0.7 * inside(y)).abs().max())
 
 
 def test_07_blocks_that_only_lose_are_refused():
@@ -373,6 +55,91 @@ def test_07_blocks_that_only_lose_are_refused():
     assert measured.worthwhile == (
         measured.after_macs < measured.before_macs or measured.after_s < measured.before_s
     )
+
+
+MBV2 = (
+    (56.97, 41.78), (138.79, 5.45), (82.45, 6.68), (47.03, 3.23), (34.51, 4.12), (34.51, 4.12),
+    (21.19, 2.38), (17.91, 2.72), (17.91, 2.72), (17.91, 2.72), (20.75, 3.75), (31.27, 5.04),
+    (31.27, 5.04), (16.67, 3.44), (14.21, 2.8), (14.21, 2.8), (18.77, 4.38),
+)  # fmt: skip
+"""Milliseconds of the 17 inner units of MobileNetV2-1.4 before and after (released table)."""
+
+
+def test_selector_is_exact_on_chains_of_runs():
+    """Against every cover of small chains, runs of several blocks included."""
+    rng = numpy_generator(0, "covers")
+    for trial in range(40):
+        blocks = 2 + trial % 4
+        segments = [
+            Segment(a, b, float(rng.random()), float(rng.random()))
+            for a in range(blocks)
+            for b in range(a + 1, blocks + 1)
+            for _ in range(2 if b == a + 1 else int(rng.integers(0, 2)))
+        ]
+        covers = [
+            chosen
+            for size in range(1, blocks + 1)
+            for chosen in itertools.combinations(segments, size)
+            if [s for c in sorted(chosen, key=lambda c: c.start) for s in range(c.start, c.stop)]
+            == list(range(blocks))
+        ]
+        times = sorted(sum(s.latency_s for s in chosen) for chosen in covers)
+        budget = times[len(times) // 3]
+        best = min(
+            sum(s.damage for s in chosen)
+            for chosen in covers
+            if sum(s.latency_s for s in chosen) <= budget
+        )
+        found = cover(segments, blocks, budget * (1 + 1e-12))
+        assert [s for c in found for s in range(c.start, c.stop)] == list(range(blocks))
+        assert sum(s.latency_s for s in found) <= budget * (1 + 1e-9)
+        assert sum(s.damage for s in found) == pytest.approx(best, rel=1e-9)
+        with pytest.raises(InfeasibleError, match="the least is"):
+            cover(segments, blocks, 0.9 * times[0])
+    with pytest.raises(InfeasibleError, match="no segments cover it"):
+        cover([Segment(0, 1, 1.0, 0.0)], 2, 9.0)
+    with pytest.raises(ConfigError, match="it must lie inside"):
+        cover([Segment(1, 1, 1.0, 0.0)], 2, 9.0)
+
+
+def test_selector_on_the_published_table():
+    found = {f"b{i}": Gain(a, b, 2, 1) for i, (a, b) in enumerate(MBV2)}
+    before, after = (sum(times) for times in zip(*MBV2, strict=True))
+    assert before == pytest.approx(616.33) and before / after == pytest.approx(5.97, abs=0.01)
+    alike = dict.fromkeys(found, 1.0)
+    savings = sorted((gain.before_s - gain.after_s for gain in found.values()), reverse=True)
+    for count in (1, 4, 9):  # of equal damages the largest savings are enough, and no fewer
+        budget = before - sum(savings[:count]) + 1e-9
+        chosen = by_programming(found, alike, budget)
+        assert len(chosen) == count
+        assert {found[b].before_s - found[b].after_s for b in chosen} <= set(savings[:count])
+    fatal = alike | {"b1": 100.0}
+    assert "b1" not in by_programming(found, fatal, 0.5 * before)
+    assert "b1" in by_programming(found, alike, 0.5 * before)
+    spared = {block: 1.0 for block in found if block != "b1"}  # refused blocks are never chosen
+    assert "b1" not in by_programming(found, spared, 0.5 * before)
+    assert by_programming(found, alike, before) == ()
+    with pytest.raises(InfeasibleError, match="the least is"):
+        by_programming(found, spared, after)
+
+
+def test_damage_is_the_rise_of_the_loss_without_activations(tmp_path):
+    run = stager()
+    model = run.dense(step_in(tmp_path))
+    state = copy.deepcopy(model.state_dict())
+    blocks = tuple(units(model))
+    found = damages_of(model, blocks, run.data.validation)
+    assert set(found) == set(blocks) and max(map(abs, found.values())) > 0.01
+    assert all(torch.equal(state[n], v) for n, v in model.state_dict().items())
+    graph = trace(model, run.example)
+    x, y = run.data.validation.inputs, run.data.validation.targets
+    losses = {}
+    for block in (None, *blocks):
+        changed = GraphModule(without_activations(graph, block) if block else graph)
+        with torch.no_grad():
+            losses[block] = float(nn.functional.cross_entropy(changed(x), y))
+    for block, damage in found.items():
+        assert damage == pytest.approx(losses[block] - losses[None], abs=1e-4)
 
 
 def pictures(n=512):
@@ -422,101 +189,53 @@ def test_08_search_then_merge_keeps_what_was_learnt_and_nothing_merged_is_the_sa
     ]
 
 
-class Squeezed(Block):
-    def forward(self, x):
-        y = self.conv[:6](x)
-        return self.conv[6:](y * torch.sigmoid(y.mean((2, 3), keepdim=True)))
+@pytest.mark.parametrize("removal", ["together", "in turn"])
+def test_gradual_removal_ends_in_the_same_form(tmp_path, removal):
+    run = stager(keep=0.5, removal=removal, explore=1)
+    dense = run.dense(step_in(tmp_path / "dense"))
+    savings = dict.fromkeys(units(dense), 50.0)
+    found, chosen = run.search(step_in(tmp_path / "search"), copy.deepcopy(dense), savings)
+    tuned = run.finetune(step_in(tmp_path / "tune"), found, dense, chosen.removed)
+    assert not [n for n in units(tuned)[chosen.removed[0]]]
+    before = trace(tuned, run.example)
+    after = merge_blocks(tuned, before, chosen.removed)
+    assert equality(before, after, chosen.removed, run.data.test.inputs).same == 1.0
+    assert run.accuracies(tuned)["test"] > 0.4
 
 
-def dilated():
-    block = Block(8, 8)
-    block.conv[3].dilation, block.conv[3].padding = (2, 2), (2, 2)
-    return block
+def test_board_rows_are_those_of_the_integer_programs():
+    model = seeded(small)
+    graph = graph_of(model, (1, 3, 12, 12))
+    merged = all_merged(graph, tuple(units(model)))
+    images = torch.randn(64, 3, 12, 12, generator=torch_generator(0, "board"))
+    found = on_board({"dense": graph, "merged": merged}, Split(images, torch.zeros(64).long()))
+    for name, each in (("dense", graph), ("merged", merged)):
+        assert found[name]["macs"] == sum(macs(each, op) for op in each.ops)
+        assert 1e-5 < found[name]["latency_s"] < 1
+    # the expanded maps, six times as wide, are gone
+    assert found["merged"]["ram_bytes"] < 0.6 * found["dense"]["ram_bytes"]
+    assert found["merged"]["macs"] < found["dense"]["macs"]
+    both = [found_row(found), found_row(found)]
+    claims = {c.claim: c for c in conclude(EMPTY, {"b": Gain(2e-6, 1e-6, 2, 1)}, {}, both).claims}
+    (speed,) = [c for name, c in claims.items() if "speed over the dense network on a" in name]
+    (ram,) = [c for name, c in claims.items() if name.startswith("RAM of the dense network")]
+    ratio = found["dense"]["latency_s"] / found["merged"]["latency_s"]
+    assert speed.measured.values == pytest.approx((ratio, ratio))
+    assert speed.basis == ram.basis == "emulated" and ram.measured.mean > 1.6
 
 
-def grouped():
-    block = Block(8, 8)
-    block.conv[6] = nn.Conv2d(48, 8, 1, groups=2, bias=False)
-    return block
+EMPTY = Settings("digits", 1, (), 1, 1, widths=(0.8,))
 
 
-def gathered():
-    block = Block(8, 8)
-    block.conv[0] = nn.Conv2d(8, 48, 3, padding=1, bias=False)
-    return block
-
-
-@pytest.mark.parametrize(
-    ("build", "reason"),
-    [
-        (lambda: Squeezed(8, 8), "globalmean"),
-        (lambda: Block(8, 8, act=nn.GELU), "activation"),
-        (lambda: Block(8, 8, act=nn.SiLU), "activation"),
-        (lambda: Block(8, 8, act=nn.ReLU6), "relu6 is kept"),
-        (dilated, "dilation is \\(2, 2\\)"),
-        (grouped, "2 groups over 48 channels"),
-        (gathered, "in front of the first convolution"),
-    ],
-)
-def test_09_blocks_that_cannot_be_merged_are_named(build, reason):
-    graph = graph_of(seeded(lambda: Net(build())))
-    with pytest.raises(ModelError, match=rf"block 'block' cannot be merged at 'block.*{reason}"):
-        merge(graph, "block")
-
-
-def test_09_training_mode_unknown_blocks_and_integers_are_refused():
-    model = seeded(lambda: Net(Block(8, 8)))
-    graph = graph_of(model)
-    model.block.conv[4].train()
-    with pytest.raises(ModelError, match=r"'block'.*'block\.conv\.4'.*eval\(\)"):
-        merge_blocks(model, graph, ["block"])
-    with pytest.raises(UnknownNameError, match=r"'blok'.*did you mean 'block"):
-        merge(graph, "blok")
-    outside = Graph.build(
-        graph.name, graph.inputs, ("block.conv.0", *graph.outputs), graph.ops, graph.tensors
-    )
-    with pytest.raises(ModelError, match="read elsewhere"):
-        merge(outside, "block")
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"units": {}}, "one or more units"),
-        ({"units": {"a": ("acts.0",), "b": ("acts.0",)}}, "in no other"),
-        ({"keep": 1.5}, "keep=1.5"),
-        ({"savings": {"u9": 1.0}}, "unknown unit 'u9'"),
-    ],
-)
-def test_09_gates_refuse_bad_input(options, reason):
-    with pytest.raises(ConfigError, match=reason):
-        ActivationGates(**{"units": UNITS, "keep": 0.4, **options})
-
-
-def test_gates_name_an_absent_activation():
-    with pytest.raises(UnknownNameError, match=r"unit 'a'.*'acts\.9'"):
-        ActivationGates({"a": ("acts.9",)}, 0.5).attach(make_activations(), torch.zeros(1, 6))
-
-
-def conformance(keep):
-    x = torch.randn(16, 3, 2, 2, generator=torch_generator(0, "x"))
-    y = torch.randint(4, (16,), generator=torch_generator(0, "y"))
-    make = lambda model: gates(keep, savings={"u1": 3.0}, strength=0.1)  # noqa: E731
-    return testing.Case(make_activations, make, x, y)
-
-
-@pytest.mark.parametrize("check", testing.CHECKS)
-def test_gates_conform(check):
-    # with all activations kept, finalize gives the plain network back
-    check(conformance(1.0))
-    if check is not testing.check_finalize_is_plain:
-        check(conformance(0.4))
-
-
-def test_gates_conflict_with_each_other_only():
-    with pytest.raises(ConfigError, match="both activation_gate"):
-        RegimeStack([gates(0.5), gates(0.5)])
-    RegimeStack([gates(0.5), Regime()])
+def found_row(board):
+    names = ("dense", "merged", PROGRAMMED, "width 0.8", "keep 1")
+    times = dict.fromkeys(names, 1e-4)
+    measured = {
+        "latency_s": times, "images_per_s": times, "board": board, "border": 0.0, "depthwise": 0,
+        "equal": {"pixels": 0.0, "logits": 0.0, "same": 1.0},
+    }  # fmt: skip
+    accuracies = {n: {"validation": 0.9, "test": 0.9} for n in names}
+    return Row(0, accuracies, ("b",), (), measured)
 
 
 def test_channel_pruned_peer_computes_what_the_silenced_network_does():
@@ -538,7 +257,7 @@ def rows(**places):
     """A row whose networks have (validation accuracy, latency in us)."""
     accuracies = {n: {"validation": a, "test": a} for n, (a, _) in places.items()}
     latency = {n: t * 1e-6 for n, (_, t) in places.items()}
-    return [Row(0, accuracies, (), {}, {"latency_s": latency})]
+    return [Row(0, accuracies, (), (), {"latency_s": latency})]
 
 
 def test_peers_are_chosen_by_validation_accuracy_and_by_latency():
@@ -549,18 +268,6 @@ def test_peers_are_chosen_by_validation_accuracy_and_by_latency():
     assert equal_accuracy(settings, keyed((0.95, 50))) == "dense"
     assert equal_latency(settings, keyed((0.7, 50))) == "width 0.8"
     assert equal_latency(settings, keyed((0.7, 30))) == "width 0.5"
-
-
-def test_linear_and_merged_networks_are_one_function_with_borders():
-    graph = graph_of(seeded(small), (1, 3, 12, 12))
-    blocks = tuple(units(seeded(small)))
-    linear, merged = all_linear(graph, blocks), all_merged(graph, blocks)
-    images = torch.randn(8, 3, 12, 12, generator=torch_generator(0, "images"))
-    assert equality(linear, merged, blocks, images).pixels <= 1e-4
-    assert (
-        without_activations(graph, blocks[0]).producer["features.3.conv.0"].attributes.fused
-        == "none"
-    )
 
 
 def test_smoke_runs_and_resumes(tmp_path):

@@ -28,6 +28,7 @@ from cofit.reproductions.lottery_lr import (
     ticket_check,
     verdict,
 )
+from cofit.reproductions.lottery_lr.check import SHARES
 from cofit.reproductions.lottery_lr.masks import Iterative, density, masked
 
 
@@ -226,6 +227,18 @@ def test_07_arms_share_the_mask_and_the_small_rate_remembers(report):
     assert mean("finetune") >= mean("ticket")
 
 
+def test_01_curves_over_the_share_are_those_of_the_stored_weights(report):
+    assert {(c.rate, c.seed) for c in report.curves} == {
+        (r, s) for r in GRID.rates for s in (0, 1, 2)
+    }
+    for curve in report.curves:
+        (dense,) = [p for p in report.of("dense", curve.rate) if p.seed == curve.seed]
+        at = SHARES.index(GRID.share)
+        assert curve.ratios[at] == dense.memory.ratio and curve.z[at] == dense.memory.z
+        over = [ratio / share for ratio, share in zip(curve.ratios, SHARES, strict=True)]
+        assert over == sorted(over, reverse=True)  # memory is in the tail of large weights
+
+
 def test_08_rates_that_do_not_separate_give_no_verdict(report):
     dense = [sum(report.accuracies("dense", rate)) / 3 for rate in GRID.rates]
     assert ("rates not separating" in report.verdicts["global"]) == (dense[0] >= dense[1])
@@ -253,6 +266,22 @@ def test_verdict_needs_both_conditions_beyond_the_spread():
     assert verdict({0.1: alike}, Margins(dense=0.5, again=-1.0)).startswith("winning tickets")
     with pytest.raises(ConfigError, match="three or more"):
         verdict({0.1: {name: values[:2] for name, values in close.items()}})
+
+
+def test_06_sources_take_a_rate_of_their_own(trained):
+    run, initial, dense = trained
+    for name, sparsity in (("global@11.6", 1 - 1 / 11.6), ("global@2.5", 0.6)):
+        source = mask_source(name, 0.9)
+        masks = source.masks(run.weights, initial, dense.state, None)
+        assert source.name == name
+        total = sum(m.numel() for m in masks.values())
+        kept = math.ceil(total * (1 - sparsity) - 1e-9)
+        assert sum(int(m.sum()) for m in masks.values()) == kept
+    assert mask_source("iterative@22.7", 0.5).counts(1000)[-1] == math.ceil(1000 / 22.7)
+    assert mask_source("admm:block8x1@4", 0.5).structure.text == "block8x1@4"
+    for wrong in ("global@1", "global@x", "block8x1@", "iterative@inf"):
+        with pytest.raises(ConfigError, match="is no pruning rate; give a number above 1"):
+            mask_source(wrong, 0.9)
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,7 @@ def test_scenes_are_reproducible_and_parts_differ():
 @pytest.mark.device
 def test_smoke_runs_and_its_steps_resume(tmp_path, monkeypatch):
     finding = reproduce("pose-pruning", "smoke", tmp_path, lambda *_: None)
-    assert len(finding.claims) == 5
+    assert len(finding.claims) == 6
     assert all(np.isfinite(claim.measured.mean) for claim in finding.claims)
     (tmp_path / "finding.json").unlink()
 

@@ -40,6 +40,7 @@ def test_the_terminal_shows_claims_and_reasons(
     assert (status, err) == (0, "")
     assert "learns digits" in out
     assert "why not: needs no training: it does" in out
+    assert "note: learns digits: test part" in out and "too short" not in out
     assert "1 of 2 claims hold" in out
     assert (planted / "here" / "figure.svg").exists()
 

@@ -16,11 +16,13 @@ from cofit.regimes.learned_steps import round_inputs
 from cofit.reproductions.harness import accuracy, reproduce, seeded
 from cofit.reproductions.single_bitwidth import REPRODUCTION, choose_bitwidth
 from cofit.reproductions.single_bitwidth.allocation import (
+    at_random,
     by_sensitivity,
     rounded,
     sensitivities,
     zero_degradation,
 )
+from cofit.reproductions.single_bitwidth.analysis import layer_statistics
 from cofit.reproductions.single_bitwidth.deployed import layers, pack, unpack
 from cofit.reproductions.single_bitwidth.gemm import packed_gemm
 from cofit.reproductions.single_bitwidth.networks import NETWORKS, Inverted, plain
@@ -167,6 +169,22 @@ def test_05_allocation_is_the_best_of_all_within_the_size():
         assert sum(losses[n][b] for n, b in found.items()) == pytest.approx(best, rel=1e-6)
 
 
+def test_05_random_bits_fill_the_size_and_differ():
+    shapes = chain([6, 12, 9, 14], 1.0)
+    budget = packed_bytes(shapes, 4)
+    drawn = [at_random(shapes, (1, 2, 4, 8), budget, torch_generator(s)) for s in range(8)]
+    for found in drawn:
+        assert set(found) == set(shapes) and set(found.values()) <= {1, 2, 4, 8}
+        assert packed_bytes(shapes, found) <= budget
+        for name, bits in found.items():  # no layer could have more
+            if bits < 8:
+                assert packed_bytes(shapes, found | {name: 2 * bits}) > budget
+    assert len({tuple(found.values()) for found in drawn}) >= 4
+    assert drawn[0] == at_random(shapes, (1, 2, 4, 8), budget, torch_generator(0))
+    with pytest.raises(InfeasibleError, match="1 bits take"):
+        at_random(shapes, (1, 2), packed_bytes(shapes, 1) - 1, torch_generator(0))
+
+
 def test_05_zero_degradation_lowers_bits_and_keeps_accuracy():
     x, y = task(384, 0)
     held = Split(*task(256, 2))
@@ -196,7 +214,7 @@ def test_06_all_trainings_of_a_comparison_are_alike(smoke):
         values = json.loads(path.read_text())["values"]
         if "recipe" in values:
             recipes.append(values["recipe"])
-    assert len(recipes) == 2 * (4 + 2)
+    assert len(recipes) == 2 * (4 + 3)
     assert all(recipe == recipes[0] for recipe in recipes)
     assert recipes[0]["activations"] == 8
 
@@ -206,12 +224,19 @@ def test_07_depthwise_filters_at_one_bit_are_few():
     model = Inverted(2.8)
     depthwise = [m for m in model.modules() if getattr(m, "groups", 1) > 1]
     assert len(depthwise) == 4 and all(m.weight[0].numel() == 9 for m in depthwise)
-    snr = {}
-    for name, shape in (("depthwise", (500, 9)), ("plain", (500, 576))):
+    found = {}
+    for name, shape in (("depthwise", (5000, 1, 3, 3)), ("plain", (500, 64, 3, 3))):
         weight = torch.randn(shape, generator=torch_generator(5, name))
-        one = rounded(weight, 1)
-        snr[name] = len(one.sign().unique(dim=0))
-    assert snr["depthwise"] <= 2**9 and snr["depthwise"] < 500 == snr["plain"]
+        found[name] = layer_statistics(weight, (1, 4, 8))
+        assert found[name].fan_in == weight[0].numel()
+        db = list(found[name].snr_db.values())
+        assert db == sorted(db) and db[2] > 35
+    assert found["depthwise"].distinct <= 2**9 / 5000 and found["plain"].distinct == 1.0
+    # of Gaussian weights: error 1 - 2 / pi of the power, less the mean's share of a short filter
+    assert found["plain"].snr_db[1] == pytest.approx(-10 * math.log10(1 - 2 / math.pi), abs=0.05)
+    assert found["depthwise"].snr_db[1] == pytest.approx(
+        -10 * math.log10((1 - 2 / math.pi) * 8 / 9), abs=0.05
+    )
 
 
 @pytest.mark.device
@@ -273,7 +298,7 @@ def smoke(tmp_path_factory):
 
 def test_smoke_gives_finite_claims_at_equal_size_and_resumes(smoke):
     finding, folder = smoke
-    assert finding.name == REPRODUCTION.name and len(finding.claims) == 3 + 2 * 5
+    assert finding.name == REPRODUCTION.name and len(finding.claims) == 4 + 2 * 6
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     (folder / "finding.json").unlink()
     seen = []

@@ -1,6 +1,7 @@
 """Floor 5: how a network is driven somewhere while an ordinary loop trains it."""
 
 from cofit.regimes.activation_gates import ActivationGates
+from cofit.regimes.activation_removal import ActivationRemoval
 from cofit.regimes.admm import ADMM
 from cofit.regimes.augment import Augmentation, Cutout, RandomCrop, RandomFlip, augmentation
 from cofit.regimes.batches import Batches
@@ -40,6 +41,7 @@ __all__ = [
     "ADMM",
     "QAT",
     "ActivationGates",
+    "ActivationRemoval",
     "Augmentation",
     "Batches",
     "BudgetController",

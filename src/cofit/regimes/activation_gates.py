@@ -8,12 +8,16 @@ included, and 0 elsewhere.
 Source: Fu et al., "DepthShrinker", ICML 2022, arXiv 2206.00843. The latency term is
 strength * sum (saving_u - saving_u p_u) up to a constant, so it drives slopes up in proportion to
 what their removal saves.
+
+Early on the budget may explore: units are then ranked by slope / T + Gumbel noise, which draws the
+units that go from softmax(slopes / T) without replacement (Kool et al. 2019); T falls from epoch to
+epoch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,6 +26,10 @@ from torch import nn
 from cofit.core import ConfigError, UnknownNameError
 from cofit.regimes.contract import Context, Handle, Regime, Role, Slot
 from cofit.regimes.gates import straight_through
+from cofit.regimes.mixed_activation import Units, checked, harden, mix
+
+TEMPERATURE, COOLING = 3.0, 0.95
+"""Of the exploration: temperature of its first epoch, and factor per epoch (released code)."""
 
 
 class ActivationGates(Regime):
@@ -36,6 +44,8 @@ class ActivationGates(Regime):
             without it.
         strength: weight of the latency term.
         learning_rate: of the slopes, at the first step.
+        explore_epochs: epochs with noise on the ranking.
+        generator: of that noise.
 
     Attributes:
         slopes: (units,), in the order of `units`.
@@ -43,18 +53,20 @@ class ActivationGates(Regime):
 
     def __init__(
         self,
-        units: Mapping[str, Sequence[str]],
+        units: Units,
         keep: float,
         *,
         savings: Mapping[str, float] | None = None,
         strength: float = 1e-4,
         learning_rate: float = 0.1,
+        explore_epochs: int = 0,
+        generator: torch.Generator | None = None,
     ) -> None:
-        names = [name for members in units.values() for name in members]
-        if not units or not all(units.values()) or len(set(names)) < len(names):
+        self.units = checked(units)
+        if explore_epochs > 0 and generator is None:
             raise ConfigError(
-                f"activation gates got units {dict(units)}; give one or more units, each with "
-                "activations that are in no other"
+                f"activation gates that explore for {explore_epochs} epochs need a generator; "
+                "give one, for example cofit.core.torch_generator(seed)"
             )
         if not 0 <= keep <= 1 or strength < 0 or learning_rate <= 0:
             raise ConfigError(
@@ -65,12 +77,14 @@ class ActivationGates(Regime):
         for unit in savings or {}:
             if unit not in units:
                 raise UnknownNameError("unit", unit, units)
-        self.units = {unit: tuple(members) for unit, members in units.items()}
         self.slopes = nn.Parameter(torch.zeros(len(units)))
         self._savings = torch.tensor([(savings or {}).get(unit, 0.0) for unit in units])
         self._kept = math.floor(keep * len(units) + 1e-9)
         self._strength = strength
         self._learning_rate = learning_rate
+        self._explore_epochs = explore_epochs
+        self._generator = generator
+        self._temperature = 0.0
         self._decisions = torch.zeros(len(units))
 
     def slots(self) -> frozenset[Slot]:
@@ -89,27 +103,22 @@ class ActivationGates(Regime):
         Raises:
             UnknownNameError: a module the model does not have.
         """
-        modules = dict(model.named_modules())
-        for unit, members in self.units.items():
-            for name in members:
-                if name not in modules:
-                    raise UnknownNameError(f"activation of unit {unit!r}", name, modules)
-        undo = []
-        for number, members in enumerate(self.units.values()):
-            for name in members:
-                gate = _Gate(self, number, modules[name])
-                _swap(model, name, gate)
-                undo.append(lambda name=name, gate=gate: _restore(model, name, gate))
+        handle = mix(model, self.units, self.gate)
         self._decisions = self._flags()
-        return Handle(*undo)
+        return handle
 
     def param_groups(self) -> list[dict[str, Any]]:
         """The slopes, without weight decay."""
         return [{"params": [self.slopes], "lr": self._learning_rate, "weight_decay": 0.0}]
 
     def before_step(self, step: int, total: int) -> None:
-        """Decide by the slopes as they are now."""
-        self._decisions = self._flags()
+        """Decide by the slopes as they are now, with noise while exploring."""
+        self._decisions = self._flags(self._noise())
+
+    def on_epoch(self, epoch: int) -> None:
+        """Set the temperature of the exploration; 0 is none."""
+        exploring = epoch < self._explore_epochs
+        self._temperature = TEMPERATURE * COOLING**epoch if exploring else 0.0
 
     def loss(self, context: Context) -> dict[str, torch.Tensor]:
         """The term "latency": what is not saved, at slopes as they are."""
@@ -122,51 +131,35 @@ class ActivationGates(Regime):
 
     def finalize(self, model: nn.Module) -> nn.Module:
         """Activations that are gone become identities, all others are as they were."""
-        flags = self._flags().tolist()
-        for gone, members in zip(flags, self.units.values(), strict=True):
-            for name in members:
-                gate = model.get_submodule(name)
-                if isinstance(gate, _Gate):
-                    _swap(model, name, nn.Identity() if gone else gate.activation)
+        harden(model, self.units, [flag > 0 for flag in self._flags().tolist()])
         return model
 
     def state_dict(self) -> dict[str, Any]:
-        """The slopes."""
-        return {"slopes": self.slopes.detach().clone()}
+        """The slopes, and of the exploration its temperature and the noise to come."""
+        noise = {} if self._generator is None else {"noise": self._generator.get_state()}
+        slopes = self.slopes.detach().clone()
+        return {"slopes": slopes, "temperature": self._temperature, **noise}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
         with torch.no_grad():
             self.slopes.copy_(state["slopes"])
+        self._temperature = state["temperature"]
+        if self._generator is not None:
+            self._generator.set_state(state["noise"])
         self._decisions = self._flags()
 
-    def _flags(self) -> torch.Tensor:
+    def _noise(self) -> torch.Tensor | None:
+        """T times Gumbel noise, which ranks as slope / T + noise does."""
+        if self._temperature == 0.0 or self._generator is None:
+            return None
+        uniform = torch.rand(len(self.slopes), generator=self._generator).clamp_(min=1e-12)
+        return -self._temperature * (-uniform.log()).log()
+
+    def _flags(self, noise: torch.Tensor | None = None) -> torch.Tensor:
         """1 for units that are gone: all but those of the smallest slopes (ties: earlier stay)."""
-        order = self.slopes.detach().argsort(stable=True)
+        slopes = self.slopes.detach()
+        order = (slopes if noise is None else slopes + noise).argsort(stable=True)
         flags = torch.ones_like(self._savings)
         flags[order[: self._kept]] = 0
         return flags
-
-
-class _Gate(nn.Module):
-    """An activation that is mixed with the identity."""
-
-    def __init__(self, regime: ActivationGates, number: int, activation: nn.Module) -> None:
-        super().__init__()
-        self.activation = activation
-        self._regime = regime
-        self._number = number
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        active: torch.Tensor = self.activation(x)
-        return active + (x - active) * self._regime.gate(self._number)
-
-
-def _swap(model: nn.Module, name: str, new: nn.Module) -> None:
-    owner, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(owner), attribute, new)
-
-
-def _restore(model: nn.Module, name: str, gate: _Gate) -> None:
-    if model.get_submodule(name) is gate:
-        _swap(model, name, gate.activation)

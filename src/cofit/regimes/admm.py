@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cofit.core import ConfigError, StructureError
-from cofit.regimes.attachment import latent
+from cofit.regimes.attachment import require_finite, suited_weight
 from cofit.regimes.contract import Context, Handle, Regime, Role, Slot
 from cofit.structures import Structure
 
@@ -98,13 +98,11 @@ class ADMM(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
-            StructureError: a structure that does not apply, naming the weight.
+            StructureError: a structure does not apply, or a weight is not finite; naming it.
         """
-        self._weights = {name: latent(model, name) for name in self.structures}
-        for name, structure in self._pairs():
-            reason = structure.applies(tuple(self._weights[name].shape))
-            if reason is not None:
-                raise StructureError(f"{structure.text} does not apply to {name!r}: {reason}")
+        self._weights = {
+            name: suited_weight(model, name, *sets) for name, sets in self.structures.items()
+        }
         with torch.no_grad():
             for name, sets in self.structures.items():
                 weight = self._weights[name]
@@ -124,7 +122,11 @@ class ADMM(Regime):
         self._stage = stage
 
     def after_step(self) -> None:
-        """Update Z and U when a round is due."""
+        """Update Z and U when a round is due.
+
+        Raises:
+            StructureError: training made a weight NaN or infinite, naming it.
+        """
         self._steps += 1
         if self._steps % self._round_steps == 0:
             self._update()
@@ -161,11 +163,13 @@ class ADMM(Regime):
         """Project each weight onto its structures, one after the other, in place.
 
         Raises:
-            StructureError: the result left an earlier structure, so the order is not feasible.
+            StructureError: the result left an earlier structure, so the order is not feasible, or
+                a weight is not finite; naming it.
         """
         with torch.no_grad():
             for name, structure in self._pairs():
                 weight = self._weights[name]
+                require_finite(name, weight)
                 weight.copy_(structure.project(weight.detach()))
         for name, structure in self._pairs():
             violation = structure.check(self._weights[name].detach())
@@ -209,6 +213,7 @@ class ADMM(Regime):
         with torch.no_grad():
             for name, sets in self.structures.items():
                 weight = self._weights[name].detach()
+                require_finite(name, weight)
                 for i, structure in enumerate(sets):
                     z = structure.project(weight + self._u[name][i])
                     self._z[name][i] = z

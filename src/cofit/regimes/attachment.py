@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from cofit.core import UnknownNameError
+from cofit.core import StructureError, UnknownNameError
+from cofit.structures import Structure
 
 
 def latent(model: nn.Module, name: str) -> nn.Parameter:
@@ -20,6 +22,52 @@ def latent(model: nn.Module, name: str) -> nn.Parameter:
     if name not in known:
         raise UnknownNameError("parameter", name, known)
     return known[name]
+
+
+def latent_weight(model: nn.Module, name: str) -> nn.Parameter:
+    """As `latent`, of a weight of two or more dimensions and finite values.
+
+    Raises:
+        UnknownNameError: listing the parameters the model has.
+        StructureError: it is no weight, or holds NaN or infinity; naming it.
+    """
+    found = latent(model, name)
+    if found.dim() < 2 or found.numel() == 0:
+        raise StructureError(
+            f"{name!r} has shape {tuple(found.shape)}; it is no weight, name one of two or more "
+            "dimensions"
+        )
+    require_finite(name, found)
+    return found
+
+
+def suited_weight(model: nn.Module, name: str, *structures: Structure) -> nn.Parameter:
+    """As `latent_weight`, of a shape that carries the structures.
+
+    Raises:
+        UnknownNameError: listing the parameters the model has.
+        StructureError: a structure does not apply, or the weight is not finite; naming it.
+    """
+    found = latent(model, name)
+    for structure in structures:
+        reason = structure.applies(tuple(found.shape))
+        if reason is not None:
+            raise StructureError(f"{structure.text} does not apply to {name!r}: {reason}")
+    require_finite(name, found)
+    return found
+
+
+def require_finite(name: str, weight: torch.Tensor) -> None:
+    """Refuse a weight that has diverged.
+
+    Raises:
+        StructureError: it holds NaN or infinity, naming it.
+    """
+    if not bool(torch.isfinite(weight).all()):
+        raise StructureError(
+            f"{name!r} holds NaN or infinite values; find the training step that made them, or "
+            "lower the learning rate"
+        )
 
 
 def latents(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cofit.core import ConfigError, StructureError
-from cofit.regimes.attachment import latent
+from cofit.regimes.attachment import require_finite, suited_weight
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.regimes.masked import Support
 from cofit.structures import Family
@@ -67,14 +67,16 @@ class Gradual(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
-            StructureError: a form does not reach its rate, or does not apply to its weight.
+            StructureError: a form does not reach its rate or does not apply to its weight, or a
+                weight is not finite; naming it.
         """
-        self._weights = {name: latent(model, name) for name in self._goals}
+        self._weights = {}
         for name, (family, final) in self._goals.items():
-            structure = family(final)
-            reason = structure.applies(tuple(self._weights[name].shape))
-            if reason is not None:
-                raise StructureError(f"{structure.text} does not apply to {name!r}: {reason}")
+            try:
+                structure = family(final)
+            except StructureError as error:
+                raise StructureError(f"{name!r}: {error}") from None
+            self._weights[name] = suited_weight(model, name, structure)
         self._support = Support(self._weights)
         self._done = 0
         return Handle()
@@ -117,6 +119,7 @@ class Gradual(Regime):
         projected = {}
         for name, (family, final) in self._goals.items():
             structure = family(cubic_rate(final, update / self._updates, family.least_rate))
+            require_finite(name, self._weights[name])
             projected[name] = structure.project(self._weights[name].detach())
         self._support.choose(projected)
         self._support.clear_weights()

@@ -57,7 +57,7 @@ class GroupLasso(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
-            StructureError: marks of another shape.
+            StructureError: marks of another shape, naming the weight.
         """
         self._weights = {name: latent(model, name) for name in self._removed}
         for name, marks in self._removed.items():

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cofit.core import StructureError
-from cofit.regimes.attachment import latent
+from cofit.regimes.attachment import suited_weight
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.structures import Structure, within
 
@@ -41,9 +41,11 @@ class Held(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
-            StructureError: a weight that is not in its structure, naming it.
+            StructureError: a weight that is not in its structure or cannot be, naming it.
         """
-        self._weights = {name: latent(model, name) for name in self._structures}
+        self._weights = {
+            name: suited_weight(model, name, *sets) for name, sets in self._structures.items()
+        }
         self._check()
         self._members = {name: w.detach().clone() for name, w in self._weights.items()}
         return Handle()

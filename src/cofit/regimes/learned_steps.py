@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cofit.core import ConfigError, StructureError
-from cofit.regimes.attachment import latent, parametrise
+from cofit.core import ConfigError
+from cofit.regimes.attachment import latent_weight, parametrise
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.regimes.gates import straight_through
 
@@ -98,12 +98,9 @@ class LearnedSteps(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
-            StructureError: a parameter that is no weight, naming it.
+            StructureError: a parameter that is no weight or not finite, naming it.
         """
-        self._weights = {name: latent(model, name) for name in self._bits}
-        for name, weight in self._weights.items():
-            if weight.dim() < 2:
-                raise StructureError(f"{name!r} has shape {tuple(weight.shape)}; it is no weight")
+        self._weights = {name: latent_weight(model, name) for name in self._bits}
         self.inputs = {
             name: InputGrid(self._activations).to(weight.device)
             for name, weight in self._weights.items()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cofit.regimes.attachment import latent
+from cofit.regimes.attachment import latent, require_finite
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 
 
@@ -76,8 +76,12 @@ class Masked(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
+            StructureError: a weight that is not finite, naming it.
         """
-        self._support = Support({name: latent(model, name) for name in self._names})
+        weights = {name: latent(model, name) for name in self._names}
+        for name, weight in weights.items():
+            require_finite(name, weight)
+        self._support = Support(weights)
         return Handle()
 
     def after_backward(self) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from cofit.core import StructureError
-from cofit.regimes.attachment import latent, parametrise
+from cofit.regimes.attachment import parametrise, suited_weight
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.regimes.gates import straight_through
 from cofit.structures import FixedPoint
@@ -43,15 +42,11 @@ class OnGrid(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
-            StructureError: a parameter that is no weight, naming it.
+            StructureError: a parameter that is no weight or not finite, naming it.
         """
-        self._weights = {name: latent(model, name) for name in self._grids}
-        for name, weight in self._weights.items():
-            reason = self._grids[name].applies(tuple(weight.shape))
-            if reason is not None:
-                raise StructureError(
-                    f"{self._grids[name].text} does not apply to {name!r}: {reason}"
-                )
+        self._weights = {
+            name: suited_weight(model, name, grid) for name, grid in self._grids.items()
+        }
         undo = [parametrise(model, name, _Grid(grid)) for name, grid in self._grids.items()]
         self._handle = Handle(*undo)
         return self._handle

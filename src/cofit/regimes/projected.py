@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from cofit.regimes.attachment import latent, parametrise
+from cofit.regimes.attachment import latent_weight, parametrise
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.regimes.gates import straight_through
 from cofit.structures.complementary import pair_levels, pair_scale, real_pairs
@@ -49,8 +49,9 @@ class Projected(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
+            StructureError: a parameter that is no weight or not finite, naming it.
         """
-        self._weights = {name: latent(model, name) for name in self._transforms}
+        self._weights = {name: latent_weight(model, name) for name in self._transforms}
         undo = [parametrise(model, name, module) for name, module in self._transforms.items()]
         self._handle = Handle(*undo)
         return self._handle

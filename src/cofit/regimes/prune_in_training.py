@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cofit.core import ConfigError, StructureError
-from cofit.regimes.attachment import latent
+from cofit.regimes.attachment import latent, require_finite
 from cofit.regimes.contract import Context, Handle, Regime, Role, Slot
 from cofit.regimes.group_lasso import GroupLasso
 from cofit.regimes.importance import TaylorImportance
@@ -91,6 +91,8 @@ class PruneInTraining(Regime):
         """
         self._model = model
         self._weights = {name: latent(model, name) for name in self._names}
+        for name, weight in self._weights.items():
+            require_finite(name, weight)
         self._importance = TaylorImportance(self._weights)
         self._chosen({name: w.detach().square() for name, w in self._weights.items()})
         return Handle()
@@ -165,6 +167,7 @@ class PruneInTraining(Regime):
         self.structures = self._chosen(importance)
         removed = {}
         for name, structures in self.structures.items():
+            require_finite(name, importance[name])
             # a structure keeps the units of largest sum of squares; in double, the root is exact
             # enough that equal importances stay equal
             root = importance[name].double().sqrt()

@@ -16,7 +16,7 @@ from cofit.core import ConfigError, ModelError
 from cofit.ir import Graph, Op, Quantisation, Tensor
 from cofit.ir.module import GraphModule
 from cofit.ir.quantise_layer import weight_scales
-from cofit.regimes.attachment import latent, latents, parametrise
+from cofit.regimes.attachment import latent_weight, latents, parametrise
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.regimes.gates import straight_through
 
@@ -60,13 +60,14 @@ class QAT(Regime):
         Raises:
             ModelError: the model is not a `GraphModule`.
             UnknownNameError: it is one of another graph.
+            StructureError: a weight is not finite, naming it.
         """
         if not isinstance(model, GraphModule):
             raise ModelError(f"QAT trains a GraphModule, not a {type(model).__name__}; trace it")
         self._rounded = {}
         for op, weight in self._integer.weighted():
             name = _float_name(model, op, weight)
-            parameter = latent(model, name)
+            parameter = latent_weight(model, name)
             rounding = FakeQuantiseWeight(len(parameter), _grid(weight).bits)
             self._rounded.setdefault(name, (parameter, rounding))
         undo = [parametrise(model, name, r) for name, (_, r) in self._rounded.items()]

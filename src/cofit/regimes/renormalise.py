@@ -68,7 +68,12 @@ class Renormalise(Regime):
         self._model: GraphModule | None = None
 
     def attach(self, model: nn.Module, sample: torch.Tensor) -> Handle:
-        """Measure the sample batch and put an identity normalisation behind each convolution."""
+        """Measure the sample batch and put an identity normalisation behind each convolution.
+
+        Raises:
+            ModelError: the model is not a `GraphModule`, or a convolution gives NaN or infinity,
+                naming it.
+        """
         if not isinstance(model, GraphModule):
             raise ModelError(f"Renormalise trains a GraphModule, not a {type(model).__name__}")
         self._model = model
@@ -77,6 +82,11 @@ class Renormalise(Regime):
         with torch.no_grad():
             model(sample)
         for name, norm in self._norms.items():
+            if not bool(torch.isfinite(norm.weight).all()):
+                raise ModelError(
+                    f"convolution {name!r} gives NaN or infinite values on the sample; look at its "
+                    "weights and its input"
+                )
             model.edges[name] = norm
 
         def undo() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cofit.core import StructureError
-from cofit.regimes.attachment import latent, parametrise
+from cofit.regimes.attachment import parametrise, suited_weight
 from cofit.regimes.contract import Handle, Regime, Role, Slot
 from cofit.regimes.gates import straight_through
 from cofit.structures import Unify
@@ -48,7 +48,10 @@ class Unified(Regime):
             UnknownNameError: a weight the model does not have.
             StructureError: a weight that is not a member, naming it.
         """
-        self._weights = {name: latent(model, name) for name in self._structures}
+        self._weights = {
+            name: suited_weight(model, name, structure)
+            for name, structure in self._structures.items()
+        }
         self._blocks = {
             name: Blocks(name, structure, self._weights[name].detach())
             for name, structure in self._structures.items()

@@ -21,9 +21,8 @@ def print_finding(finding: Finding, folder: Path, console: Console) -> None:
     """Claims, the tables behind them, the reasons of those that do not hold."""
     console.print(f"\n{finding.name}: {finding.title} ({finding.scale})")
     console.print(_rich(HEADINGS, [_cells(claim) for claim in finding.claims]))
-    for claim in finding.claims:
-        if claim.note:
-            console.print(f"{'note' if claim.holds else 'why not'}: {claim.claim}: {claim.note}")
+    for kind, text in _remarks(finding):
+        console.print(f"{kind}: {text}")
     for table in finding.tables:
         console.print(f"\n{table.title}")
         console.print(_rich(table.columns, table.rows))
@@ -71,11 +70,7 @@ def _overview(findings: Sequence[Finding]) -> str:
 
 def _section(finding: Finding, figure: str) -> str:
     claims = _markdown(HEADINGS, [_cells(claim) for claim in finding.claims])
-    notes = [
-        f"- {'Note' if claim.holds else 'Why not'}: {claim.claim}: {claim.note}"
-        for claim in finding.claims
-        if claim.note
-    ]
+    notes = [f"- {kind.capitalize()}: {text}" for kind, text in _remarks(finding)]
     tables = [f"{t.title}\n\n{_markdown(t.columns, t.rows)}" for t in finding.tables]
     versions = ", ".join(f"{name} {version}" for name, version in finding.versions.items())
     facts = (
@@ -88,6 +83,17 @@ def _section(finding: Finding, figure: str) -> str:
         *(["\n".join(notes)] if notes else []), f"![{finding.name}]({figure})", *tables, facts,
     ]  # fmt: skip
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _remarks(finding: Finding) -> list[tuple[str, str]]:
+    """Settings of claims as ("note", text), and of those that do not hold ("why not", text)."""
+    remarks = []
+    for claim in finding.claims:
+        if claim.note:
+            remarks.append(("note", f"{claim.claim}: {claim.note}"))
+        if claim.why_not:
+            remarks.append(("why not", f"{claim.claim}: {claim.why_not}"))
+    return remarks
 
 
 def _cells(claim: Claim) -> tuple[str, ...]:

@@ -24,7 +24,9 @@ def units(model: nn.Module) -> dict[str, tuple[str, ...]]:
     }
 
 
-def to_merge(model: nn.Module, removed: Iterable[str]) -> nn.Module:
+def to_merge(
+    model: nn.Module, removed: Iterable[str], *, with_activations: bool = False
+) -> nn.Module:
     """Bring blocks into the form that is fine-tuned and merges into one convolution, in place.
 
     Inner activations go; the padding of the depthwise convolution moves in front of the expansion,
@@ -34,11 +36,12 @@ def to_merge(model: nn.Module, removed: Iterable[str]) -> nn.Module:
     Args:
         model: its weights are kept.
         removed: paths of the blocks.
+        with_activations: leave the inner activations to a regime that takes them out.
     """
     for path in removed:
         block = model.get_submodule(path)
         assert isinstance(block, InvertedResidual)
-        for name in units(model)[path]:
+        for name in () if with_activations else units(model)[path]:
             setattr(block.conv, name.rpartition(".")[2], nn.Identity())
         convs = [layer for layer in block.conv if isinstance(layer, nn.Conv2d)]
         deep = next(layer for layer in convs if layer.groups > 1)

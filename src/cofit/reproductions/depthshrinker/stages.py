@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn
 
-from cofit.core import derive_seed
+from cofit.core import derive_seed, torch_generator
 from cofit.data import Dataset
 from cofit.ir import Graph, channel_groups, keep_map, trace
 from cofit.models.depthwise import SmallMobileNetV2
-from cofit.regimes import ActivationGates, Distillation, Recipe, Regime
+from cofit.regimes import (
+    ActivationGates,
+    ActivationRemoval,
+    Distillation,
+    Recipe,
+    Regime,
+    RegimeStack,
+)
 from cofit.reproductions.depthshrinker.network import Stages, narrowed, to_merge, units
 from cofit.reproductions.harness import Step, accuracy, seeded, train
 
@@ -36,6 +44,9 @@ class Settings:
         strength: of the latency term, savings in per cent of the dense latency.
         board: whether the programs are also emulated on a Cortex-M4.
         batch: images per call where throughput is timed.
+        explore: epochs of the search with Gumbel noise on the slopes.
+        removal: how activations leave in fine-tuning: "at once", "together" (all gradually) or
+            "in turn" (block by block).
     """
 
     data: str
@@ -50,6 +61,8 @@ class Settings:
     strength: float = 1e-4
     board: bool = True
     batch: int = 64
+    explore: int = 0
+    removal: Literal["at once", "together", "in turn"] = "at once"
 
 
 DISTILLED = 0.7
@@ -109,17 +122,35 @@ class Stager:
         """
         chosen = {path: names for path, names in units(model).items() if path in savings}
         gates = ActivationGates(
-            chosen, self.settings.keep, savings=savings, strength=self.settings.strength
-        )
+            chosen, self.settings.keep, savings=savings, strength=self.settings.strength,
+            explore_epochs=self.settings.explore,
+            generator=torch_generator(self.seed, "depthshrinker", "explore"),
+        )  # fmt: skip
         trained = self._trained(step, "search", model, self.settings.epochs[1], gates)
         return trained, gates
 
     def finetune(
-        self, step: Step, model: nn.Module, teacher: nn.Module, removed: tuple[str, ...]
-    ) -> nn.Module:
-        """Train the found network in its mergeable form, with the dense one as its teacher."""
-        student = to_merge(model, removed)
-        return self._distilled(step, "finetune", student, teacher, self.settings.epochs[2])
+        self, step: Step, model: nn.Module, teacher: nn.Module, removed: tuple[str, ...],
+        epochs: int | None = None,
+    ) -> nn.Module:  # fmt: skip
+        """Train a network in its mergeable form, with the dense one as its teacher.
+
+        Args:
+            step: of the study.
+            model: the dense network, or that of a search; changed in place.
+            teacher: dense.
+            removed: blocks that lose their activations, as the settings say.
+            epochs: those of fine-tuning without it.
+        """
+        how = self.settings.removal
+        leaving = {} if how == "at once" else {b: units(teacher)[b] for b in removed}
+        student = to_merge(model, removed, with_activations=bool(leaving))
+        for name in (n for names in leaving.values() for n in names):
+            owner, _, place = name.rpartition(".")  # a search has taken them out
+            setattr(student.get_submodule(owner), place, nn.ReLU6())
+        extra = [ActivationRemoval(leaving, in_turn=how == "in turn")] if leaving else []
+        epochs = epochs or self.settings.epochs[2]
+        return self._distilled(step, "finetune", student, teacher, epochs, extra)
 
     def pruned(self, step: Step, dense: nn.Module, width: float) -> nn.Module:
         """A channel-pruned peer: the epochs of search and fine-tuning, and the same teacher."""
@@ -136,16 +167,18 @@ class Stager:
         }
 
     def _distilled(
-        self, step: Step, name: str, student: nn.Module, teacher: nn.Module, epochs: int
-    ) -> nn.Module:
+        self, step: Step, name: str, student: nn.Module, teacher: nn.Module, epochs: int,
+        extra: Sequence[Regime] = (),
+    ) -> nn.Module:  # fmt: skip
         # alpha KD + (1 - alpha) CE, divided by 1 - alpha, for the task loss has weight 1
         kd = Distillation(teacher, temperature=1.0, alpha=DISTILLED / (1 - DISTILLED))
-        return self._trained(step, name, student, epochs, kd)
+        scale = 1 - DISTILLED
+        return self._trained(step, name, student, epochs, RegimeStack([kd, *extra]), scale)
 
     def _trained(
-        self, step: Step, name: str, model: nn.Module, epochs: int, regime: Regime | None = None
-    ) -> nn.Module:
-        scale = 1.0 if not isinstance(regime, Distillation) else 1 - DISTILLED
+        self, step: Step, name: str, model: nn.Module, epochs: int, regime: Regime | None = None,
+        scale: float = 1.0,
+    ) -> nn.Module:  # fmt: skip
         recipe = Recipe(epochs, self.settings.learning_rate * scale)
         seed = derive_seed(self.seed, "depthshrinker", name)
         size = min(128, len(self.data.train))

@@ -13,7 +13,7 @@ import torch
 from cofit.data import load
 from cofit.ir import Graph, merge_blocks, trace
 from cofit.models.zoo import CIFAR, DIGITS
-from cofit.reproductions.depthshrinker.claims import Row, conclude
+from cofit.reproductions.depthshrinker.claims import PROGRAMMED, Row, conclude
 from cofit.reproductions.depthshrinker.gains import Gain, all_linear, all_merged, gains, refused
 from cofit.reproductions.depthshrinker.measure import (
     IMAGES,
@@ -23,6 +23,7 @@ from cofit.reproductions.depthshrinker.measure import (
     throughputs,
 )
 from cofit.reproductions.depthshrinker.network import to_merge, units
+from cofit.reproductions.depthshrinker.selector import by_programming, damages_of
 from cofit.reproductions.depthshrinker.stages import Settings, Stager, prune_channels
 from cofit.reproductions.harness import Outcome, Reproduction, Step, Study, fewer, normalised
 
@@ -73,6 +74,22 @@ def _seed(study: Study[Settings], stager: Stager, benefits: Mapping[str, Gain]) 
             "slopes": dict(zip(gates.units, gates.slopes.tolist(), strict=True)),
         }  # fmt: skip
 
+    def programmed_step(step: Step) -> dict[str, Any]:
+        """The other selector, at the predicted time of the slopes' choice; no epochs of search."""
+        model = stager.filled(dense_state)
+        damages = damages_of(model, tuple(savings), stager.data.validation)
+        budget_s = sum(
+            gain.after_s if block in shrunk["removed"] else gain.before_s
+            for block, gain in benefits.items()
+        )
+        removed = by_programming(benefits, damages, budget_s)
+        epochs = sum(stager.settings.epochs[1:])
+        model = stager.finetune(step, model, stager.filled(dense_state), removed, epochs)
+        return {
+            **model.state_dict(), "removed": list(removed), "damages": damages,
+            "accuracy": stager.accuracies(model),
+        }  # fmt: skip
+
     def pruned_step(step: Step, width: float) -> dict[str, Any]:
         model = stager.pruned(step, stager.filled(dense_state), width)
         return {**model.state_dict(), "accuracy": stager.accuracies(model)}
@@ -80,6 +97,7 @@ def _seed(study: Study[Settings], stager: Stager, benefits: Mapping[str, Gain]) 
     dense = study.step(f"dense {seed}", dense_step)
     dense_state = _tensors(dense)
     shrunk = study.step(f"shrunk {seed}", shrunk_step)
+    programmed = study.step(f"programmed {seed}", programmed_step)
     pruned = {
         width: study.step(f"width {width} {seed}", partial(pruned_step, width=width))
         for width in widths
@@ -87,14 +105,10 @@ def _seed(study: Study[Settings], stager: Stager, benefits: Mapping[str, Gain]) 
 
     def graphs() -> tuple[Graph, dict[str, Graph]]:
         """The fine-tuned network as it was trained, and all that is timed."""
-        removed = tuple(shrunk["removed"])
-        model = to_merge(stager.empty(), removed)
-        model.load_state_dict(_tensors(shrunk))
-        before = trace(model, stager.example)
-        merged = merge_blocks(model.eval(), before, removed)
+        before, merged = _merged(stager, shrunk)
         given = stager.filled(dense_state)
         graph = trace(given, stager.example)
-        timed = {"dense": graph, "merged": merged}
+        timed = {"dense": graph, "merged": merged, PROGRAMMED: _merged(stager, programmed)[1]}
         for width in widths:
             narrow = prune_channels(copy.deepcopy(given), graph, width)
             narrow.load_state_dict(_tensors(pruned[width]))
@@ -122,9 +136,21 @@ def _seed(study: Study[Settings], stager: Stager, benefits: Mapping[str, Gain]) 
     measured = study.step(f"measured {seed}", measured_step)
     accuracies = {
         "dense": dense["accuracy"], "merged": shrunk["accuracy"],
+        PROGRAMMED: programmed["accuracy"],
         **{f"width {width}": step["accuracy"] for width, step in pruned.items()},
     }  # fmt: skip
-    return Row(seed, accuracies, tuple(shrunk["removed"]), shrunk["slopes"], measured)
+    return Row(
+        seed, accuracies, tuple(shrunk["removed"]), tuple(programmed["removed"]), measured
+    )  # fmt: skip
+
+
+def _merged(stager: Stager, trained: Mapping[str, Any]) -> tuple[Graph, Graph]:
+    """A fine-tuned network, and that with its blocks merged."""
+    removed = tuple(trained["removed"])
+    model = to_merge(stager.empty(), removed)
+    model.load_state_dict(_tensors(trained))
+    before = trace(model, stager.example)
+    return before, merge_blocks(model.eval(), before, removed)
 
 
 def _depthwise(graph: Graph, removed: tuple[str, ...]) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 
 from cofit.core import ConfigError
 from cofit.regimes import Handle, Regime, Role, Slot, straight_through
-from cofit.regimes.attachment import latent, parametrise
+from cofit.regimes.attachment import latent_weight, parametrise
 from cofit.reproductions.hamming_codesign.flips import codes
 from cofit.reproductions.hamming_codesign.path import Ints
 from cofit.reproductions.hamming_codesign.streams import Stream, segmented, weight_matrix
@@ -68,8 +68,9 @@ class HammingAware(Regime):
 
         Raises:
             UnknownNameError: a weight the model does not have.
+            StructureError: a parameter that is no weight or not finite, naming it.
         """
-        self._weights = {name: latent(model, name) for name in self._names}
+        self._weights = {name: latent_weight(model, name) for name in self._names}
         self._moves = {}
         for name, weight in self._weights.items():
             segments = -(-weight[0].numel() // self._height)

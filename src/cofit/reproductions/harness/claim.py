@@ -125,7 +125,8 @@ class Claim(_Frozen):
         limit: the closed form or physical bound that the figure cannot pass.
         basis: how it was obtained.
         rule: decides `holds`; stated before the run.
-        note: the setting; where the claim does not hold, the reason.
+        note: the setting.
+        reason: why it does not hold, as far as known; shown where it does not.
     """
 
     claim: str
@@ -135,12 +136,22 @@ class Claim(_Frozen):
     basis: Basis
     rule: Rule
     note: str = ""
+    reason: str = ""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def holds(self) -> bool:
         """By the rule, never by hand."""
         return self.rule.holds(self.measured)
+
+    @property
+    def why_not(self) -> str:
+        """Why the claim does not hold, as far as known; "" if it does."""
+        if self.holds:
+            return ""
+        if self.rule.beyond_spread and self.measured.spread is None:
+            return "one seed has no spread to exceed"
+        return self.reason or "the cause is not known"
 
 
 def _digits(value: float) -> str:

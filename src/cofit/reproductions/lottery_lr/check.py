@@ -19,7 +19,7 @@ from cofit.reproductions.harness.study import identity
 from cofit.reproductions.lottery_lr.arms import ARMS, Arm, Trial, fingerprint
 from cofit.reproductions.lottery_lr.masks import Masks, density, mask_source
 from cofit.reproductions.lottery_lr.overlap import layerwise, moved, pooled
-from cofit.reproductions.lottery_lr.verdict import verdict
+from cofit.reproductions.lottery_lr.verdict import Margins, verdict
 
 Progress = Callable[[str, int, int], None]
 
@@ -93,11 +93,25 @@ class Trained(_Frozen):
     memory: Memory
 
 
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Of largest weights, at which the overlap of initial and trained dense weights is tabulated."""
+
+
+class Curve(_Frozen):
+    """R_p and its distance from chance at each p of `SHARES`, of one dense training."""
+
+    rate: float
+    seed: int
+    ratios: tuple[float, ...]
+    z: tuple[float, ...]
+
+
 class TicketReport(_Frozen):
-    """All phases, and a verdict per source of masks."""
+    """All phases, a verdict per source of masks, and what dense trainings remember."""
 
     phases: tuple[Trained, ...]
     verdicts: dict[str, str]
+    curves: tuple[Curve, ...] = ()
 
     def of(self, arm: str, rate: float, source: str = "") -> tuple[Trained, ...]:
         """The phases of an arm, one per seed."""
@@ -115,6 +129,7 @@ def ticket_check(
     grid: Grid | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     progress: Progress = lambda stage, done, total: None,
+    margins: Margins | None = None,
 ) -> TicketReport:
     """Find out whether a network has winning tickets, and how to spend its training budget.
 
@@ -128,6 +143,7 @@ def ticket_check(
         grid: what is tried.
         seeds: three or more.
         progress: called with (stage, done, total).
+        margins: what counts as a difference of accuracy, 0.5 points without it.
 
     Raises:
         ConfigError: fewer than three seeds, a sparsity or share that is not in (0, 1), or a folder
@@ -140,32 +156,39 @@ def ticket_check(
         raise ConfigError(f"folder {str(folder)!r} holds another check; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     marked.write_text(mark)
-    report = run_grid(Study("full", grid, tuple(seeds), folder, progress), grid, build, data)
+    study = Study("full", grid, tuple(seeds), folder, progress)
+    report = run_grid(study, grid, build, data, margins)
     write_json(folder / "tickets.json", report.model_dump(mode="json"))
     return report
 
 
 def run_grid(
-    study: Study[Any], grid: Grid, build: Callable[[], nn.Module], data: Dataset
+    study: Study[Any],
+    grid: Grid,
+    build: Callable[[], nn.Module],
+    data: Dataset,
+    margins: Margins | None = None,
 ) -> TicketReport:
     """Every phase as a step of a study."""
     for source in grid.sources:  # wrong names and sparsities are refused before anything trains
         mask_source(source, grid.sparsity)
     if not 0 < grid.share < 1:
         raise ConfigError(f"share {grid.share} of largest weights; it must be in (0, 1)")
-    phases = [
-        phase
-        for rate in grid.rates
-        for seed in study.seeds
-        for phase in _phases(study, grid, Trial(build, data, rate, grid.epochs, seed, grid.batch))
-    ]
-    report = TicketReport(phases=tuple(phases), verdicts={})
+    phases: list[Trained] = []
+    curves: list[Curve] = []
+    for rate in grid.rates:
+        for seed in study.seeds:
+            trial = Trial(build, data, rate, grid.epochs, seed, grid.batch)
+            found, curve = _phases(study, grid, trial)
+            phases.extend(found)
+            curves.append(curve)
+    report = TicketReport(phases=tuple(phases), verdicts={}, curves=tuple(curves))
     if len(study.seeds) < 3:
         return report
-    return report.model_copy(update={"verdicts": _verdicts(report, grid)})
+    return report.model_copy(update={"verdicts": _verdicts(report, grid, margins)})
 
 
-def _verdicts(report: TicketReport, grid: Grid) -> dict[str, str]:
+def _verdicts(report: TicketReport, grid: Grid, margins: Margins | None) -> dict[str, str]:
     found = {}
     for source in grid.sources:
         by_rate: dict[float, Mapping[str, Sequence[float]]] = {
@@ -175,11 +198,12 @@ def _verdicts(report: TicketReport, grid: Grid) -> dict[str, str]:
             }
             for rate in grid.rates
         }
-        found[source] = verdict(by_rate)
+        found[source] = verdict(by_rate, margins)
     return found
 
 
-def _phases(study: Study[Any], grid: Grid, trial: Trial) -> list[Trained]:
+def _phases(study: Study[Any], grid: Grid, trial: Trial) -> tuple[list[Trained], Curve]:
+    """All phases of one trial, and the curve of its dense training."""
     where = f"{trial.rate:g} {trial.seed}"
     weights = trial.weights
 
@@ -206,7 +230,7 @@ def _phases(study: Study[Any], grid: Grid, trial: Trial) -> list[Trained]:
     initial, trained = _under(first, "initial/"), _under(first, "trained/")
     rows = [base]
     for name in grid.sources:
-        label = name.replace(":", "-")
+        label = name.replace(":", "-").replace("@", " at ")
         source = mask_source(name, grid.sparsity)
         found = study.step(
             f"masks {label} {where}",
@@ -227,7 +251,13 @@ def _phases(study: Study[Any], grid: Grid, trial: Trial) -> list[Trained]:
         for arm in ARMS:
             done = study.step(f"{arm} {label} {where}", partial(run, arm=arm))
             rows.append(Trained.model_validate(done["row"]))
-    return rows
+    before, after = ({n: state[n] for n in weights} for state in (initial, trained))
+    overlaps = [layerwise(before, after, share) for share in SHARES]
+    curve = Curve(
+        rate=trial.rate, seed=trial.seed, ratios=tuple(o.ratio for o in overlaps),
+        z=tuple(o.z for o in overlaps),
+    )  # fmt: skip
+    return rows, curve
 
 
 def _under(values: Mapping[str, Any], prefix: str) -> dict[str, torch.Tensor]:

@@ -23,7 +23,7 @@ from cofit.reproductions.harness import (
     measured,
 )
 from cofit.reproductions.lottery_lr.arms import ARMS
-from cofit.reproductions.lottery_lr.check import Grid, TicketReport, Trained
+from cofit.reproductions.lottery_lr.check import SHARES, Grid, TicketReport, Trained
 
 _ABSTRACT = "abstract; VGG, ResNet, MobileNet-V2"
 _UNPUBLISHED = "not published"
@@ -34,7 +34,8 @@ def conclude(grid: Grid, report: TicketReport) -> Outcome:
     claims = [*_memory(grid, report), *_rates(grid, report)]
     for source in grid.sources:
         claims.extend(_arms(grid, report, source))
-    return Outcome(claims, (_phases(grid, report), _verdicts(report)), _figure(grid, report))
+    tables = (_phases(grid, report), _curves(grid, report), _verdicts(report))
+    return Outcome(claims, tables, _figure(grid, report))
 
 
 def _memory(grid: Grid, report: TicketReport) -> list[Claim]:
@@ -57,6 +58,7 @@ def _memory(grid: Grid, report: TicketReport) -> list[Claim]:
             published=f"little correlation in a well-trained network ({_ABSTRACT})",
             measured=of(large, lambda p: p.memory.ratio / grid.share, "x"),
             limit=limit, basis=Basis.MEASURED, rule=at_most(1.25), note=told,
+            reason=_still(grid, report),
         ),
         Claim(
             claim=f"small rate {small:g}: distance of the overlap from chance",
@@ -67,6 +69,16 @@ def _memory(grid: Grid, report: TicketReport) -> list[Claim]:
     ]  # fmt: skip
 
 
+def _still(grid: Grid, report: TicketReport) -> str:
+    """Why much may be remembered at the sufficient rate: how far its weights have moved."""
+    phases = report.of("dense", grid.rates[-1])
+    moved = statistics.fmean(p.memory.moved for p in phases)
+    return (
+        f"{phases[0].steps} steps changed magnitudes by {moved:.2f} of their mean only; the paper "
+        "trains 160 epochs"
+    )
+
+
 def _rates(grid: Grid, report: TicketReport) -> list[Claim]:
     small, large = grid.rates[0], grid.rates[-1]
     return [
@@ -75,7 +87,8 @@ def _rates(grid: Grid, report: TicketReport) -> list[Claim]:
             published=f"winning comes with insufficient training ({_ABSTRACT})",
             measured=_points(report.accuracies("dense", large), report.accuracies("dense", small)),
             limit="none", basis=Basis.MEASURED, rule=above_spread(0.0),
-            note="if it does not hold, the rates do not separate and there is no verdict",
+            reason="the small rate trains as well here; the rates do not separate, so there is no "
+            "verdict",
         )
     ]  # fmt: skip
 
@@ -107,12 +120,16 @@ def _arms(grid: Grid, report: TicketReport, source: str) -> list[Claim]:
             published="no gap at 0.1, ResNet-20 on CIFAR-10",
             measured=gap(large, "ticket", "again"),
             limit="none", basis=Basis.MEASURED, rule=between(-1.0, 1.0), note=setting,
+            reason="the mask still remembers the initial weights at this rate (see R_p), or fits "
+            "another start badly",
         ),
         Claim(
             claim=f"ticket above re-initialised weights at rate {small:g} ({source})",
             published="a notable gap at 0.01, ResNet-20 on CIFAR-10",
             measured=gap(small, "ticket", "again"),
             limit="none", basis=Basis.MEASURED, rule=above_spread(0.0), note=setting,
+            reason="the small rate trains enough to outgrow its initial weights, or the task is "
+            "easy enough for any start",
         ),
     ]  # fmt: skip
 
@@ -146,6 +163,21 @@ def _phases(grid: Grid, report: TicketReport) -> Table:
         "the trained dense weights (arms)"
     )
     return Table(title=title, columns=columns, rows=tuple(lines))
+
+
+def _curves(grid: Grid, report: TicketReport) -> Table:
+    lines = []
+    for rate in grid.rates:
+        found = [curve for curve in report.curves if curve.rate == rate]
+        for place, share in enumerate(SHARES):
+            ratios = measured((curve.ratios[place] for curve in found), "")
+            z = statistics.fmean(curve.z[place] for curve in found)
+            lines.append((f"{rate:g}", f"{share:g}", ratios.text, f"{ratios.mean / share:.2f}",
+                          f"{z:.1f}"))  # fmt: skip
+    return Table(
+        title="overlap of the largest weights, initial with trained dense, by share p",
+        columns=("rate", "p", "R_p", "R_p / p", "z"), rows=tuple(lines),
+    )  # fmt: skip
 
 
 def _verdicts(report: TicketReport) -> Table:

@@ -1,14 +1,15 @@
 """Where masks come from: global magnitude, rounds of it, any structure, and ADMM towards any.
 
 A source is named as in `mask_source`: "global", "iterative", a form of structure ("unstructured",
-"block16x1", "pattern8g1", "nm2:4", ...), or "admm:" and such a form.
+"block16x1", "pattern8g1", "nm2:4", ...), or "admm:" and such a form. A pruning rate behind it
+("global@11.6", "iterative@22.7", "block16x1@4") gives it a sparsity of its own, 1 - 1/rate.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -129,17 +130,21 @@ class Projected:
         return found | {n: self.structure.project(trained[n]) != 0 for n in suited}
 
 
-def mask_source(name: str, sparsity: float) -> MaskSource:
+def mask_source(name: str, sparsity: float) -> Global | Iterative | Projected:
     """The source of that name at a sparsity.
 
     Args:
         name: see the module.
-        sparsity: share of weights that go, in (0, 1); a structure of fixed rate keeps its own.
+        sparsity: share of weights that go, in (0, 1), where the name gives no rate; a structure of
+            fixed rate keeps its own.
 
     Raises:
-        ConfigError: the sparsity is not in (0, 1).
+        ConfigError: the sparsity is not in (0, 1), or the rate no number above 1.
         UnknownNameError: no such structure.
     """
+    base, at, rate_text = name.partition("@")
+    if at:
+        return replace(mask_source(base, 1 - 1 / _rate(name, rate_text)), name=name)
     if not 0 < sparsity < 1:
         raise ConfigError(f"sparsity {sparsity}; it must be above 0 and below 1, so weights remain")
     if name == "global":
@@ -150,6 +155,16 @@ def mask_source(name: str, sparsity: float) -> MaskSource:
     made = family(form)
     rate = made.least_rate if made.fixed else round(1 / (1 - sparsity), 9)
     return Projected(made(rate), name.startswith("admm:") and not prefix, name)
+
+
+def _rate(name: str, text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 1 < rate < math.inf:
+        raise ConfigError(f"{text!r} in {name!r} is no pruning rate; give a number above 1")
+    return rate
 
 
 def prunable(model: nn.Module) -> tuple[str, ...]:

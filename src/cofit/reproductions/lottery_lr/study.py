@@ -68,7 +68,11 @@ REPRODUCTION = Reproduction(
         "standard": Settings("fashion_mnist", 20_000, "small", Grid()),
         "full": Settings(
             "cifar10", 18_000, "resnet20",
-            Grid(sources=("global", "iterative", "admm:unstructured"), epochs=20),
+            Grid(
+                sources=("global@2.44", "global@4.76", "global@11.6", "global@22.7",
+                         "iterative@22.7", "admm:unstructured@22.7"),
+                epochs=20,
+            ),
         ),
     },
     seeds={"smoke": (0,), "standard": (0, 1, 2), "full": (0, 1, 2)},

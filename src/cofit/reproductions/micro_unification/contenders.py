@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,6 +14,12 @@ from cofit.data import Dataset
 from cofit.regimes import ADMM, Handle, Masked, OnGrid, Recipe, Regime, RegimeStack, Unified
 from cofit.reproductions.harness import Step, train
 from cofit.structures import Composition, FixedPoint, Structure, Unify
+
+Way = Literal["admm", "one-shot", "progressive"]
+"""How weights get into their structure."""
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the blocks to be unified, by stage of the progressive regime."""
 
 RHO, GROWTH = 3e-2, 100.0
 """Penalty of the first ADMM epoch, and of the last one relative to it."""
@@ -70,13 +76,17 @@ def trained(
     epochs: Epochs,
     *,
     batch: int,
-    one_shot: bool = False,
+    way: Way = "admm",
 ) -> tuple[nn.Module, tuple[float, ...]]:
     """A copy of the dense network trained into its structures, and its gaps during ADMM.
 
-    One-shot projection skips ADMM and retrains for the epochs of both stages.
+    One-shot projection skips ADMM and retrains for the epochs of both stages; so does the
+    progressive regime, which unifies a growing share of the blocks (see `progressive`).
     """
     model = copy.deepcopy(dense)
+    if way == "progressive":
+        unified = {name: s for name, s in structures.items() if isinstance(s, Unify)}
+        return progressive(step, model, data, seed, unified, epochs, batch=batch), ()
     goals = {name: _removing(structure) for name, structure in structures.items()}
     gaps = Gaps(goals)
     admm = ADMM(
@@ -85,7 +95,7 @@ def trained(
         stage_epochs=1,
     )  # fmt: skip
     left = epochs.retrain
-    if one_shot:
+    if way == "one-shot":
         admm.attach(model, next(iter(data.train.inputs.split(1))))
         admm.harden()
         left += epochs.admm
@@ -96,6 +106,39 @@ def trained(
     within = Recipe(left, epochs.retrain_rate)
     model, _ = train(step, model, data, within, seed, holding(structures), "retrain", batch)
     return model, tuple(gaps.seen)
+
+
+def progressive(
+    step: Step,
+    model: nn.Module,
+    data: Dataset,
+    seed: int,
+    structures: Mapping[str, Unify],
+    epochs: Epochs,
+    *,
+    batch: int,
+) -> nn.Module:
+    """Unify a growing share of the blocks; between the stages train free weights and values.
+
+    Blocks that are pruned or unified stay so: they are the ones whose projection loses nothing.
+    The epochs of ADMM and retraining are split among the stages, the later ones getting more.
+    """
+    total, stages = epochs.admm + epochs.retrain, len(SHARES)
+    for number, share in enumerate(SHARES):
+        partly = {
+            name: replace(structure, share=structure.share * share)
+            for name, structure in structures.items()
+        }
+        with torch.no_grad():
+            for name, structure in partly.items():
+                weight = model.get_parameter(name)
+                weight.copy_(structure.project(weight.detach()))
+        length = total * (number + 1) // stages - total * number // stages
+        if length:
+            recipe = Recipe(length, epochs.retrain_rate)
+            regime = holding(partly)
+            model, _ = train(step, model, data, recipe, seed, regime, f"share {share}", batch)
+    return model
 
 
 class Gaps(Regime):

@@ -37,10 +37,16 @@ from cofit.reproductions.harness import (
     seeded,
     train,
 )
-from cofit.reproductions.micro_unification.claims import ONE_SHOT, claims_of, points_of
+from cofit.reproductions.micro_unification.claims import (
+    ONE_SHOT,
+    PROGRESSIVE,
+    claims_of,
+    points_of,
+)
 from cofit.reproductions.micro_unification.contenders import (
     Contender,
     Epochs,
+    Way,
     contenders,
     trained,
 )
@@ -52,6 +58,9 @@ from cofit.reproductions.micro_unification.storage import (
 )
 from cofit.structures import Structure, family, parse
 from cofit.targets import CortexM, HostTarget, target
+
+WAYS: Mapping[str, Way] = {ONE_SHOT: "one-shot", PROGRESSIVE: "progressive"}
+"""Of contenders that do not take ADMM."""
 
 LEAST_CHANNELS = 16
 """Input channels of a layer that is compressed; the first layer stays as it is."""
@@ -115,7 +124,8 @@ def run(study: Study[Settings]) -> Outcome:
         network = _loaded(settings, dense[seed])
         runs = [*contenders(settings.block, settings.longer)]
         both = next(c for c in runs if c.name == "both")
-        for contender in [*runs, replace(both, name=ONE_SHOT)]:
+        others = [replace(both, name=name) for name in (ONE_SHOT, PROGRESSIVE)]
+        for contender in [*runs, *others]:
             name = f"{contender.name} {seed}"
             work = partial(_contend, data, settings, seed, network, contender)
             found.setdefault(contender.name, []).append(study.step(name, work))
@@ -195,10 +205,9 @@ def _contend(
         budget, dense, names, family(contender.form)
     )  # fmt: skip
     structures: dict[str, Structure] = dict.fromkeys(names, family(contender.form)(rate))
-    one_shot = contender.name == ONE_SHOT
     model, gaps = trained(
         step, dense, data, seed, structures, settings.epochs,
-        batch=settings.batch, one_shot=one_shot,
+        batch=settings.batch, way=WAYS.get(contender.name, "admm"),
     )  # fmt: skip
     size = stored(model, structures)
     return {

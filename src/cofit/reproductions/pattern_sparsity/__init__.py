@@ -278,7 +278,7 @@ REPRODUCTION = Reproduction(
     source="X. Ma et al., ECCV 2020, arXiv 2001.07710; PCONV, AAAI 2020; PatDNN, ASPLOS 2020",
     scales={
         "smoke": Settings(
-            data="digits", entry="digits_resnet", examples=800, widths=(8, 16),
+            data="digits", entry="digits_resnet", examples=480, widths=(8, 16),
             dense_epochs=3, retrain_epochs=2, connectivity=1.6, rho=0.05, layer=(16, 14),
             peers=False,
         ),

@@ -2,7 +2,7 @@
 
 X. Shen et al., "Towards Fast and Accurate Multi-Person Pose Estimation on Mobile Devices", IJCAI
 2021, arXiv 2106.15304. The network is trained on synthetic stick figures, which stand for no real
-people; the grouping is also tried on real COCO keypoints. Grouping by centre offsets is left out.
+people; the grouping is also tried on real COCO keypoints.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from matplotlib.figure import Figure
 
 from cofit.data.locate import find_folder
 from cofit.reproductions.harness import COLOURS, Outcome, Reproduction, Step, Study, axes, figure
-from cofit.reproductions.pose_pruning.claims import choice_table, claims, plan_table, run_table
+from cofit.reproductions.pose_pruning.claims import (
+    choice_table,
+    claims,
+    grouping_claim,
+    plan_table,
+    run_table,
+)
 from cofit.reproductions.pose_pruning.coco import read_coco
 from cofit.reproductions.pose_pruning.compiled import CompiledGrouping
 from cofit.reproductions.pose_pruning.grouping import group
 from cofit.reproductions.pose_pruning.network import PoseShape
 from cofit.reproductions.pose_pruning.oks import average_precision
+from cofit.reproductions.pose_pruning.processing import post_processing
 from cofit.reproductions.pose_pruning.skeleton import COCO18
 from cofit.reproductions.pose_pruning.study import (
     UNFRIENDLY,
@@ -43,7 +50,7 @@ STRIDE = 8
 
 
 def run(study: Study[Settings]) -> Outcome:
-    """Operators, depth, then per seed: baseline, dense, plan, pruned, both measured."""
+    """Operators, depth, grouping, then per seed: baseline, dense, plan, pruned, measured."""
     settings = study.settings
     operators = study.step("operators", lambda step: operator_costs(settings, step))
     data = make_data(settings)
@@ -52,6 +59,7 @@ def run(study: Study[Settings]) -> Outcome:
         shape = replaced(shape)
     sweep = depth_sweep(study, shape, data)
     depth = knee(sweep)
+    groupings = post_processing(study, at_depth(shape, depth), data)
     plans, runs = [], []
     for seed in study.seeds:
         base = baseline(study, data, seed)
@@ -61,11 +69,11 @@ def run(study: Study[Settings]) -> Outcome:
         runs.append(measured(study, base, graph, data, seed))
     real = None if study.scale == "smoke" else study.step("real keypoints", _real)
     return Outcome(
-        claims=claims(settings, plans, runs),
+        claims=[*claims(settings, plans, runs), grouping_claim(groupings)],
         tables=[
             run_table(runs),
             plan_table(settings, plans[0]),
-            choice_table(operators, sweep, depth, real),
+            choice_table(operators, sweep, depth, groupings, real),
         ],
         figure=_figure(runs),
     )

@@ -134,11 +134,13 @@ def trained(
     regime: Regime | None = None,
     rate: float | None = None,
     name: str = "training",
+    targets: Maps | None = None,
 ) -> nn.Module:
     """Train on synthetic scenes in place, from the step's checkpoint if there is one."""
+    wanted = data.train.targets(settings.stride) if targets is None else targets
     batches = Batches(
         torch.from_numpy(data.train.images),
-        torch.from_numpy(data.train.targets(settings.stride)),
+        torch.from_numpy(wanted),
         size=settings.batch,
         seed=seed,
     )
@@ -226,6 +228,14 @@ def knee(sweep: Mapping[int, Mapping[str, float]]) -> int:
             break
         chosen = shallower
     return chosen
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds of the second call."""
+    work()  # warms caches
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def baseline(study: Study[Settings], data: Data, seed: int) -> PoseNet:
@@ -350,10 +360,7 @@ def grouping_times(program: Program, scenes: Scenes, stride: int) -> dict[str, f
     found: dict[str, list[float]] = {name: [] for name in ways}
     for each in maps[:LATENCY_SERIES]:
         for name, way in ways.items():
-            way(each)  # warms caches
-            start = time.perf_counter()
-            way(each)
-            found[name].append(time.perf_counter() - start)
+            found[name].append(seconds_of(partial(way, each)))
     times = {f"{name}_s": float(np.median(values)) for name, values in found.items()}
     return {**times, "upsampled_ap": precision_of(program.run, scenes, upsampled)}
 

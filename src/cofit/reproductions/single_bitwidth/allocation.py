@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cofit.core import ConfigError
+from cofit.core import ConfigError, InfeasibleError
 from cofit.core.allocate import Choice, allocate
 from cofit.data import Split
 from cofit.ir.quantise_layer import weight_scales
@@ -48,19 +48,70 @@ def zero_degradation(
         tolerance: accuracy that may be lost in all.
     """
     order = sorted(bits)
-    names = [name for name, p in model.named_parameters() if p.dim() > 1]
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.dim() > 1}
+    names = list(weights)
+    forms = {(n, b): rounded(weight, b) for n, weight in weights.items() for b in order}
+    changed = copy.deepcopy(model)
+
+    def reached(chosen: Mapping[str, int]) -> float:
+        with torch.no_grad():
+            for name, number in chosen.items():
+                changed.get_parameter(name).copy_(forms[name, number])
+        return accuracy(changed, split)
+
     whole = dict.fromkeys(names, order[-1])
-    floor = accuracy(_with(model, whole), split) - tolerance
-    alone = {n: accuracy(_with(model, whole | {n: order[0]}), split) for n in names}
+    floor = reached(whole) - tolerance
+    alone = {n: reached(whole | {n: order[0]}) for n in names}
     chosen = dict(whole)
     for name in sorted(names, key=lambda n: -alone[n]):
         for fewer in order:
             if fewer >= chosen[name]:
                 break
-            if accuracy(_with(model, chosen | {name: fewer}), split) >= floor:
+            if reached(chosen | {name: fewer}) >= floor:
                 chosen[name] = fewer
                 break
     return chosen
+
+
+def at_random(
+    shapes: Mapping[str, tuple[int, ...]],
+    bits: Sequence[int],
+    budget: int,
+    generator: torch.Generator,
+) -> dict[str, int]:
+    """Bits of each layer drawn alike, raised or lowered at random until they fill a budget.
+
+    Args:
+        shapes: of the weights, by name.
+        bits: choices.
+        budget: bytes.
+        generator: of the draw.
+
+    Raises:
+        InfeasibleError: even the fewest bits take more.
+    """
+    order, names = sorted(bits), list(shapes)
+    least = packed_bytes(shapes, order[0])
+    if least > budget:
+        raise InfeasibleError(
+            f"{order[0]} bits take {least} bytes, the budget is {budget}; allow fewer bits or more "
+            "bytes"
+        )
+    drawn = torch.randint(len(order), (len(names),), generator=generator).tolist()
+    places = dict(zip(names, drawn, strict=True))
+
+    def size(at: Mapping[str, int]) -> int:
+        return packed_bytes(shapes, {n: order[i] for n, i in at.items()})
+
+    turns = [names[i] for i in torch.randperm(len(names), generator=generator).tolist()]
+    while size(places) > budget:
+        for name in turns:
+            if places[name] and size(places) > budget:
+                places[name] -= 1
+    for name in turns:
+        while places[name] + 1 < len(order) and size(places | {name: places[name] + 1}) <= budget:
+            places[name] += 1
+    return {name: order[place] for name, place in places.items()}
 
 
 def by_sensitivity(
@@ -153,12 +204,3 @@ def choose_bitwidth(
     best = sorted(bits, key=lambda b: -probes[b])[:finalists]
     finals = {b: finish(b) for b in best}
     return Choosing(max(best, key=lambda b: finals[b]), probes, finals)
-
-
-def _with(model: nn.Module, bits: Mapping[str, int]) -> nn.Module:
-    changed = copy.deepcopy(model)
-    with torch.no_grad():
-        for name, number in bits.items():
-            weight = changed.get_parameter(name)
-            weight.copy_(rounded(weight.detach(), number))
-    return changed

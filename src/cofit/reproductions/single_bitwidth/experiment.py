@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import nn
 
+from cofit.core import torch_generator
 from cofit.data import Dataset, Split, load
 from cofit.models import Normalise
 from cofit.models.zoo import DIGITS, FASHION
@@ -33,10 +34,12 @@ from cofit.reproductions.harness import (
     train,
 )
 from cofit.reproductions.single_bitwidth.allocation import (
+    at_random,
     by_sensitivity,
     sensitivities,
     zero_degradation,
 )
+from cofit.reproductions.single_bitwidth.analysis import layer_statistics
 from cofit.reproductions.single_bitwidth.claims import claims_of
 from cofit.reproductions.single_bitwidth.deployed import pack, unpack
 from cofit.reproductions.single_bitwidth.networks import NETWORKS
@@ -49,7 +52,7 @@ SENSITIVITY_BITS = 4
 """Uniform bits whose width the allocation by sensitivity is given."""
 
 SENSITIVITY_EXAMPLES = 512
-MIXED = ("zero degradation", "sensitivity")
+MIXED = ("zero degradation", "sensitivity", "random")
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def run(study: Study[Settings]) -> Outcome:
                 work = partial(_mixed, data, settings, network, seed, budget, kind, whole)
                 rows.setdefault(kind, []).append(study.step(f"{network} {kind} {seed}", work))
     tables = [_table(network, rows) for network, rows in found.items()]
+    tables += [_layers(settings, network, rows["float"][0]) for network, rows in found.items()]
     return Outcome(claims_of(found), tables, _figure(settings, found))
 
 
@@ -195,10 +199,14 @@ def _mixed(
     else:
         uniform = dict.fromkeys(layer_shapes(partial(build, 1.0)), SENSITIVITY_BITS)
         shapes = layer_shapes(partial(build, _multiplier(network, uniform, budget)))
-        part = Split(
-            data.train.inputs[:SENSITIVITY_EXAMPLES], data.train.targets[:SENSITIVITY_EXAMPLES]
-        )
-        of_layers = by_sensitivity(sensitivities(model, part, settings.bits), shapes, budget)
+        if kind == "random":
+            generator = torch_generator(seed, "random bits", network)
+            of_layers = at_random(shapes, settings.bits, budget, generator)
+        else:
+            part = Split(
+                data.train.inputs[:SENSITIVITY_EXAMPLES], data.train.targets[:SENSITIVITY_EXAMPLES]
+            )
+            of_layers = by_sensitivity(sensitivities(model, part, settings.bits), shapes, budget)
     multiplier = _multiplier(network, of_layers, budget)
     return _trained(data, settings, network, seed, budget, multiplier, of_layers, step)
 
@@ -263,6 +271,24 @@ def _table(network: str, rows: Mapping[str, list[dict[str, Any]]]) -> Table:
             for name, entries in rows.items()
         ),
     )
+
+
+def _layers(settings: Settings, network: str, whole: Mapping[str, Any]) -> Table:
+    """What rounding does to each layer of the float network, first seed."""
+    shapes = layer_shapes(partial(NETWORKS[network], 1.0))
+    found = {n: layer_statistics(whole[f"state {n}"], settings.bits) for n in shapes}
+    return Table(
+        title=f"{network}: layers of the float network, rounded untrained",
+        columns=("weight", "fan-in", *(f"SNR at {b} bits, dB" for b in settings.bits),
+                 "distinct filters at 1 bit, %"),
+        rows=tuple(
+            (
+                name, str(of.fan_in), *(f"{of.snr_db[b]:.1f}" for b in settings.bits),
+                f"{100 * of.distinct:.0f}",
+            )
+            for name, of in found.items()
+        ),
+    )  # fmt: skip
 
 
 def _figure(settings: Settings, found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Figure:
