@@ -90,7 +90,7 @@ def test_07_admm_draws_weights_in_and_beats_one_shot_projection(dense):
     blocks that projection takes at once, so its epochs only delay training within the structure.
     The claim of the reproduction is about that harder comparison, and gives this share as reason.
     """
-    epochs = Epochs(4, 2, 2e-2, 2e-2)
+    epochs = Epochs(5, 2, 2e-2, 2e-2)
     gains, shrinks = [], []
     for seed in range(3):
         model, gaps = trained(NoStep(), dense, DATA, seed, STRUCTURES, epochs, batch=16)
