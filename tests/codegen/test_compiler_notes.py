@@ -27,6 +27,7 @@ STRUCTURES = (
     "block32x1@4", "block16x1@8", "block8x1@4", "block4x4@4", "block2x2@3", "block16x1@4+int8",
     "stripe16@4", "pattern8g8@8", "pattern8g4@9", "pattern8g1@8", "connectivity@4",
     "connectivity@3.6+pattern8g1@2.25", "unstructured@6", "nm1:4", "channel@3",
+    "rows4@3", "rows2w@2+polarised2w",
 )  # fmt: skip
 
 

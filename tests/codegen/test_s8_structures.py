@@ -33,6 +33,7 @@ TEXTS = (
     "block3x2@2", "block4x8@2", "block16x1@2", "block16x4@3", "block8x2@2", "block8x1@4",
     "block1x1@5", "stripe16@2", "pattern8g1@2.25", "pattern8g1@5", "pattern8g4@2.25",
     "corner4g8@4", "corner4g1@3", "nm1:4", "nm1:3", "channel@2", "block2x2@2+int4",
+    "rows4@3", "rows8w@4", "rows4@3+polarised4",
 )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def kernel_for(text: str, machine: Machine) -> tuple[str, ...]:
     """The families that a structure may reach; vectors compute narrow and full ones densely."""
     if machine is PORTABLE:
         return "s8-sparse", "s8-lifted" if text.startswith("channel") else "s8-blocks"
-    wide = text.startswith(("block8", "block16", "stripe16"))
+    wide = text.startswith(("block8", "block16", "stripe16", "rows"))
     dense = "s8-host-kept" if text.startswith("channel") else "s8-host-dense"
     return "s8-host-block" if wide else dense, "s8-host-dense-winograd"
 

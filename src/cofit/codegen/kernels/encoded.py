@@ -10,6 +10,11 @@ import numpy as np
 from cofit.core import StructureError
 from cofit.ir import Graph, Op, Tensor
 from cofit.structures import Composition, Encoding, FixedPoint, Structure, parse
+from cofit.structures.formats import ocb
+from cofit.structures.formats.matrix import ORDERS
+
+LINE_OUTPUTS = 16
+"""Of a block that word lines become."""
 
 
 def encoding_of(graph: Graph, op: Op, formats: tuple[str, ...]) -> Encoding | str:
@@ -51,11 +56,24 @@ def too_dense(encoding: Encoding, limit: float) -> str | None:
     )
 
 
+def lines_as_blocks(encoding: Encoding) -> Encoding:
+    """Kept word lines as blocks, which have loops: a line is kept by all outputs alike.
+
+    Blocks are as wide as lines of one position are neighbouring channels, up to four.
+    """
+    m, channels = encoding.parameters["m"], encoding.shape[1]
+    neighbours = math.gcd(m, channels) if ORDERS[encoding.parameters["order"]] == "c" else 1
+    return ocb.encode(encoding.decode(), LINE_OUTPUTS, math.gcd(neighbours, 4))
+
+
 @functools.lru_cache(maxsize=8)
 def _encode(weight: Tensor) -> Encoding | None:
     assert weight.structure is not None and weight.data is not None
     structure = _without_grid(parse(weight.structure))
-    return None if structure is None else structure.encode(np.asarray(weight.data, np.float32))
+    if structure is None:
+        return None
+    encoding = structure.encode(np.asarray(weight.data, np.float32))
+    return lines_as_blocks(encoding) if encoding.format == "lines" else encoding
 
 
 def _without_grid(structure: Structure) -> Structure | None:

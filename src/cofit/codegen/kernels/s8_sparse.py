@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode
-from cofit.codegen.kernels.encoded import too_dense
+from cofit.codegen.kernels.encoded import lines_as_blocks, too_dense
 from cofit.codegen.kernels.s8_dense import pack_dense
 from cofit.codegen.kernels.s8_layer import (
     SHUFFLE,
@@ -129,7 +129,8 @@ def structured_encoding(graph: Graph, op: Op) -> Encoding | str:
 def int8_encoding(weight: Tensor, values: Int8) -> Encoding | str:
     """The encoding of the stored values of a weight, or why there is none.
 
-    Stripes become blocks, rows that are gone rows of zeros: these loops have no lists of rows.
+    Stripes and word lines become blocks, outputs that are gone blocks of zeros: these loops have
+    no lists of rows.
     """
     if weight.structure is None:
         return "the weight has no structure"
@@ -142,6 +143,8 @@ def int8_encoding(weight: Tensor, values: Int8) -> Encoding | str:
         return str(error)
     if encoding.format == "bspc":
         encoding = ocb.encode(values, encoding.parameters["stripe"], 1)
+    elif encoding.format == "lines":
+        encoding = lines_as_blocks(encoding)
     return _unsupported(encoding) or encoding
 
 

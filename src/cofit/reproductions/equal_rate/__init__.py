@@ -11,13 +11,13 @@ from cofit.core import Basis
 from cofit.fit.subject import Subject
 from cofit.ir import Graph
 from cofit.reproductions.equal_rate.arms import (
-    ARMS,
     DENSE,
     ONE_SHOT,
     PATTERN,
     RANDOM,
     Arm,
     Settings,
+    arms_of,
     restored,
     start,
     subject_of,
@@ -55,12 +55,12 @@ def run(study: Study[Settings]) -> Outcome:
     subject.module.load_state_dict({k: v for k, v in begun.items() if k != "accuracy"})
     runs: Runs = {}
     for seed in study.seeds:
-        for arm in ARMS:
+        for arm in arms_of(settings):
             work = partial(trained, settings=settings, subject=subject, arm=arm, seed=seed)
             runs.setdefault(arm.name, []).append(study.step(f"{arm.name} {seed}", work))
     graphs = {
         arm.name: restored(subject, runs[arm.name][0])
-        for arm in ARMS
+        for arm in arms_of(settings)
         if arm not in (ONE_SHOT, RANDOM)
     }
     sizes = {name: footprint(graph) for name, graph in graphs.items()}
@@ -110,7 +110,7 @@ def _claims(settings: Settings, runs: Runs) -> list[Claim]:
 
 def _arms(settings: Settings, begun: Found, runs: Runs) -> Table:
     rows = []
-    for arm in ARMS:
+    for arm in arms_of(settings):
         found = runs[arm.name]
         rows.append(
             (
@@ -167,7 +167,7 @@ def _figure(settings: Settings, runs: Runs, times: Found) -> Figure:
             drawn, f"{settings.entry} at {settings.rate:g}x, {bits} program", "latency, us",
             "accuracy, %", (1, 2, place),
         )  # fmt: skip
-        shown = [arm for arm in ARMS if f"{arm.name} {bits}" in times]
+        shown = [arm for arm in arms_of(settings) if f"{arm.name} {bits}" in times]
         for i, arm in enumerate(shown):
             accuracy = measured([100 * f["accuracy"] for f in runs[arm.name]], "%")
             panel.errorbar(
@@ -185,8 +185,9 @@ REPRODUCTION = Reproduction(
     source="our own comparison; methods: see pattern-sparsity, micro-unification, forms, ddc-pim",
     scales={
         "smoke": Settings(
-            data="digits", entry="digits_resnet", weights=None, examples=400, dense_epochs=2,
+            data="digits", entry="digits_resnet", weights=None, examples=200, dense_epochs=2,
             epochs=2, rate=4.0, peers=False,
+            structures=(("block 2x4", "block2x4@{rate}"),),
         ),
         "standard": Settings(),
         "full": Settings(examples=18_000, epochs=10),

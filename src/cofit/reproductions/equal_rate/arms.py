@@ -49,6 +49,8 @@ class Settings:
         epochs: of every arm; two fifths of ADMM where there is ADMM, then within the structure.
         batch: examples per step.
         rate: weights over kept weights.
+        structures: names and texts of those besides patterns, "{rate}" for the rate. Stripes are
+            for matrices; of a convolution they are blocks 16x1.
         board: Cortex-M whose instructions are counted.
         peers: whether other runtimes are timed.
     """
@@ -61,6 +63,13 @@ class Settings:
     epochs: int = 5
     batch: int = 64
     rate: float = 8.0
+    structures: tuple[tuple[str, str], ...] = (
+        ("block 16x1", "block16x1@{rate}"),
+        ("block 2x4", "block2x4@{rate}"),
+        ("unified", "unify1x8@{rate}"),
+        ("polarised", "rows8@{rate}+polarised8"),
+        ("complementary", "complementary"),
+    )
     board: str = "cortex-m4"
     peers: bool = True
 
@@ -79,28 +88,16 @@ class Arm:
     form: str
     how: str = "admm"
 
-    @property
-    def rated(self) -> bool:
-        """Whether it removes weights."""
-        return self.form == "" or "{rate}" in self.form
-
 
 PATTERN = Arm("pattern", "")
 ONE_SHOT = Arm("pattern one shot", "", "projected")
 RANDOM = Arm("pattern random", "", "random")
 DENSE = Arm("dense", "none")
-ARMS = (
-    DENSE,
-    PATTERN,
-    ONE_SHOT,
-    RANDOM,
-    Arm("block 16x1", "block16x1@{rate}"),
-    Arm("block 2x4", "block2x4@{rate}"),
-    Arm("unified", "unify1x8@{rate}"),
-    Arm("polarised", "rows8@{rate}+polarised8"),
-    Arm("complementary", "complementary"),
-)
-"""What the table holds; stripes are for matrices, of a convolution they are blocks 16x1."""
+
+
+def arms_of(settings: Settings) -> tuple[Arm, ...]:
+    """All arms of a run."""
+    return DENSE, PATTERN, ONE_SHOT, RANDOM, *(Arm(*pair) for pair in settings.structures)
 
 
 def subject_of(settings: Settings) -> Subject:
