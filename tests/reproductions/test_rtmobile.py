@@ -10,7 +10,7 @@ import statistics
 import pytest
 import torch
 
-from cofit.core import ConfigError, torch_generator
+from cofit.core import ConfigError, StructureError, torch_generator
 from cofit.data import Dataset, Split
 from cofit.reproductions.harness import Step, accuracy, reproduce, reproduction, seeded
 from cofit.reproductions.rtmobile import study
@@ -112,7 +112,9 @@ def test_rate_over_all_counts_what_stays_dense():
 
 def test_a_weight_too_small_is_refused_by_name(tmp_path):
     model = SpeechGru(6, 1, 16, 12)
-    with pytest.raises(Exception, match=r"'gru.weight_hh_l0'.*a stripe has 64 rows, the weight 48"):
+    with pytest.raises(
+        StructureError, match=r"'gru.weight_hh_l0'.*a stripe has 64 rows, the weight 48"
+    ):
         prune(quiet(tmp_path), model, small_data(), parse("bsp64x16@4"), Epochs(1, 1), 0, 50)
 
 

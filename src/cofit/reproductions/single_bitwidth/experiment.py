@@ -88,7 +88,7 @@ class Settings:
 
 BOTH = ("plain", "depthwise")
 SCALES: Mapping[Scale, Settings] = {
-    "smoke": Settings("digits", 320, 200, (1, 2, 4, 8), BOTH, 1, 32, 0.05),
+    "smoke": Settings("digits", 192, 200, (1, 2, 4, 8), BOTH, 1, 32, 0.05),
     "standard": Settings("fashion_mnist", 6000, 10_000, (1, 2, 4, 8), BOTH, 4, 64, 0.05),
     "full": Settings("fashion_mnist", 58_000, 10_000, (1, 2, 3, 4, 8), BOTH, 30, 128, 0.05),
 }
@@ -106,7 +106,7 @@ def run(study: Study[Settings]) -> Outcome:
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for network in settings.networks:
         rows = found.setdefault(network, {})
-        budget = packed_bytes(layer_shapes(partial(NETWORKS[network], 1.0)), BASE_BITS)
+        budget = packed_bytes(shapes_at(network, 1.0), BASE_BITS)
         for seed in study.seeds:
             name = f"{network} float {seed}"
             whole = study.step(name, partial(_float, data, settings, network, seed))
@@ -136,6 +136,12 @@ def _prepared(part: Split, pixels: Normalise, halved: bool) -> Split:
     return Split(F.avg_pool2d(inputs, 2) if halved else inputs, part.targets)
 
 
+@functools.cache
+def shapes_at(network: str, multiplier: float) -> Mapping[str, tuple[int, ...]]:
+    """Shapes of a network's weights; the searches for widths ask for the same ones again."""
+    return layer_shapes(partial(NETWORKS[network], multiplier))
+
+
 def _float(
     data: Dataset, settings: Settings, network: str, seed: int, step: Step
 ) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def _float(
     model, _ = train(
         step, model, data, settings.recipe, seed, Regime(), size=settings.batch, channels_last=False
     )
-    shapes = layer_shapes(partial(NETWORKS[network], 1.0))
+    shapes = shapes_at(network, 1.0)
     return {
         "accuracy": accuracy(model, data.test),
         "validation": accuracy(model, data.validation),
@@ -165,7 +171,7 @@ def _single(
     step: Step,
 ) -> dict[str, Any]:
     """One bit-width at the width that takes the budget."""
-    of_layers = dict.fromkeys(layer_shapes(partial(NETWORKS[network], 1.0)), bits)
+    of_layers = dict.fromkeys(shapes_at(network, 1.0), bits)
     multiplier = _multiplier(network, of_layers, budget)
     return _trained(data, settings, network, seed, budget, multiplier, of_layers, step)
 
@@ -173,9 +179,8 @@ def _single(
 def _multiplier(network: str, bits: Mapping[str, int], budget: int) -> float:
     """Width at which a network of these bits takes the budget."""
 
-    @functools.cache
     def size(multiplier: float) -> int:
-        return packed_bytes(layer_shapes(partial(NETWORKS[network], multiplier)), bits)
+        return packed_bytes(shapes_at(network, multiplier), bits)
 
     return width_for(size, budget).multiplier
 
@@ -197,8 +202,8 @@ def _mixed(
     if kind == "zero degradation":
         of_layers = zero_degradation(model, data.validation, settings.bits)
     else:
-        uniform = dict.fromkeys(layer_shapes(partial(build, 1.0)), SENSITIVITY_BITS)
-        shapes = layer_shapes(partial(build, _multiplier(network, uniform, budget)))
+        uniform = dict.fromkeys(shapes_at(network, 1.0), SENSITIVITY_BITS)
+        shapes = shapes_at(network, _multiplier(network, uniform, budget))
         if kind == "random":
             generator = torch_generator(seed, "random bits", network)
             of_layers = at_random(shapes, settings.bits, budget, generator)
@@ -275,7 +280,7 @@ def _table(network: str, rows: Mapping[str, list[dict[str, Any]]]) -> Table:
 
 def _layers(settings: Settings, network: str, whole: Mapping[str, Any]) -> Table:
     """What rounding does to each layer of the float network, first seed."""
-    shapes = layer_shapes(partial(NETWORKS[network], 1.0))
+    shapes = shapes_at(network, 1.0)
     found = {n: layer_statistics(whole[f"state {n}"], settings.bits) for n in shapes}
     return Table(
         title=f"{network}: layers of the float network, rounded untrained",

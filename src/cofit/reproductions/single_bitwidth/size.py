@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from cofit.core import InfeasibleError
 from cofit.structures.formats import packed
@@ -34,9 +36,18 @@ class Width:
     nearest: bool
 
 
+class _NoValues(TorchFunctionMode):
+    """Leaves out initialisation, which on the meta device costs most of building a network."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def layer_shapes(build: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the weights of a network, by name, without making it."""
-    with torch.device("meta"):
+    """Shapes of the weights of a network, by name, without making or initialising it."""
+    with torch.device("meta"), _NoValues():
         model = build()
     return {name: tuple(p.shape) for name, p in model.named_parameters() if p.dim() > 1}
 
