@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cofit.core import Basis
-from cofit.fit.subject import Subject
+from cofit.fit.precision import Lowering
 from cofit.ir import Graph
 from cofit.reproductions.equal_rate.arms import (
     DENSE,
@@ -41,6 +41,7 @@ from cofit.reproductions.harness import (
 Found = dict[str, Any]
 Runs = dict[str, list[Found]]
 
+PRECISIONS = "fp32", "int8"
 SAME = (
     "equal weights left, epochs, distillation and least squares of what is kept; test part; "
     "differences seed by seed"
@@ -64,13 +65,13 @@ def run(study: Study[Settings]) -> Outcome:
         if arm not in (ONE_SHOT, RANDOM)
     }
     sizes = {name: footprint(graph) for name, graph in graphs.items()}
+    low = Lowering("int8", subject.calibration) if settings.int8 else None
     boards = {
-        name: study.step(f"board {name}", partial(_board, settings, subject, graph))
+        name: study.step(f"board {name}", partial(_board, settings, graph, low))
         for name, graph in graphs.items()
+        if low is not None
     }
-    times = study.step(
-        "latencies", lambda step: latencies(graphs, subject.calibration, settings.peers)
-    )
+    times = study.step("latencies", lambda step: latencies(graphs, low, settings.peers))
     return Outcome(
         _claims(settings, runs),
         [
@@ -82,8 +83,8 @@ def run(study: Study[Settings]) -> Outcome:
     )
 
 
-def _board(settings: Settings, subject: Subject, graph: Graph, step: Step) -> Found:
-    return dict(on_board(graph, subject.calibration, settings.board))
+def _board(settings: Settings, graph: Graph, low: Lowering, step: Step) -> Found:
+    return dict(on_board(graph, low, settings.board))
 
 
 def _claims(settings: Settings, runs: Runs) -> list[Claim]:
@@ -130,29 +131,35 @@ def _arms(settings: Settings, begun: Found, runs: Runs) -> Table:
 def _costs(
     settings: Settings, sizes: dict[str, Found], boards: dict[str, Found], times: Found
 ) -> Table:
-    return Table(
-        title="What the structured layers take, and what the whole network costs",
-        columns=(
-            "structure", "bytes fp32, with indices", "host fp32, us", "host int8, us",
-            f"{settings.board} int8, M instructions", f"{settings.board} flash, KB", "crossbars",
-        ),
-        rows=tuple(
-            (
-                name,
-                f"{size['bytes']:.0f}",
-                f"{1e6 * times[f'{name} fp32']:.4g}",
-                f"{1e6 * times[f'{name} int8']:.4g}",
+    columns = ["structure", "bytes fp32, with indices", "crossbars", "host fp32, us"]
+    if settings.int8:
+        columns += [
+            "host int8, us", f"{settings.board} int8, M instructions", f"{settings.board} flash, KB"
+        ]  # fmt: skip
+    rows = []
+    for name, size in sizes.items():
+        row = [name, f"{size['bytes']:.0f}", f"{size['crossbars']:.0f}"]
+        row += [f"{1e6 * times[key]:.4g}" for key in _keys(name) if key in times]
+        if name in boards:
+            row += [
                 f"{boards[name]['instructions'] / 1e6:.4g}",
                 f"{boards[name]['flash'] / 1e3:.4g}",
-                f"{size['crossbars']:.0f}",
-            )
-            for name, size in sizes.items()
-        ),
-    )  # fmt: skip
+            ]
+        rows.append(tuple(row))
+    return Table(
+        title="What the structured layers take, and what the whole network costs",
+        columns=tuple(columns),
+        rows=tuple(rows),
+    )
+
+
+def _keys(name: str) -> tuple[str, ...]:
+    """Keys of a program's latencies."""
+    return tuple(f"{name} {bits}" for bits in PRECISIONS)
 
 
 def _peers(times: Found, graphs: dict[str, Any]) -> Table:
-    ours = {f"{name} {bits}" for name in graphs for bits in ("fp32", "int8")}
+    ours = {key for name in graphs for key in _keys(name)}
     return Table(
         title="Dense network in other runtimes, timed in the same run",
         columns=("runtime", "us"),
@@ -161,11 +168,12 @@ def _peers(times: Found, graphs: dict[str, Any]) -> Table:
 
 
 def _figure(settings: Settings, runs: Runs, times: Found) -> Figure:
-    drawn = figure(2, width=5.2)
-    for place, bits in enumerate(("fp32", "int8"), start=1):
+    drawn_bits = [bits for bits in PRECISIONS if f"{DENSE.name} {bits}" in times]
+    drawn = figure(len(drawn_bits), width=5.2)
+    for place, bits in enumerate(drawn_bits, start=1):
         panel = axes(
             drawn, f"{settings.entry} at {settings.rate:g}x, {bits} program", "latency, us",
-            "accuracy, %", (1, 2, place),
+            "accuracy, %", (1, len(drawn_bits), place),
         )  # fmt: skip
         shown = [arm for arm in arms_of(settings) if f"{arm.name} {bits}" in times]
         for i, arm in enumerate(shown):
@@ -186,7 +194,7 @@ REPRODUCTION = Reproduction(
     scales={
         "smoke": Settings(
             data="digits", entry="digits_resnet", weights=None, examples=200, dense_epochs=2,
-            epochs=2, rate=4.0, peers=False,
+            epochs=2, rate=4.0, peers=False, int8=False,
             structures=(("block 2x4", "block2x4@{rate}"),),
         ),
         "standard": Settings(),

@@ -52,6 +52,7 @@ class Settings:
         structures: names and texts of those besides patterns, "{rate}" for the rate. Stripes are
             for matrices; of a convolution they are blocks 16x1.
         board: Cortex-M whose instructions are counted.
+        int8: whether int8 programs are made too, for this CPU and the board.
         peers: whether other runtimes are timed.
     """
 
@@ -71,6 +72,7 @@ class Settings:
         ("complementary", "complementary"),
     )
     board: str = "cortex-m4"
+    int8: bool = True
     peers: bool = True
 
 

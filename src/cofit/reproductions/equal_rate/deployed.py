@@ -38,31 +38,29 @@ def footprint(graph: Graph) -> dict[str, float]:
     return {"bytes": float(nbytes), "crossbars": float(crossbars)}
 
 
-def on_board(graph: Graph, calibration: torch.Tensor, board: str) -> dict[str, float]:
+def on_board(graph: Graph, low: Lowering, board: str) -> dict[str, float]:
     """Of the int8 program on a Cortex-M: retired instructions and linked flash."""
-    cost = target(board).cost(Lowering("int8", calibration).lower(graph))
+    cost = target(board).cost(low.lower(graph))
     assert cost.instructions is not None
     return {"instructions": float(cost.instructions), "flash": float(cost.flash_bytes)}
 
 
-def latencies(
-    graphs: Mapping[str, Graph], calibration: torch.Tensor, peers: bool
-) -> dict[str, float]:
+def latencies(graphs: Mapping[str, Graph], low: Lowering | None, peers: bool) -> dict[str, float]:
     """Median seconds at batch 1, one thread, all timed in turn; keys "NAME fp32", "NAME int8".
 
     Args:
         graphs: float graphs; "dense" is also what other runtimes run.
-        calibration: inputs (N, ...) that give the ranges of int8.
+        low: to int8; None leaves int8 out.
         peers: whether other runtimes are timed.
     """
-    low = Lowering("int8", calibration)
     calls: dict[str, Call] = {}
     for name, graph in graphs.items():
         calls[f"{name} fp32"] = compile(graph).run
-        calls[f"{name} int8"] = compile(low.lower(graph)).run
+        if low is not None:
+            calls[f"{name} int8"] = compile(low.lower(graph)).run
     dense = graphs["dense"]
     if peers:
-        found = runtimes(dense, low.lower(dense))
+        found = runtimes(dense, None if low is None else low.lower(dense))
         calls |= {runtime.name: runtime.call for runtime in found if runtime.call is not None}
     shape = dense.tensors[dense.inputs[0]].shape
     x = numpy_generator(0, "latencies").standard_normal(shape, np.float32)
