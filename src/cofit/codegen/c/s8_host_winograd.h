@@ -237,7 +237,7 @@ COFIT_INLINE void s8_winograd_group(const s8_winograd *shape, const s8_host_laye
 /* Rows [row, row + 8 * vectors) at the transformed tiles, which begin at output row y0. */
 COFIT_INLINE void s8_winograd_rows(const s8_winograd *shape, const s8_host_layer *layer,
                                    int32_t row, const int16_t *w, const int16_t *x, int32_t y0,
-                                   int32_t *sums, int8_t *out, const int vectors)
+                                   int32_t *sums, s8_target to, const int vectors)
 {
     const int32_t line = shape->size * shape->across * vectors * S8_LANES;
     const int32_t middle = shape->larger * shape->group;
@@ -249,7 +249,7 @@ COFIT_INLINE void s8_winograd_rows(const s8_winograd *shape, const s8_host_layer
     for (int32_t y = y0; y < y0 + shape->size * shape->down && y < shape->height;
          y++, sums += line)
         s8_host_finish(layer, row, vectors, shape->width, sums,
-                       out + y * shape->width * layer->pitch);
+                       s8_target_at(to, y * shape->width * layer->pitch));
 }
 
 /* Windows of rows of tiles from output row y0 on. */
@@ -270,17 +270,17 @@ COFIT_INLINE void s8_winograd_windows(const s8_winograd *shape, const s8_window 
 /* A layer whose tiles are all at hand: weights are transformed just before they are used. */
 COFIT_INLINE void s8_winograd_whole(const s8_winograd *shape, const s8_host_layer *layer,
                                     const int16_t *tiles, int16_t *weights, int32_t *sums,
-                                    int8_t *out)
+                                    s8_target to)
 {
     const int8_t *w = layer->weights;
     int32_t row = 0;
     for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS) {
         s8_winograd_weights(w + row * 18 * shape->pairs, shape->pairs, weights, 2, shape->size);
-        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, out, 2);
+        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, to, 2);
     }
     if (row < layer->rows) {
         s8_winograd_weights(w + row * 18 * shape->pairs, shape->pairs, weights, 1, shape->size);
-        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, out, 1);
+        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, to, 1);
     }
 }
 
@@ -288,14 +288,14 @@ COFIT_INLINE void s8_winograd_whole(const s8_winograd *shape, const s8_host_laye
 COFIT_INLINE void s8_host_winograd(const s8_winograd *shape, const s8_host_layer *layer,
                                    const s8_window *window, int32_t right, const int8_t *in,
                                    int16_t *plane, int16_t *weights, int16_t *tiles,
-                                   int32_t *sums, int8_t *out)
+                                   int32_t *sums, s8_target to)
 {
     const int32_t size = shape->size, last = (shape->height + size - 1) / size - shape->down;
     const int32_t each = (size + 2) * (size + 2) *
                          s8_winograd_step(2 * S8_TILE_ROWS * shape->pairs); /* of 16 rows */
     if (last == 0) {
         s8_winograd_windows(shape, window, right, in, 0, plane, tiles);
-        s8_winograd_whole(shape, layer, tiles, weights, sums, out);
+        s8_winograd_whole(shape, layer, tiles, weights, sums, to);
         return;
     }
     int32_t row = 0;
@@ -309,8 +309,8 @@ COFIT_INLINE void s8_host_winograd(const s8_winograd *shape, const s8_host_layer
         const int32_t y0 = size * (at < last ? at : last);
         s8_winograd_windows(shape, window, right, in, y0, plane, tiles);
         for (row = 0; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
-            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, out, 2);
+            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, to, 2);
         if (row < layer->rows)
-            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, out, 1);
+            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, to, 1);
     }
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernel import KernelCode, Residual
 from cofit.codegen.kernels.s8_host import dense_rows
 from cofit.codegen.kernels.s8_host_layer import (
     MACS_PER_CYCLE,
@@ -22,7 +22,9 @@ from cofit.codegen.kernels.s8_host_layer import (
     call_of,
     host_layer,
     host_support,
+    in_place_of,
     no_vectors,
+    reject_sum,
 )
 from cofit.codegen.kernels.s8_layer import (
     accumulator_bound,
@@ -65,7 +67,15 @@ class S8HostWinograd:
         tiling = _tiling(graph, op)
         return tiling if isinstance(tiling, str) else None
 
-    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+    def reject_residual(
+        self, graph: Graph, op: Op, residual: Residual, machine: Machine
+    ) -> str | None:
+        """Sums that float32 gets wrong."""
+        return reject_sum(graph, residual)
+
+    def emit(
+        self, graph: Graph, op: Op, machine: Machine, residual: Residual | None = None
+    ) -> KernelCode:
         """One call."""
         w = window(graph, op)
         t = _tiling(graph, op)
@@ -78,7 +88,7 @@ class S8HostWinograd:
         shares = share_outputs(machine, [1.0] * -(-w.outputs // TILE_ROWS), cycles)
         if shares is not None:
             t = replace(t, window=replace(w, outputs=shares.largest * TILE_ROWS))
-        declaration, constants = host_layer(graph, op, rows, shares=shares)
+        declaration, constants = host_layer(graph, op, rows, shares=shares, residual=residual)
         pixels, larger = split(t.tiles, TILE_PIXELS)[0]
         fields = {
             "size": t.size, "channels": w.channels, "padded": t.padded, "pairs": t.pairs,
@@ -98,12 +108,15 @@ class S8HostWinograd:
             call_of(
                 shares,
                 f"s8_host_winograd(&shape, {{layer}}, &window, {t.right}, in0, plane, transformed, "
-                "tiles, sums, {out});",
+                "tiles, sums, {to});",
+                op,
+                residual,
             ),
         ])  # fmt: skip
         support = host_support(graph, "s8_host_winograd.h")
         return KernelCode(
             body, constants, support, t.scratch_bytes, variant=f"{t.size}x{t.size} outputs",
+            in_place=in_place_of(op, residual) if t.rows % t.down == 0 else (),
             shares=count_of(shares),
         )  # fmt: skip
 
