@@ -53,15 +53,35 @@ COFIT_INLINE void s8_host_store(const s8_host_layer *layer, int32_t row, int32_t
     }
 }
 
+#if defined(__AVX2__) && defined(__FMA__)
+/* Scaled sums of eight rows as the int8 of the layer, and what they and the residual give. */
+COFIT_INLINE __m256i s8_host_joined(const s8_host_layer *layer, const s8_sum_lanes *sum,
+                                    __m256i scaled, const int8_t *other)
+{
+    __m256i own = _mm256_add_epi32(scaled, _mm256_set1_epi32(layer->zero_point));
+    own = _mm256_max_epi32(own, _mm256_set1_epi32(layer->low));
+    own = _mm256_min_epi32(own, _mm256_set1_epi32(layer->high));
+    return s8_sum_eight(sum, own, s8_load_eight(other));
+}
+#endif
+
 #if defined(__AVX2__)
+/* `joined`: there is a residual, and all rows of the vectors are outputs. */
 COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, int32_t rows,
                                       int32_t pixels, const int32_t *sums, s8_target to,
-                                      const int vectors, const s8_host_rounding rounding)
+                                      const int vectors, const s8_host_rounding rounding,
+                                      const int joined)
 {
-    const s8_range range = s8_range_of(layer->zero_point, layer->low, layer->high);
-    const s8_residual *const residual = layer->residual;
+    s8_range range = s8_range_of(layer->zero_point, layer->low, layer->high);
+#if defined(__FMA__)
+    s8_sum_lanes sum;
+    if (joined) {
+        sum = s8_sum_lanes_of(&layer->residual->sum, &layer->residual->real);
+        range = sum.range;
+    }
+#endif
     const int32_t pitch = layer->pitch;
-    const int32_t whole = layer->channel ? 0 : rows;
+    const int32_t whole = layer->channel || (layer->residual && !joined) ? 0 : rows;
     s8_factor f[S8_VECTORS];
     for (int32_t v = 0; v < vectors; v++)
         f[v] = s8_factor_of(s8_load(layer->multiplier + row + v * S8_LANES),
@@ -69,22 +89,18 @@ COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, i
     for (int32_t p = 0; p < pixels;
          p++, to = s8_target_at(to, pitch), sums += vectors * S8_LANES) {
         __m256i scaled[S8_VECTORS];
-        for (int32_t v = 0; v < vectors; v++)
+        for (int32_t v = 0; v < vectors; v++) {
             scaled[v] = s8_scaled(s8_load(sums + v * S8_LANES), &f[v], rounding);
-        __m128i bytes = s8_narrow(scaled[0], scaled[vectors - 1], &range);
+#if defined(__FMA__)
+            if (joined)
+                scaled[v] = s8_host_joined(layer, &sum, scaled[v],
+                                           to.other + row + v * S8_LANES);
+#endif
+        }
+        const __m128i bytes = s8_narrow(scaled[0], scaled[vectors - 1], &range);
         if (whole == S8_TILE_ROWS) {
-            if (residual) {
-                const void *const other = to.other + row;
-                bytes = s8_host_sixteen(&residual->sum, &residual->real, bytes,
-                                        _mm_loadu_si128((const __m128i *)other));
-            }
             _mm_storeu_si128((__m128i *)(void *)(to.out + row), bytes);
         } else if (whole == S8_LANES) {
-            if (residual) {
-                const void *const other = to.other + row;
-                bytes = s8_host_sixteen(&residual->sum, &residual->real, bytes,
-                                        _mm_loadl_epi64((const __m128i *)other));
-            }
             _mm_storel_epi64((__m128i *)(void *)(to.out + row), bytes);
         } else {
             int8_t kept[S8_TILE_ROWS];
@@ -92,6 +108,19 @@ COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, i
             s8_host_store(layer, row, rows, kept, to);
         }
     }
+}
+
+COFIT_INLINE void s8_host_finish_rounded(const s8_host_layer *layer, int32_t row, int32_t rows,
+                                         int32_t pixels, const int32_t *sums, s8_target to,
+                                         const int vectors, const s8_host_rounding rounding)
+{
+#if defined(__FMA__)
+    if (layer->residual && !layer->channel && rows == vectors * S8_LANES) {
+        s8_host_finish_fast(layer, row, rows, pixels, sums, to, vectors, rounding, 1);
+        return;
+    }
+#endif
+    s8_host_finish_fast(layer, row, rows, pixels, sums, to, vectors, rounding, 0);
 }
 #endif
 
@@ -103,17 +132,17 @@ COFIT_SHARED void s8_host_finish(const s8_host_layer *layer, int32_t row, int32_
     const int32_t rows = left < most ? left : most;
 #if defined(__AVX2__)
     if (layer->rounding == S8_FLOAT && vectors == 2)
-        s8_host_finish_fast(layer, row, rows, pixels, sums, to, 2, S8_FLOAT);
+        s8_host_finish_rounded(layer, row, rows, pixels, sums, to, 2, S8_FLOAT);
     else if (layer->rounding == S8_FLOAT)
-        s8_host_finish_fast(layer, row, rows, pixels, sums, to, 1, S8_FLOAT);
+        s8_host_finish_rounded(layer, row, rows, pixels, sums, to, 1, S8_FLOAT);
     else if (layer->rounding == S8_TWICE && vectors == 2)
-        s8_host_finish_fast(layer, row, rows, pixels, sums, to, 2, S8_TWICE);
+        s8_host_finish_rounded(layer, row, rows, pixels, sums, to, 2, S8_TWICE);
     else if (layer->rounding == S8_TWICE)
-        s8_host_finish_fast(layer, row, rows, pixels, sums, to, 1, S8_TWICE);
+        s8_host_finish_rounded(layer, row, rows, pixels, sums, to, 1, S8_TWICE);
     else if (layer->rounding == S8_ONCE && vectors == 2)
-        s8_host_finish_fast(layer, row, rows, pixels, sums, to, 2, S8_ONCE);
+        s8_host_finish_rounded(layer, row, rows, pixels, sums, to, 2, S8_ONCE);
     else if (layer->rounding == S8_ONCE)
-        s8_host_finish_fast(layer, row, rows, pixels, sums, to, 1, S8_ONCE);
+        s8_host_finish_rounded(layer, row, rows, pixels, sums, to, 1, S8_ONCE);
     else
 #endif
         for (int32_t p = 0; p < pixels;
