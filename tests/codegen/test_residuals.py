@@ -16,6 +16,7 @@ from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Rounding
 from cofit.ir import attributes as at
 from cofit.structures import parse
+from cofit.targets import HostTarget, work_of
 
 pytestmark = pytest.mark.device
 SAME = (1, 1, 1, 1)
@@ -315,3 +316,19 @@ def float_long_block() -> Graph:
     before = b.conv("x", 16, 1)
     y = b.conv(b.conv(before, 16, 3, padding=SAME), 16, 3, padding=SAME)
     return b.graph(b.conv(b.add(at.Add(fused="relu"), y, before), 8, 1))
+
+
+def test_work_and_rows_belong_to_the_convolution():
+    """Bytes of both operands and of the sum; the addition has a row that says where it went."""
+    graph = float_long_block()
+    source = emit(graph, FLOAT)
+    (step,) = fused_steps(source)
+    found, tensor = work_of(source, step), 4 * 16 * 9 * 9
+    assert step.name == step.op.output and step.writes == step.residual.op.output
+    assert found.macs_dense == step.macs == 16 * 16 * 9 * 81
+    assert (found.input_bytes, found.output_bytes) == (2 * tensor, tensor)
+    assert step.name not in source.offsets and step.writes in source.offsets
+    rows = {row.op: row for row in HostTarget().cost(graph).rows}
+    assert set(rows) >= {op.output for op in graph.ops}
+    assert rows[step.writes].note == f"within {step.name}" and rows[step.writes].latency_s == 0
+    assert "adds" in rows[step.name].note and rows[step.name].latency_s > 0
