@@ -21,6 +21,7 @@ from cofit.targets import HostTarget, work_of
 pytestmark = pytest.mark.device
 SAME = (1, 1, 1, 1)
 FLOAT = replace(HOST, io="float")
+PLAIN = replace(HOST, flags=())  # the same kernels without intrinsics
 VECTORS = pytest.mark.skipif(HOST.vector_floats < 8, reason="no vectors of eight int32 here")
 
 
@@ -177,17 +178,19 @@ INT8 = [
 
 
 @VECTORS
-@pytest.mark.parametrize("threads", [1, 3])
-def test_integers_are_those_of_two_steps(threads, all_shared):
+@pytest.mark.parametrize(
+    ("machine", "threads"), [(HOST, 1), (HOST, 3), (PLAIN, 1)], ids=["host", "threads", "plain"]
+)
+def test_integers_are_those_of_two_steps(machine, threads, all_shared):
     fused, apart = [], []
     for index, (text, channels, kernel, groups, family) in enumerate(INT8):
         rounding = tuple(Rounding)[(index + threads) % 3]
         graph = int8_block(text, channels, kernel, rounding, f"block{index}", groups)
-        source = emit(graph, HOST.with_threads(threads))
+        source = emit(graph, machine.with_threads(threads))
         assert [step.kernel for step in fused_steps(source)] == [family] * 2
         assert not any(step.kind == "add" for step in source.steps)
         fused.append(source)
-        apart.append(unfused(replace(graph, name=f"apart{index}"), HOST))
+        apart.append(unfused(replace(graph, name=f"apart{index}"), machine))
     assert threads == 1 or any(s.code.shares > 1 for each in fused for s in fused_steps(each))
     library = build_host([*fused, *apart], optimise="-O1")
     x = np.random.default_rng(3).integers(-128, 128, (2, 9, 11, 5)).astype(np.int8)

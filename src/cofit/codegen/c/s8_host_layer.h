@@ -54,14 +54,25 @@ COFIT_INLINE void s8_host_store(const s8_host_layer *layer, int32_t row, int32_t
 }
 
 #if defined(__AVX2__) && defined(__FMA__)
-/* Scaled sums of eight rows as the int8 of the layer, and what they and the residual give. */
-COFIT_INLINE __m256i s8_host_joined(const s8_host_layer *layer, const s8_sum_lanes *sum,
-                                    __m256i scaled, const int8_t *other)
+/* What turns scaled sums into the int8 of a layer, still as int32, and adds a residual. */
+typedef struct {
+    __m256i zero_point, low, high;
+    s8_sum_lanes sum;
+} s8_joint;
+
+COFIT_INLINE s8_joint s8_joint_of(const s8_host_layer *layer)
 {
-    __m256i own = _mm256_add_epi32(scaled, _mm256_set1_epi32(layer->zero_point));
-    own = _mm256_max_epi32(own, _mm256_set1_epi32(layer->low));
-    own = _mm256_min_epi32(own, _mm256_set1_epi32(layer->high));
-    return s8_sum_eight(sum, own, s8_load_eight(other));
+    const s8_joint joint = {_mm256_set1_epi32(layer->zero_point), _mm256_set1_epi32(layer->low),
+                            _mm256_set1_epi32(layer->high),
+                            s8_sum_lanes_of(&layer->residual->sum, &layer->residual->real)};
+    return joint;
+}
+
+/* Eight outputs of a sum, still to be clamped. */
+COFIT_INLINE __m256i s8_joined(const s8_joint *joint, __m256i scaled, const int8_t *other)
+{
+    const __m256i own = _mm256_max_epi32(_mm256_add_epi32(scaled, joint->zero_point), joint->low);
+    return s8_sum_eight(&joint->sum, _mm256_min_epi32(own, joint->high), s8_load_eight(other));
 }
 #endif
 
@@ -74,10 +85,10 @@ COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, i
 {
     s8_range range = s8_range_of(layer->zero_point, layer->low, layer->high);
 #if defined(__FMA__)
-    s8_sum_lanes sum;
+    s8_joint joint;
     if (joined) {
-        sum = s8_sum_lanes_of(&layer->residual->sum, &layer->residual->real);
-        range = sum.range;
+        joint = s8_joint_of(layer);
+        range = joint.sum.range;
     }
 #endif
     const int32_t pitch = layer->pitch;
@@ -93,8 +104,7 @@ COFIT_INLINE void s8_host_finish_fast(const s8_host_layer *layer, int32_t row, i
             scaled[v] = s8_scaled(s8_load(sums + v * S8_LANES), &f[v], rounding);
 #if defined(__FMA__)
             if (joined)
-                scaled[v] = s8_host_joined(layer, &sum, scaled[v],
-                                           to.other + row + v * S8_LANES);
+                scaled[v] = s8_joined(&joint, scaled[v], to.other + row + v * S8_LANES);
 #endif
         }
         const __m128i bytes = s8_narrow(scaled[0], scaled[vectors - 1], &range);
