@@ -176,6 +176,25 @@ COFIT_INLINE void s8_winograd_window(const s8_winograd *shape, const int16_t *re
     }
 }
 
+/* Products of a pair of channels of `count` tiles, the first of which begins the sums. */
+COFIT_INLINE void s8_winograd_pair(const s8_winograd *shape, const int16_t *w, const int16_t *x,
+                                   s8_lanes acc[S8_GROUP][S8_VECTORS], const int vectors,
+                                   const int count, const int first)
+{
+    s8_lanes pairs[S8_VECTORS];
+    COFIT_UNROLL(8)
+    for (int32_t v = 0; v < vectors; v++)
+        pairs[v] = s8_load_wide_pairs(w + 2 * S8_LANES * v);
+    COFIT_UNROLL(8)
+    for (int32_t p = 0; p < count; p++) {
+        const s8_lanes pair = s8_spread(x + p * shape->padded);
+        COFIT_UNROLL(8)
+        for (int32_t v = 0; v < vectors; v++)
+            acc[p][v] = first ? s8_multiply_pairs(pairs[v], pair)
+                              : s8_add_pairs(acc[p][v], pairs[v], pair);
+    }
+}
+
 /* Products of `count` tiles from x on, at all places. */
 COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *w,
                                        const int16_t *x, int32_t *products, const int vectors,
@@ -186,25 +205,11 @@ COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *
     const int32_t step = s8_winograd_step(shape->tiles * shape->padded);
     for (int32_t place = 0; place < edge * edge; place++, w += skip, x += step) {
         s8_lanes acc[S8_GROUP][S8_VECTORS];
-        COFIT_UNROLL(8)
-        for (int32_t p = 0; p < count; p++)
-            COFIT_UNROLL(8)
-            for (int32_t v = 0; v < vectors; v++)
-                acc[p][v] = s8_zero_lanes();
+        s8_winograd_pair(shape, w, x, acc, vectors, count, 1);
+        w += 2 * S8_LANES * vectors;
         COFIT_UNROLL(1)
-        for (int32_t i = 0; i < shape->pairs; i++) {
-            s8_lanes pairs[S8_VECTORS];
-            COFIT_UNROLL(8)
-            for (int32_t v = 0; v < vectors; v++, w += 2 * S8_LANES)
-                pairs[v] = s8_load_wide_pairs(w);
-            COFIT_UNROLL(8)
-            for (int32_t p = 0; p < count; p++) {
-                const s8_lanes pair = s8_spread(x + p * shape->padded + 2 * i);
-                COFIT_UNROLL(8)
-                for (int32_t v = 0; v < vectors; v++)
-                    acc[p][v] = s8_add_pairs(acc[p][v], pairs[v], pair);
-            }
-        }
+        for (int32_t i = 1; i < shape->pairs; i++, w += 2 * S8_LANES * vectors)
+            s8_winograd_pair(shape, w, x + 2 * i, acc, vectors, count, 0);
         COFIT_UNROLL(8)
         for (int32_t p = 0; p < count; p++)
             COFIT_UNROLL(8)
