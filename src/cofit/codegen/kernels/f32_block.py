@@ -23,17 +23,16 @@ from cofit.codegen.kernels.block_lists import (
 )
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.f32_conv import in_parts
+from cofit.codegen.kernels.parts import can_split, split_channels
 from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.tile import (
     Tile,
-    can_split,
     choose_tile,
     loop_nest,
     multiply,
     own_rows,
     pixel_loops,
     share_tiles,
-    split_channels,
 )
 from cofit.codegen.kernels.window import Window, clamps_before, in_place_of, window
 from cofit.codegen.machine import Machine

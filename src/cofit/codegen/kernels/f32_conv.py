@@ -8,17 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.kernel import Constant, KernelCode, Residual
+from cofit.codegen.kernels.parts import can_split, split_channels
 from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.tile import (
     Tile,
-    can_split,
     choose_tile,
     loop_nest,
     multiply,
     own_rows,
     pixel_loops,
     share_tiles,
-    split_channels,
 )
 from cofit.codegen.kernels.window import Window, clamps_before, in_place_of, window
 from cofit.codegen.machine import Machine

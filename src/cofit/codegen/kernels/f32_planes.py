@@ -22,9 +22,10 @@ from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.f32_block import emit_lists, keeps_nothing
 from cofit.codegen.kernels.f32_conv import in_parts
 from cofit.codegen.kernels.f32_elementwise import FUNCTIONS
+from cofit.codegen.kernels.parts import parts_for
 from cofit.codegen.kernels.plane_lists import shared_lists, single_lists
 from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
-from cofit.codegen.kernels.tile import clamp, parts_for, pretty, vector_type
+from cofit.codegen.kernels.tile import clamp, pretty, vector_type
 from cofit.codegen.kernels.window import Window, clamps_before, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, kept_macs
