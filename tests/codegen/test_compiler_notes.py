@@ -105,8 +105,9 @@ def wide_layers(rng):
 
 @pytest.mark.parametrize("count", sorted({HOST.vector_floats, 16}))
 def test_01_layers_whose_channels_are_taken_in_parts_are_within_the_bound(count, monkeypatch):
-    monkeypatch.setattr("cofit.codegen.kernels.tile.L1_BYTES", 64)
-    monkeypatch.setattr("cofit.codegen.kernels.tile.LEAST_TILES", 1)
+    for room in ("tile", "parts"):
+        monkeypatch.setattr(f"cofit.codegen.kernels.{room}.L1_BYTES", 64)
+    monkeypatch.setattr("cofit.codegen.kernels.parts.LEAST_TILES", 1)
     sources = check_all(wide_layers(np.random.default_rng(2)), lanes(count), "zig")
     for source in sources:
         assert source.steps[1].code.variant.endswith(", 4 parts")

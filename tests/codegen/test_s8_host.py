@@ -176,6 +176,37 @@ def test_winograd_is_exact(rounding: Rounding, machine: Machine) -> None:
     assert seen == {"2x2 outputs", "4x4 outputs"}
 
 
+@MACHINES
+def test_folded_winograd_is_exact(machine: Machine) -> None:
+    """7x7 kernels of stride 2: odd and even sizes, padding, bands, largest weights and inputs."""
+    rng = np.random.default_rng(9)
+    graphs = []
+    shapes = [(3, 32, 29, 31), (3, 21, 30, 28), (2, 16, 17, 64), (4, 24, 64, 90), (3, 64, 35, 224)]
+    for index, (c, k, h, w) in enumerate(shapes):
+        chain = Chain(rng, (1, c, h, w), tuple(Rounding)[index % 3], f"folded{index}")
+        pads = ((3, 3, 3, 3), (2, 3, 3, 2), (0, 1, 2, 0), (3, 2, 0, 4), (3, 3, 3, 3))[index]
+        weight = np.maximum(weights(rng, (k, c, 7, 7)), -127)
+        weight[0], weight[1] = 127, -127
+        chain.weighted(at.Conv2d((2, 2), pads, fused="relu"), weight)
+        graphs.append(chain.graph())
+    for source in assert_exact(graphs, machine):
+        (step,) = source.steps
+        assert (step.kernel, step.code.variant) == ("s8-host-dense-winograd", "3x3 outputs")
+
+
+@pytest.mark.parametrize("case", ["lowest weight", "one channel", "five channels", "stride"])
+def test_folded_winograd_stays_in_range(case: str) -> None:
+    """What would not fit int16 or one vector is computed directly, and right."""
+    channels = {"one channel": 1, "five channels": 5}.get(case, 3)
+    weight = np.full((16, channels, 7, 7), 127, np.int8)
+    weight[3, 0] = -128 if case == "lowest weight" else 5
+    chain = Chain(np.random.default_rng(1), (1, channels, 20, 22), name="range")
+    stride = (2, 1) if case == "stride" else (2, 2)
+    chain.weighted(at.Conv2d(stride, (3, 3, 3, 3)), weight)
+    (source,) = assert_exact([chain.graph()])
+    assert source.steps[0].kernel == "s8-host-dense"
+
+
 def test_winograd_needs_bits_of_room() -> None:
     rng = np.random.default_rng(6)
     graphs, variants = [], []

@@ -21,6 +21,7 @@ from cofit.targets import (
 )
 from cofit.targets.ceilings import Level, Rate
 from cofit.targets.roofline import Roofline, intensity
+from cofit.targets.work import winograd_saving
 
 CONV = attributes.Conv2d(padding=(1, 1, 1, 1), fused="relu")
 AVX2 = replace(machine("host"), vector_floats=8, vector_registers=16)
@@ -97,6 +98,16 @@ def test_minimal_filtering_multiplies_whole_tiles(edge: int, size: int) -> None:
     assert f"{size}x{size} outputs" in step.code.variant
     tiles = (-(-edge // size)) ** 2
     assert work_of(source, step).macs_executed == 32 * 32 * (size + 2) ** 2 * tiles
+
+
+def test_folded_minimal_filtering_multiplies_whole_tiles() -> None:
+    """7x7 of stride 2 as 4x4 on 12 channels: 36 products for 9 outputs."""
+    op = attributes.Conv2d((2, 2), (3, 3, 3, 3), fused="relu")
+    source, step = source_of(None, "int8", op, (1, 3, 40, 26), (32, 3, 7, 7))
+    assert step.code.variant == "3x3 outputs"
+    found = work_of(source, step)
+    assert found.macs_executed == 32 * 12 * 36 * 7 * 5
+    assert winograd_saving(3) == pytest.approx(49 * 9 / (4 * 36))
 
 
 def test_int4_weights_count_once_each() -> None:

@@ -187,13 +187,11 @@ def _element_type(graph: Graph, name: str) -> str:
 
 
 def _parameters(graph: Graph, step: Step) -> list[tuple[str, str, str]]:
-    """(C type, parameter name, tensor) of the activation inputs, numbered as in `op.inputs`."""
-    if step.op is None:
-        return [(_element_type(graph, step.reads[0]), "in0", step.reads[0])]
+    """(C type, parameter name, tensor) of the activation inputs, numbered as in `step.inputs`."""
     return [
         (_element_type(graph, name), f"in{index}", name)
-        for index, name in enumerate(step.op.inputs)
-        if graph.tensors[name].data is None
+        for index, name in enumerate(step.inputs)
+        if name in step.reads
     ]
 
 

@@ -8,13 +8,14 @@ list, and the first that does not `reject` the op emits it.
 Inside the body these C names are in scope: `in0`, `in1`, ... (const pointers to the activation
 inputs, numbered by their position in `op.inputs`, restrict unless in place), `out`, and `scratch`
 (uint8_t *, aligned, only where `scratch_bytes` > 0). Every name that is in scope must be used.
+The other operand of a residual is the activation input behind the op's own.
 Activations of rank 4 lie in NHWC order; all others in row-major order; batch is 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,8 @@ class KernelCode:
         scratch_bytes: bytes needed at `scratch` during the op.
         shares: threads that share the op, each with scratch of its own; above one, `share`
             (int, from 0) is in scope, and the shares may run in any order or at once.
-        in_place: positions in `op.inputs` of activations whose buffer `out` may share (same bytes,
-            read before written, element by element).
+        in_place: positions of activation inputs whose buffer `out` may share (same bytes, read
+            before written, element by element).
         variant: short name of the chosen variant for reports, for example "block16x1 s=6".
     """
 
@@ -58,6 +59,24 @@ class KernelCode:
     in_place: tuple[int, ...] = ()
     variant: str = ""
     shares: int = 1
+
+
+@dataclass(frozen=True)
+class Residual:
+    """An add op that a convolution or linear op makes of its own output, before it is stored.
+
+    Attributes:
+        op: the add.
+        position: of the convolution's output among the inputs of the add.
+    """
+
+    op: Op
+    position: int
+
+    @property
+    def other(self) -> str:
+        """The activation that is added."""
+        return self.op.inputs[1 - self.position]
 
 
 class Kernel(Protocol):
@@ -74,4 +93,21 @@ class Kernel(Protocol):
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """The op's code; called only if `reject` gave None."""
+        ...
+
+
+@runtime_checkable
+class ResidualKernel(Kernel, Protocol):
+    """A family whose code can add another activation to the op's output as it closes a tile."""
+
+    def reject_residual(
+        self, graph: Graph, op: Op, residual: Residual, machine: Machine
+    ) -> str | None:
+        """None if `emit` can take the residual, else the reason; called if `reject` gave None."""
+        ...
+
+    def emit(
+        self, graph: Graph, op: Op, machine: Machine, residual: Residual | None = None
+    ) -> KernelCode:
+        """The op's code; `out` is the output of the add where there is a residual."""
         ...

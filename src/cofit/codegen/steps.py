@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cofit.codegen import convert, threads
 from cofit.codegen.c_text import program_name, unique_identifiers
-from cofit.codegen.kernel import Kernel, KernelCode
+from cofit.codegen.kernel import Kernel, KernelCode, Residual, ResidualKernel
 from cofit.codegen.kernels import kernels_for
 from cofit.codegen.layout import same_bytes, same_bytes_turned
 from cofit.codegen.machine import Machine
 from cofit.codegen.planner import MemoryPlan, plan_memory
+from cofit.codegen.residuals import find_residuals
 from cofit.codegen.storage import Access, Storage, activation_sizes, assign
 from cofit.codegen.stripes import Schedule
 from cofit.core import UnsupportedOpError
@@ -30,6 +31,7 @@ class Step:
         layer: the op it belongs to: itself, or the whole op that it computes a stripe of.
         function: name of the C function; stripes of an op share one.
         part: which of the function's bodies; None if it has one.
+        residual: the addition that the step includes; it writes the output of that.
         kind: the op's kind, or "convert".
         kernel: kernel family.
         op: the op; None for conversions.
@@ -52,6 +54,13 @@ class Step:
     macs: int
     rejected: tuple[str, ...]
     part: int | None = None
+    residual: Residual | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Inputs of the op and its residual, constants included."""
+        inputs = self.reads if self.op is None else self.op.inputs
+        return inputs if self.residual is None else (*inputs, self.residual.other)
 
     @property
     def constant_bytes(self) -> int:
@@ -80,30 +89,62 @@ class Layout:
     exit: str
 
 
+@dataclass(frozen=True, eq=False)
+class Emitted:
+    """Code of an op.
+
+    Attributes:
+        family: the kernel family.
+        code: what it emitted.
+        rejected: families tried before, with their reasons.
+        residual: the addition that the code includes.
+    """
+
+    family: str
+    code: KernelCode
+    rejected: tuple[str, ...]
+    residual: Residual | None = None
+
+
 class Emitter:
     """Chooses kernels and emits their code, once for stripes of like shape."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self._known: dict[object, tuple[str, KernelCode, tuple[str, ...]]] = {}
+        self._known: dict[object, Emitted] = {}
 
-    def code(self, graph: Graph, op: Op, layer: str) -> tuple[str, KernelCode, tuple[str, ...]]:
-        """Kernel family, code, and the families tried before with their reasons.
+    def code(self, graph: Graph, op: Op, layer: str, residual: Residual | None = None) -> Emitted:
+        """Kernel family and code.
 
         Args:
             graph: one that differs from others asked about in rows only.
             op: one of its ops.
             layer: the op of the given graph that it belongs to.
+            residual: an addition that the family may include.
 
         Raises:
             UnsupportedOpError: no family takes the op.
         """
         shapes = tuple(graph.tensors[name].shape for name in (*op.inputs, op.output))
-        key = (layer, op.attributes, shapes)
+        key = (layer, op.attributes, shapes, residual)
         if key not in self._known:
             kernel, rejected = _choose(graph, op, self.machine)
-            self._known[key] = kernel.name, kernel.emit(graph, op, self.machine), rejected
+            self._known[key] = self._emitted(graph, op, kernel, rejected, residual)
         return self._known[key]
+
+    def _emitted(
+        self, graph: Graph, op: Op, kernel: Kernel, rejected: tuple[str, ...],
+        residual: Residual | None,
+    ) -> Emitted:  # fmt: skip
+        if (
+            residual is None
+            or not isinstance(kernel, ResidualKernel)
+            or kernel.reject_residual(graph, op, residual, self.machine) is not None
+        ):
+            return Emitted(kernel.name, kernel.emit(graph, op, self.machine), rejected)
+        code = kernel.emit(graph, op, self.machine, residual)
+        variant = f"{code.variant}, adds {residual.other}".removeprefix(", ")
+        return Emitted(kernel.name, replace(code, variant=variant), rejected, residual)
 
 
 def lay_out(schedule: Schedule, emitter: Emitter) -> Layout:
@@ -114,7 +155,8 @@ def lay_out(schedule: Schedule, emitter: Emitter) -> Layout:
     """
     graph = schedule.graph
     steps, views, entry, exit_ = _steps(schedule, emitter)
-    sizes = activation_sizes(graph)
+    included = {step.op.output for step in steps if step.op and step.residual}
+    sizes = {n: size for n, size in activation_sizes(graph).items() if n not in included}
     for name, tensor in ((INPUT, graph.inputs[0]), (OUTPUT, graph.outputs[0])):
         if name in (entry, exit_):
             sizes[name] = graph.tensors[tensor].size * DType.F32.nbytes
@@ -123,7 +165,7 @@ def lay_out(schedule: Schedule, emitter: Emitter) -> Layout:
             step.reads,
             step.writes,
             threads.scratch_bytes(step.code),
-            tuple(step.op.inputs[i] for i in step.code.in_place) if step.op else (),
+            tuple(step.inputs[i] for i in step.code.in_place),
         )
         for step in steps
     ]
@@ -149,6 +191,9 @@ def _steps(
             Step(name, name, function, "convert", "convert", None, (read,), write, code, 0, ())
         )
 
+    # Cortex-M kernels are predicted op by op, so they have none
+    residuals = {} if machine.freestanding else find_residuals(graph)
+    included: set[str] = set()
     enter_name, leave_name = f"{prefix}_{next(names)}", f"{prefix}_{next(names)}"
     entry, exit_ = source, sink
     if machine.io == "float" and convert.needs_conversion(graph.tensors[source]):
@@ -157,18 +202,22 @@ def _steps(
             INPUT, enter_name, INPUT, source, convert.enter(graph.tensors[source], machine)
         )
     for op, name in zip(graph.ops, names, strict=True):
-        if schedule.is_free(op):
+        if schedule.is_free(op) or op.output in included:
             continue
         if _is_alias(graph, op):
             views[op.output] = op.inputs[0], 0
             continue
         layer = schedule.layer(op.output)
-        family, code, rejected = emitter.code(graph, op, layer)
+        found = emitter.code(graph, op, layer, residuals.get(op.output))
         reads = tuple(n for n in op.inputs if graph.tensors[n].data is None)
+        writes, residual = op.output, found.residual
+        if residual is not None:
+            reads, writes = (*reads, residual.other), residual.op.output
+            included.add(writes)
         steps.append(
             Step(
-                op.output, layer, f"{prefix}_{name}", op.kind, family, op, reads, op.output, code,
-                kept_macs(graph, op), rejected,
+                op.output, layer, f"{prefix}_{name}", op.kind, found.family, op, reads, writes,
+                found.code, kept_macs(graph, op), found.rejected, residual=residual,
             )
         )  # fmt: skip
     if machine.io == "float" and convert.needs_conversion(graph.tensors[sink]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ class Access:
         reads: tensors read.
         writes: tensor written.
         scratch_bytes: bytes needed during the step only.
-        in_place: tensors among `reads` whose buffer `writes` may take over.
+        in_place: tensors among `reads` whose buffer `writes` may take over, once for each time that
+            they stand there: one read twice may be needed longer.
     """
 
     reads: tuple[str, ...]
@@ -87,11 +89,14 @@ def assign(
     scratch: list[Buffer] = []
     for index, access in enumerate(accesses):
         target = root(access.writes)
+        read = Counter(owner(name) for name in access.reads)
+        free = Counter(owner(name) for name in access.in_place)
         donors = (
             owner(name)
             for name in access.in_place
             if sizes[name] == sizes[access.writes]
             and last[owner(name)] == index
+            and read[owner(name)] <= free[owner(name)]
             and is_whole(name)
             and is_whole(access.writes)
         )

@@ -7,11 +7,14 @@ The arena is poisoned before every run, and guards around it must stay intact.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 
 from cofit.codegen.bounds import EPSILON, TINY, forced_states, layer_norm_bound
 from cofit.codegen.emit import INPUT, OUTPUT, Source, Step
+from cofit.codegen.kernel import Residual
 from cofit.codegen.layout import to_memory
 from cofit.codegen.runner import Array, Runner
 from cofit.core import VerificationError, numpy_generator
@@ -19,6 +22,7 @@ from cofit.ir import DType, Graph, Op, attributes, execute, integer
 from cofit.ir.trace import vocabularies
 
 RANDOM_INPUTS = 3
+T = TypeVar("T")
 POISONS = (0xAA, 0xFF)  # a large negative number and NaN as floats, -86 and -1 as int8
 
 
@@ -82,8 +86,11 @@ def _check_step(source: Source, step: Step, reads: list[Array], got: Array) -> N
         expected = _converted(graph, step, reads[0])
     elif graph.is_integer:
         expected = integer.execute.apply(graph, step.op, _arguments(graph, step.op, reads))  # type: ignore[arg-type]
+        if step.residual is not None:
+            operands = _operands(step.residual, expected, reads[-1])
+            expected = integer.execute.apply(graph, step.residual.op, operands)  # type: ignore[arg-type]
     else:
-        _check_floats(source, step, _arguments(graph, step.op, reads), got)
+        _check_floats(source, step, reads, got)
         return
     wrong = np.argwhere(expected != got)
     if len(wrong):
@@ -115,14 +122,25 @@ def _arguments(graph: Graph, op: Op, reads: list[Array]) -> list[Array]:
     return values
 
 
-def _check_floats(source: Source, step: Step, arguments: list[Array], got: Array) -> None:
+def _operands(residual: Residual, output: T, other: T) -> list[T]:
+    """Operands of an addition in their order."""
+    return [output, other] if residual.position == 0 else [other, output]
+
+
+def _check_floats(source: Source, step: Step, reads: list[Array], got: Array) -> None:
     assert step.op is not None
+    arguments = _arguments(source.schedule.graph, step.op, reads)
     tensors = [torch.from_numpy(np.asarray(value, np.float64)) for value in arguments]
     if isinstance(step.op.attributes, attributes.Gru | attributes.Lstm):
         expected, allowed = forced_states(step.op, tensors, torch.from_numpy(got.astype(float)))
     else:
-        expected = execute.apply(step.op, tensors).numpy()
-        allowed = error_bound(step.op, tensors).numpy()
+        exact, bound = execute.apply(step.op, tensors), error_bound(step.op, tensors)
+        if step.residual is not None:
+            other = torch.from_numpy(reads[-1].astype(np.float64))
+            operands = _operands(step.residual, exact, other)
+            exact = execute.apply(step.residual.op, operands)
+            bound = bound + error_bound(step.residual.op, operands)
+        expected, allowed = exact.numpy(), bound.numpy()
     error = np.abs(expected - got.astype(np.float64))
     bad = ~(error <= allowed)
     if bad.any():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cofit.codegen import Source
 from cofit.targets.ceilings import Ceilings
 from cofit.targets.signature import Precision
-from cofit.targets.work import Work, work_of
+from cofit.targets.work import Work, input_bytes, work_of
 
 COMPUTE, OVERHEAD = "compute", "overhead"
 
@@ -76,7 +76,10 @@ def traffic(source: Source, index: int, work: Work, ceilings: Ceilings) -> dict[
             found[name] = found.get(name, 0.0) + share * nbytes
 
     take(work.constant_bytes, everything)
-    take(work.input_bytes, min(_since_written(source, index), everything))
+    inputs = input_bytes(source, source.steps[index])
+    for name, nbytes in inputs.items():
+        part = work.input_bytes * nbytes // sum(inputs.values())
+        take(part, min(_since_written(source, index, name), everything))
     take(work.output_bytes, work.nbytes)
     nearest = ceilings.levels[0].name
     found[nearest] = max(found.get(nearest, 0), work.register_bytes)
@@ -96,13 +99,12 @@ def roofline_of(
     )
 
 
-def _since_written(source: Source, index: int) -> int:
-    """Bytes of the oldest input of a step and of all that was touched since it was written."""
-    step = source.steps[index]
+def _since_written(source: Source, index: int, name: str) -> int:
+    """Bytes of an input of a step and of all that was touched since it was written."""
     written = {earlier.writes: at for at, earlier in enumerate(source.steps[:index])}
-    first = min((written[name] for name in step.reads if name in written), default=None)
+    first = written.get(name)
     if first is None:  # the caller wrote it
-        return work_of(source, step).input_bytes
+        return input_bytes(source, source.steps[index])[name]
     between = sum(work_of(source, s).nbytes for s in source.steps[first + 1 : index])
     return work_of(source, source.steps[first]).output_bytes + between
 

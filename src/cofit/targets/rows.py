@@ -62,9 +62,11 @@ def cost_rows(
             note="; ".join(filter(None, (f"{first.kernel} {first.code.variant}".strip(), note))),
             shared=() if shared is None else shared[first.name],
         )
+    within = {s.residual.op.output: f"within {s.name}" for s in source.steps if s.residual}
     for op in source.graph.ops:
         if op.output not in rows:
-            rows[op.output] = CostRow(op.output, op.kind, 0.0, 0, 0, measurement.basis, note="view")
+            said = within.get(op.output, "view")
+            rows[op.output] = CostRow(op.output, op.kind, 0.0, 0, 0, measurement.basis, note=said)
     order = ["(input)", *(op.output for op in source.graph.ops), "(output)"]
     rest = max(measurement.latency_s - sum(seconds[step.name] for step in source.steps), 0.0)
     runtime = CostRow(

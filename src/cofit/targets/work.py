@@ -83,7 +83,7 @@ def work_of(source: Source, step: Step) -> Work:
         weight_bytes=weights,
         index_bytes=rest,
         parameter_bytes=parameters,
-        input_bytes=_input_bytes(source, step),
+        input_bytes=sum(input_bytes(source, step).values()),
         output_bytes=output_bytes,
         register_bytes=register_bytes(source.machine, graph, step, executed),
     )
@@ -108,7 +108,8 @@ def executed_macs(graph: Graph, step: Step) -> int:
     if step.kernel == WINOGRAD:
         size = winograd_size(step.code.variant)
         tiles = math.prod(-(-n // size) for n in shape[2:])
-        return round(elements * size * size * tiles / winograd_saving(size))
+        taps = _winograd_taps(size)
+        return round(elements * tiles * ((size + taps - 1) / taps) ** 2)
     return elements * math.prod(shape[2:] if op.kind == "conv2d" else shape[:-1])
 
 
@@ -122,8 +123,18 @@ def winograd_size(kernel: str) -> int:
     return int(size[1]) if size else 1
 
 
+def _winograd_taps(size: int) -> int:
+    """Weights in each direction; 3x3 outputs are those of 4x4 kernels."""
+    return 4 if size == 3 else 3
+
+
 def winograd_saving(size: int) -> float:
-    """Products of a 3x3 convolution for one of minimal filtering with size x size outputs."""
+    """Products of a convolution for one of minimal filtering with size x size outputs.
+
+    3x3 outputs are those of 7x7 kernels of stride 2, taken for 4x4 ones on four times the channels.
+    """
+    if size == 3:
+        return (7 * size / (2 * (size + 3))) ** 2
     return (3 * size / (size + 2)) ** 2
 
 
@@ -171,10 +182,11 @@ def _bytes_of(constants: tuple[Constant, ...], names: tuple[str, ...]) -> int:
     return sum(c.values.nbytes for c in constants if _SIDE.sub("", c.name) in names)
 
 
-def _input_bytes(source: Source, step: Step) -> int:
+def input_bytes(source: Source, step: Step) -> dict[str, int]:
+    """Bytes that a step reads of each activation."""
     if step.kind == "slice":  # reads what it writes
-        return _activation_bytes(source, step.writes)
-    return sum(_activation_bytes(source, name) for name in step.reads)
+        return {step.reads[0]: _activation_bytes(source, step.writes)}
+    return {name: _activation_bytes(source, name) for name in step.reads}
 
 
 def _activation_bytes(source: Source, name: str) -> int:

@@ -64,6 +64,12 @@ COFIT_INLINE void s8_regroup(s8_lanes lanes[2])
     lanes[0] = outer;
 }
 
+/* w.low * x.low + w.high * x.high. */
+COFIT_INLINE s8_lanes s8_multiply_pairs(s8_lanes w, s8_lanes x)
+{
+    return _mm256_madd_epi16(w, x);
+}
+
 /* acc + w.low * x.low + w.high * x.high, wrapping. */
 COFIT_INLINE s8_lanes s8_add_pairs(s8_lanes acc, s8_lanes w, s8_lanes x)
 {
@@ -145,5 +151,10 @@ COFIT_INLINE s8_lanes s8_add_pairs(s8_lanes acc, s8_lanes w, s8_lanes x)
     for (int32_t i = 0; i < S8_LANES; i++)
         acc.lane[i] = cofit_smlad((uint32_t)w.lane[i], (uint32_t)x.lane[i], acc.lane[i]);
     return acc;
+}
+
+COFIT_INLINE s8_lanes s8_multiply_pairs(s8_lanes w, s8_lanes x)
+{
+    return s8_add_pairs(s8_zero_lanes(), w, x);
 }
 #endif

@@ -74,7 +74,7 @@ COFIT_INLINE void s8_list_tile(const s8_host_layer *layer, int32_t row, const in
 COFIT_INLINE void s8_list_rows(const s8_host_layer *layer, int32_t row, const int8_t *w,
                                int32_t start, int32_t end, const s8_walk *walk,
                                const int16_t *plane, int32_t y0, int32_t y1, int32_t *sums,
-                               int8_t *out, const int vectors)
+                               s8_target to, const int vectors)
 {
     const int32_t height = vectors * S8_LANES, middle = walk->larger * walk->pixels;
     for (int32_t y = y0; y < y1; y++, plane += walk->row) {
@@ -86,7 +86,7 @@ COFIT_INLINE void s8_list_rows(const s8_host_layer *layer, int32_t row, const in
             s8_list_tile(layer, row, w, start, end, walk, plane + i * walk->pixel,
                          sums + i * height, vectors, walk->pixels - 1);
         s8_host_finish(layer, row, vectors, walk->columns, sums,
-                       out + y * walk->columns * layer->pitch);
+                       s8_target_at(to, y * walk->columns * layer->pitch));
     }
 }
 
@@ -94,29 +94,29 @@ COFIT_INLINE void s8_list_rows(const s8_host_layer *layer, int32_t row, const in
    Weights: by sixteen or eight rows, entry by entry. */
 COFIT_INLINE void s8_host_dense(const s8_host_layer *layer, int32_t entries, const s8_walk *walk,
                                 const int16_t *plane, int32_t y0, int32_t y1, int32_t *sums,
-                                int8_t *out)
+                                s8_target to)
 {
     const int32_t each = (walk->wide ? 4 : 2) * entries;
     int32_t row = 0;
     for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
         s8_list_rows(layer, row, layer->weights + row * each, 0, entries, walk, plane, y0, y1,
-                     sums, out, 2);
+                     sums, to, 2);
     if (row < layer->rows)
         s8_list_rows(layer, row, layer->weights + row * each, 0, entries, walk, plane, y0, y1,
-                     sums, out, 1);
+                     sums, to, 1);
 }
 
 /* A list for each group of `height` rows. Weights: by group, in it by 8 * `vectors` rows, entry by
    entry. */
 COFIT_INLINE void s8_host_block(const s8_host_layer *layer, int32_t height, const s8_walk *walk,
                                 const int16_t *plane, int32_t y0, int32_t y1, int32_t *sums,
-                                int8_t *out, const int vectors)
+                                s8_target to, const int vectors)
 {
     for (int32_t row = 0; row < layer->rows; row += vectors * S8_LANES) {
         const int32_t *const list = layer->start + row / height;
         const int32_t before = list[0] * height + row % height * (list[1] - list[0]);
         s8_list_rows(layer, row, layer->weights + 2 * before, list[0], list[1], walk, plane, y0,
-                     y1, sums, out, vectors);
+                     y1, sums, to, vectors);
     }
 }
 
@@ -124,9 +124,9 @@ COFIT_INLINE void s8_host_block(const s8_host_layer *layer, int32_t height, cons
    order of s8_interleave. */
 COFIT_INLINE void s8_host_depthwise(const s8_host_layer *layer, int32_t entries,
                                     const s8_walk *walk, const int16_t *plane, int32_t y0,
-                                    int32_t y1, int32_t *sums, int8_t *out)
+                                    int32_t y1, int32_t *sums, s8_target to)
 {
     for (int32_t row = 0; row < layer->rows; row += S8_TILE_ROWS)
         s8_list_rows(layer, row, layer->weights + 2 * row * entries, 0, entries, walk,
-                     plane + row, y0, y1, sums, out, 2);
+                     plane + row, y0, y1, sums, to, 2);
 }

@@ -63,11 +63,16 @@ COFIT_INLINE __m256i s8_scaled(__m256i acc, const s8_factor *f, const s8_host_ro
     return _mm256_srav_epi32(sum, f->right);
 }
 
+COFIT_INLINE __m128i s8_load_eight(const int8_t *from)
+{
+    return _mm_loadl_epi64((const __m128i *)(const void *)from);
+}
+
 /* Eight int8 without zero point. */
 COFIT_INLINE __m256i s8_host_eight(const int8_t *from, int32_t offset)
 {
-    const __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)from);
-    return _mm256_add_epi32(_mm256_cvtepi8_epi32(bytes), _mm256_set1_epi32(offset));
+    return _mm256_add_epi32(_mm256_cvtepi8_epi32(s8_load_eight(from)),
+                            _mm256_set1_epi32(offset));
 }
 
 /* What follows the scaling: zero point to add, least and greatest output. */

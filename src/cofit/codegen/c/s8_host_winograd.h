@@ -3,15 +3,18 @@
 
 /* 3x3 convolution of stride 1 by tiles of 2x2 or 4x4 outputs: 16 products of transformed 4x4
    windows and weights for what takes 36, or 36 of 6x6 windows for what takes 144 (Winograd 1980;
-   Lavin and Gray 2016). Rows of the weights' matrix are multiplied until all are integers, so that
-   the result is 4 or 576 times the convolution. Sums may wrap, since they are right modulo 2^32:
-   9 is divided out by its inverse there, and 4 or 64 times the convolution fits.
+   Lavin and Gray 2016). With the same 6x6 windows 4x4 kernels give 3x3 outputs; those are 7x7
+   kernels of stride 2 once four pixels of the image are folded into one with four times the
+   channels. Rows of the weights' matrix are multiplied until all are integers, so that the result
+   is 4 or 576 times the convolution. Sums may wrap, since they are right modulo 2^32: 9 is divided
+   out by its inverse there, and 4 or 64 times the convolution fits.
 
    Transformed weights lie by 8 * vectors rows, place and pair; windows by place, tile and channel;
    products of a group of tiles by place, tile and row. Fields of s8_winograd and const arguments
    are constants after inlining. */
 typedef struct {
-    int32_t size;     /* outputs of a tile in each direction: 2 or 4 */
+    int32_t size;     /* outputs of a tile in each direction: 2 or 4, or 3 of four taps */
+    int32_t fold;     /* pixels of the plane that make one, in each direction */
     int32_t channels; /* of the plane */
     int32_t padded;   /* channels of a tile: a multiple of 16 */
     int32_t pairs;    /* of channels, the last may be half empty */
@@ -24,7 +27,19 @@ typedef struct {
     int32_t height, width; /* outputs */
 } s8_winograd;
 
-enum { S8_EDGE = 6, S8_PLACES = S8_EDGE * S8_EDGE, S8_GROUP = 6 }; /* the most of each */
+enum { S8_TAPS = 4, S8_EDGE = 6, S8_PLACES = S8_EDGE * S8_EDGE, S8_GROUP = 6, S8_FOLDED = 16 }; /* the most of each */
+
+/* Weights in each direction. */
+COFIT_INLINE int32_t s8_winograd_kernel(const int size)
+{
+    return size == 3 ? 4 : 3;
+}
+
+/* Inputs and products of a tile in each direction. */
+COFIT_INLINE int32_t s8_winograd_edge(const int size)
+{
+    return size + s8_winograd_kernel(size) - 1;
+}
 
 /* From one place to the next, in int16: an odd number of cache lines, lest places share a few sets
    of a cache. */
@@ -33,31 +48,33 @@ COFIT_INLINE int32_t s8_winograd_step(int32_t elements)
     return ((elements + 31) / 32 | 1) * 32;
 }
 
-/* Three weights to `size` + 2. */
-COFIT_INLINE void s8_winograd_taps(int16_t a, int16_t b, int16_t c, int16_t *t, const int size)
+/* Weights to `size` + taps - 1 places: three, or four for size 3, whose sums in both directions
+   are below 2^15 if none is -128. */
+COFIT_INLINE void s8_winograd_taps(const int16_t *w, int16_t *t, const int size)
 {
-    const int16_t outer = (int16_t)(a + c);
-    const int16_t sum = (int16_t)(outer + b), difference = (int16_t)(outer - b);
+    const int16_t a = w[0], b = w[1], c = w[2], d = size == 3 ? w[3] : 0;
+    const int16_t outer = (int16_t)(a + c), inner = (int16_t)(b + d);
+    const int16_t sum = (int16_t)(outer + inner), difference = (int16_t)(outer - inner);
     if (size == 2) {
         t[0] = (int16_t)(a + a);
         t[1] = sum;
         t[2] = difference;
         t[3] = (int16_t)(c + c);
     } else { /* a quarter of the last, for it would not fit */
-        const int16_t twice = (int16_t)(b + b), far = (int16_t)(4 * c + a);
+        const int16_t twice = (int16_t)(2 * b + 8 * d), far = (int16_t)(4 * c + a);
         t[0] = (int16_t)(6 * a);
         t[1] = (int16_t)(-4 * sum);
         t[2] = (int16_t)(-4 * difference);
         t[3] = (int16_t)(far + twice);
         t[4] = (int16_t)(far - twice);
-        t[5] = (int16_t)(6 * c);
+        t[5] = (int16_t)(6 * (size == 3 ? d : c));
     }
 }
 
-/* `size` + 2 inputs to as many; 4x4 outputs: at most a hundred times 255 in both directions. */
-COFIT_INLINE void s8_winograd_inputs(const int16_t *d, int16_t *t, const int size)
+/* 4 or 6 inputs to as many; of 6, at most a hundred times 255 in both directions. */
+COFIT_INLINE void s8_winograd_inputs(const int16_t *d, int16_t *t, const int edge)
 {
-    if (size == 2) {
+    if (edge == 4) {
         t[0] = (int16_t)(d[0] - d[2]);
         t[1] = (int16_t)(d[1] + d[2]);
         t[2] = (int16_t)(d[2] - d[1]);
@@ -74,7 +91,7 @@ COFIT_INLINE void s8_winograd_inputs(const int16_t *d, int16_t *t, const int siz
     }
 }
 
-/* `size` + 2 products to `size` outputs. */
+/* 4 or 6 products to `size` outputs. */
 COFIT_INLINE void s8_winograd_sums(const uint32_t *m, uint32_t *o, const int size)
 {
     const uint32_t sum = m[1] + m[2], difference = m[1] - m[2];
@@ -86,7 +103,9 @@ COFIT_INLINE void s8_winograd_sums(const uint32_t *m, uint32_t *o, const int siz
         o[0] = m[0] + sum + far;
         o[1] = difference + 2 * apart;
         o[2] = sum + 4 * far;
-        o[3] = difference + 8 * apart + 4 * m[5];
+        if (size == 4)
+            o[3] = difference + 8 * apart;
+        o[size - 1] += 4 * m[5];
     }
 }
 
@@ -100,18 +119,26 @@ COFIT_INLINE int32_t s8_winograd_unscaled(uint32_t sum, const int size)
 COFIT_INLINE void s8_winograd_weights(const int8_t *restrict w, int32_t pairs,
                                       int16_t *restrict to, const int vectors, const int size)
 {
-    const int32_t height = 2 * S8_LANES * vectors, tap = pairs * height, edge = size + 2;
+    const int32_t height = 2 * S8_LANES * vectors, tap = pairs * height;
+    const int32_t taps = s8_winograd_kernel(size), edge = s8_winograd_edge(size);
     const int32_t step = s8_winograd_step(tap);
     for (int32_t i = 0; i < pairs * height; i++) {
-        int16_t t[3][S8_EDGE];
+        int16_t t[S8_TAPS][S8_EDGE];
         COFIT_UNROLL(8)
-        for (int32_t s = 0; s < 3; s++)
-            s8_winograd_taps(w[s * tap + i], w[(3 + s) * tap + i], w[(6 + s) * tap + i], t[s],
-                             size);
+        for (int32_t s = 0; s < taps; s++) {
+            int16_t column[S8_TAPS];
+            COFIT_UNROLL(8)
+            for (int32_t r = 0; r < taps; r++)
+                column[r] = w[(r * taps + s) * tap + i];
+            s8_winograd_taps(column, t[s], size);
+        }
         COFIT_UNROLL(8)
         for (int32_t r = 0; r < edge; r++) {
-            int16_t row[S8_EDGE];
-            s8_winograd_taps(t[0][r], t[1][r], t[2][r], row, size);
+            int16_t line[S8_TAPS], row[S8_EDGE];
+            COFIT_UNROLL(8)
+            for (int32_t s = 0; s < taps; s++)
+                line[s] = t[s][r];
+            s8_winograd_taps(line, row, size);
             COFIT_UNROLL(8)
             for (int32_t s = 0; s < edge; s++)
                 to[(r * edge + s) * step + i] = row[s];
@@ -119,11 +146,12 @@ COFIT_INLINE void s8_winograd_weights(const int8_t *restrict w, int32_t pairs,
     }
 }
 
-/* One window, all channels; places lie `step` elements apart. */
+/* One window, all channels: rows of x lie `line` elements apart, pixels `c`; places `step`. */
 COFIT_INLINE void s8_winograd_window(const s8_winograd *shape, const int16_t *restrict x,
-                                     int32_t step, int16_t *restrict to)
+                                     int32_t line, int32_t c, int32_t step,
+                                     int16_t *restrict to)
 {
-    const int32_t c = shape->channels, edge = shape->size + 2;
+    const int32_t edge = s8_winograd_edge(shape->size);
     for (int32_t i = 0; i < shape->padded; i++) {
         int16_t t[S8_EDGE][S8_EDGE];
         COFIT_UNROLL(8)
@@ -131,8 +159,8 @@ COFIT_INLINE void s8_winograd_window(const s8_winograd *shape, const int16_t *re
             int16_t d[S8_EDGE];
             COFIT_UNROLL(8)
             for (int32_t s = 0; s < edge; s++)
-                d[s] = x[r * shape->line + s * c + i];
-            s8_winograd_inputs(d, t[r], shape->size);
+                d[s] = x[r * line + s * c + i];
+            s8_winograd_inputs(d, t[r], edge);
         }
         COFIT_UNROLL(8)
         for (int32_t s = 0; s < edge; s++) {
@@ -140,11 +168,30 @@ COFIT_INLINE void s8_winograd_window(const s8_winograd *shape, const int16_t *re
             COFIT_UNROLL(8)
             for (int32_t r = 0; r < edge; r++)
                 d[r] = t[r][s];
-            s8_winograd_inputs(d, column, shape->size);
+            s8_winograd_inputs(d, column, edge);
             COFIT_UNROLL(8)
             for (int32_t r = 0; r < edge; r++)
                 to[(r * edge + s) * step + i] = column[r];
         }
+    }
+}
+
+/* Products of a pair of channels of `count` tiles, the first of which begins the sums. */
+COFIT_INLINE void s8_winograd_pair(const s8_winograd *shape, const int16_t *w, const int16_t *x,
+                                   s8_lanes acc[S8_GROUP][S8_VECTORS], const int vectors,
+                                   const int count, const int first)
+{
+    s8_lanes pairs[S8_VECTORS];
+    COFIT_UNROLL(8)
+    for (int32_t v = 0; v < vectors; v++)
+        pairs[v] = s8_load_wide_pairs(w + 2 * S8_LANES * v);
+    COFIT_UNROLL(8)
+    for (int32_t p = 0; p < count; p++) {
+        const s8_lanes pair = s8_spread(x + p * shape->padded);
+        COFIT_UNROLL(8)
+        for (int32_t v = 0; v < vectors; v++)
+            acc[p][v] = first ? s8_multiply_pairs(pairs[v], pair)
+                              : s8_add_pairs(acc[p][v], pairs[v], pair);
     }
 }
 
@@ -153,30 +200,16 @@ COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *
                                        const int16_t *x, int32_t *products, const int vectors,
                                        const int count)
 {
-    const int32_t edge = shape->size + 2, each = 2 * S8_LANES * vectors * shape->pairs;
+    const int32_t edge = s8_winograd_edge(shape->size), each = 2 * S8_LANES * vectors * shape->pairs;
     const int32_t skip = s8_winograd_step(each) - each;
     const int32_t step = s8_winograd_step(shape->tiles * shape->padded);
     for (int32_t place = 0; place < edge * edge; place++, w += skip, x += step) {
         s8_lanes acc[S8_GROUP][S8_VECTORS];
-        COFIT_UNROLL(8)
-        for (int32_t p = 0; p < count; p++)
-            COFIT_UNROLL(8)
-            for (int32_t v = 0; v < vectors; v++)
-                acc[p][v] = s8_zero_lanes();
+        s8_winograd_pair(shape, w, x, acc, vectors, count, 1);
+        w += 2 * S8_LANES * vectors;
         COFIT_UNROLL(1)
-        for (int32_t i = 0; i < shape->pairs; i++) {
-            s8_lanes pairs[S8_VECTORS];
-            COFIT_UNROLL(8)
-            for (int32_t v = 0; v < vectors; v++, w += 2 * S8_LANES)
-                pairs[v] = s8_load_wide_pairs(w);
-            COFIT_UNROLL(8)
-            for (int32_t p = 0; p < count; p++) {
-                const s8_lanes pair = s8_spread(x + p * shape->padded + 2 * i);
-                COFIT_UNROLL(8)
-                for (int32_t v = 0; v < vectors; v++)
-                    acc[p][v] = s8_add_pairs(acc[p][v], pairs[v], pair);
-            }
-        }
+        for (int32_t i = 1; i < shape->pairs; i++, w += 2 * S8_LANES * vectors)
+            s8_winograd_pair(shape, w, x + 2 * i, acc, vectors, count, 0);
         COFIT_UNROLL(8)
         for (int32_t p = 0; p < count; p++)
             COFIT_UNROLL(8)
@@ -191,7 +224,7 @@ COFIT_INLINE void s8_winograd_outputs(const int32_t *restrict products, int32_t 
                                       int32_t *restrict sums, const int vectors,
                                       const int size)
 {
-    const int32_t height = vectors * S8_LANES, edge = size + 2;
+    const int32_t height = vectors * S8_LANES, edge = s8_winograd_edge(size);
     for (int32_t i = 0; i < height; i++) {
         uint32_t t[S8_EDGE][S8_EDGE];
         COFIT_UNROLL(8)
@@ -237,7 +270,7 @@ COFIT_INLINE void s8_winograd_group(const s8_winograd *shape, const s8_host_laye
 /* Rows [row, row + 8 * vectors) at the transformed tiles, which begin at output row y0. */
 COFIT_INLINE void s8_winograd_rows(const s8_winograd *shape, const s8_host_layer *layer,
                                    int32_t row, const int16_t *w, const int16_t *x, int32_t y0,
-                                   int32_t *sums, int8_t *out, const int vectors)
+                                   int32_t *sums, s8_target to, const int vectors)
 {
     const int32_t line = shape->size * shape->across * vectors * S8_LANES;
     const int32_t middle = shape->larger * shape->group;
@@ -249,7 +282,22 @@ COFIT_INLINE void s8_winograd_rows(const s8_winograd *shape, const s8_host_layer
     for (int32_t y = y0; y < y0 + shape->size * shape->down && y < shape->height;
          y++, sums += line)
         s8_host_finish(layer, row, vectors, shape->width, sums,
-                       out + y * shape->width * layer->pitch);
+                       s8_target_at(to, y * shape->width * layer->pitch));
+}
+
+/* As s8_winograd_window, of pixels that are `fold` x `fold` of x; at most 16 channels. */
+COFIT_INLINE void s8_winograd_folded(const s8_winograd *shape, const int16_t *x, int32_t step,
+                                     int16_t *to)
+{
+    int16_t folded[S8_PLACES * S8_FOLDED] = {0};
+    const int32_t edge = s8_winograd_edge(shape->size), run = shape->fold * shape->channels;
+    for (int32_t place = 0; place < edge * edge; place++)
+        for (int32_t r = 0; r < shape->fold; r++)
+            __builtin_memcpy(folded + place * S8_FOLDED + r * run,
+                             x + (place / edge * shape->fold + r) * shape->line
+                                 + place % edge * run,
+                             (size_t)run * sizeof(int16_t));
+    s8_winograd_window(shape, folded, edge * S8_FOLDED, S8_FOLDED, step, to);
 }
 
 /* Windows of rows of tiles from output row y0 on. */
@@ -257,30 +305,33 @@ COFIT_INLINE void s8_winograd_windows(const s8_winograd *shape, const s8_window 
                                       int32_t right, const int8_t *in, int32_t y0,
                                       int16_t *plane, int16_t *tiles)
 {
-    const int32_t size = shape->size;
+    const int32_t size = shape->size, step = s8_winograd_step(shape->tiles * shape->padded);
     s8_plane(window, in, y0, y0 + size * shape->down, right, plane);
-    for (int32_t tile = 0; tile < shape->tiles; tile++)
-        s8_winograd_window(shape,
-                           plane + size * (tile / shape->across * shape->line
-                                           + tile % shape->across * shape->channels),
-                           s8_winograd_step(shape->tiles * shape->padded),
-                           tiles + tile * shape->padded);
+    for (int32_t tile = 0; tile < shape->tiles; tile++, tiles += shape->padded) {
+        const int16_t *const x = plane + shape->fold * size
+            * (tile / shape->across * shape->line + tile % shape->across * shape->channels);
+        if (shape->fold > 1)
+            s8_winograd_folded(shape, x, step, tiles);
+        else
+            s8_winograd_window(shape, x, shape->line, shape->channels, step, tiles);
+    }
 }
 
 /* A layer whose tiles are all at hand: weights are transformed just before they are used. */
 COFIT_INLINE void s8_winograd_whole(const s8_winograd *shape, const s8_host_layer *layer,
                                     const int16_t *tiles, int16_t *weights, int32_t *sums,
-                                    int8_t *out)
+                                    s8_target to)
 {
+    const int32_t taps = s8_winograd_kernel(shape->size), packed = 2 * taps * taps * shape->pairs;
     const int8_t *w = layer->weights;
     int32_t row = 0;
     for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS) {
-        s8_winograd_weights(w + row * 18 * shape->pairs, shape->pairs, weights, 2, shape->size);
-        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, out, 2);
+        s8_winograd_weights(w + row * packed, shape->pairs, weights, 2, shape->size);
+        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, to, 2);
     }
     if (row < layer->rows) {
-        s8_winograd_weights(w + row * 18 * shape->pairs, shape->pairs, weights, 1, shape->size);
-        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, out, 1);
+        s8_winograd_weights(w + row * packed, shape->pairs, weights, 1, shape->size);
+        s8_winograd_rows(shape, layer, row, weights, tiles, 0, sums, to, 1);
     }
 }
 
@@ -288,29 +339,31 @@ COFIT_INLINE void s8_winograd_whole(const s8_winograd *shape, const s8_host_laye
 COFIT_INLINE void s8_host_winograd(const s8_winograd *shape, const s8_host_layer *layer,
                                    const s8_window *window, int32_t right, const int8_t *in,
                                    int16_t *plane, int16_t *weights, int16_t *tiles,
-                                   int32_t *sums, int8_t *out)
+                                   int32_t *sums, s8_target to)
 {
     const int32_t size = shape->size, last = (shape->height + size - 1) / size - shape->down;
-    const int32_t each = (size + 2) * (size + 2) *
-                         s8_winograd_step(2 * S8_TILE_ROWS * shape->pairs); /* of 16 rows */
+    const int32_t edge = s8_winograd_edge(size);
+    const int32_t each = edge * edge
+        * s8_winograd_step(2 * S8_TILE_ROWS * shape->pairs); /* of 16 rows */
     if (last == 0) {
         s8_winograd_windows(shape, window, right, in, 0, plane, tiles);
-        s8_winograd_whole(shape, layer, tiles, weights, sums, out);
+        s8_winograd_whole(shape, layer, tiles, weights, sums, to);
         return;
     }
+    const int32_t taps = s8_winograd_kernel(shape->size), packed = 2 * taps * taps * shape->pairs;
     int32_t row = 0;
     for (; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
-        s8_winograd_weights(layer->weights + row * 18 * shape->pairs, shape->pairs,
+        s8_winograd_weights(layer->weights + row * packed, shape->pairs,
                             weights + row / S8_TILE_ROWS * each, 2, size);
     if (row < layer->rows)
-        s8_winograd_weights(layer->weights + row * 18 * shape->pairs, shape->pairs,
+        s8_winograd_weights(layer->weights + row * packed, shape->pairs,
                             weights + row / S8_TILE_ROWS * each, 1, size);
     for (int32_t at = 0; at < last + shape->down; at += shape->down) {
         const int32_t y0 = size * (at < last ? at : last);
         s8_winograd_windows(shape, window, right, in, y0, plane, tiles);
         for (row = 0; row + S8_LANES < layer->rows; row += S8_TILE_ROWS)
-            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, out, 2);
+            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, to, 2);
         if (row < layer->rows)
-            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, out, 1);
+            s8_winograd_rows(shape, layer, row, weights + row / S8_TILE_ROWS * each, tiles, y0, sums, to, 1);
     }
 }

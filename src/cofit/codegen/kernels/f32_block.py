@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernel import Constant, KernelCode, Residual
 from cofit.codegen.kernels.block_lists import (
     Lists,
     block_lists,
@@ -23,19 +23,18 @@ from cofit.codegen.kernels.block_lists import (
 )
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.f32_conv import in_parts
+from cofit.codegen.kernels.parts import can_split, split_channels
 from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.tile import (
     Tile,
-    can_split,
     choose_tile,
     loop_nest,
     multiply,
     own_rows,
     pixel_loops,
     share_tiles,
-    split_channels,
 )
-from cofit.codegen.kernels.window import Window, window
+from cofit.codegen.kernels.window import Window, clamps_before, in_place_of, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, kept_macs
 from cofit.structures import Encoding
@@ -55,15 +54,28 @@ class F32Block:
         encoding = encoding_of(graph, op, FORMATS)
         return encoding if isinstance(encoding, str) else too_dense(encoding, DENSITY_LIMIT)
 
-    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+    def reject_residual(
+        self, graph: Graph, op: Op, residual: Residual, machine: Machine
+    ) -> str | None:
+        """Clamped or idle outputs, and those that stand twice in the lists."""
+        encoding = encoding_of(graph, op, FORMATS)
+        assert isinstance(encoding, Encoding)
+        if encoding.format == "bspc":
+            return "some outputs of its stripes are idle or computed twice"
+        return clamps_before(op) or keeps_nothing(graph, op)
+
+    def emit(
+        self, graph: Graph, op: Op, machine: Machine, residual: Residual | None = None
+    ) -> KernelCode:
         """One list of input offsets per block."""
         encoding = encoding_of(graph, op, FORMATS)
         assert isinstance(encoding, Encoding)
         if encoding.format == "bspc":
             lists = stripe_lists(encoding, machine.vector_floats)
-            return emit_lists(graph, op, machine, lists, f"stripe {encoding.parameters['stripe']}")
+            form = f"stripe {encoding.parameters['stripe']}"
+            return emit_lists(graph, op, machine, lists, form)
         form = f"block {encoding.parameters['out']}x{encoding.parameters['in']}"
-        return emit_lists(graph, op, machine, block_lists(encoding), form)
+        return emit_lists(graph, op, machine, block_lists(encoding), form, residual)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +95,17 @@ class ListCode:
     constants: tuple[Constant, ...]
 
 
-def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) -> KernelCode:
+def keeps_nothing(graph: Graph, op: Op) -> str | None:
+    """The reason not to add to outputs that are constants, if they are."""
+    return None if np.any(graph.tensors[op.inputs[1]].data) else "it keeps no weights"
+
+
+def emit_lists(
+    graph: Graph, op: Op, machine: Machine, lists: Lists, form: str,
+    residual: Residual | None = None,
+) -> KernelCode:  # fmt: skip
     """Register tiles of one block's outputs × pixels, over the block's list."""
-    win = window(graph, op)
+    win = window(graph, op, residual)
     bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
     if not lists.values.size:
         fill, rest = fill_idle(win, bias)
@@ -114,6 +134,7 @@ def emit_lists(graph: Graph, op: Op, machine: Machine, lists: Lists, form: str) 
         body,
         constants,
         scratch_bytes=win.band_bytes(rows),
+        in_place=in_place_of(win),
         variant=f"{form}, {tile.outputs} outputs x {tile.pixels} pixels{in_parts(win)}",
         shares=count_of(shares),
     )

@@ -7,20 +7,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernel import Constant, KernelCode, Residual
+from cofit.codegen.kernels.parts import can_split, split_channels
 from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.tile import (
     Tile,
-    can_split,
     choose_tile,
     loop_nest,
     multiply,
     own_rows,
     pixel_loops,
     share_tiles,
-    split_channels,
 )
-from cofit.codegen.kernels.window import Window, window
+from cofit.codegen.kernels.window import Window, clamps_before, in_place_of, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, kept_macs
 
@@ -36,9 +35,17 @@ class F32Conv:
         """Only the kind matters."""
         return None if op.kind in ("conv2d", "linear") else f"{op.kind} is not a convolution"
 
-    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+    def reject_residual(
+        self, graph: Graph, op: Op, residual: Residual, machine: Machine
+    ) -> str | None:
+        """Clamped outputs."""
+        return clamps_before(op)
+
+    def emit(
+        self, graph: Graph, op: Op, machine: Machine, residual: Residual | None = None
+    ) -> KernelCode:
         """The loop nest with packed weights [group][block][tap and channel][outputs of a tile]."""
-        win = window(graph, op)
+        win = window(graph, op, residual)
         group_out = win.outputs // win.groups
         if can_split(win, machine):
             tile = choose_tile(machine, group_out, win.out_width, 0, even=True)
@@ -73,6 +80,7 @@ class F32Conv:
             body,
             (Constant("weight", packed, align), Constant("bias", bias, align)),
             scratch_bytes=win.band_bytes(rows),
+            in_place=in_place_of(win),
             variant=f"{tile.outputs} outputs x {tile.pixels} pixels{in_parts(win)}",
             shares=count_of(shares),
         )

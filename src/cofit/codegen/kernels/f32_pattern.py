@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernel import Constant, KernelCode, Residual
 from cofit.codegen.kernels.block_lists import offset_type
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.shares import count_of
@@ -22,7 +22,7 @@ from cofit.codegen.kernels.tile import (
     pixel_loops,
     share_tiles,
 )
-from cofit.codegen.kernels.window import Window, window
+from cofit.codegen.kernels.window import Window, clamps_before, in_place_of, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, kept_macs
 from cofit.structures import Encoding
@@ -44,11 +44,19 @@ class F32Pattern:
             return "patterns of single filters are vectorised over pixels"
         return too_dense(encoding, DENSITY_LIMIT)
 
-    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+    def reject_residual(
+        self, graph: Graph, op: Op, residual: Residual, machine: Machine
+    ) -> str | None:
+        """Clamped outputs."""
+        return clamps_before(op)
+
+    def emit(
+        self, graph: Graph, op: Op, machine: Machine, residual: Residual | None = None
+    ) -> KernelCode:
         """One loop per pattern inside the register tile."""
         encoding = encoding_of(graph, op, ("fkw",))
         assert isinstance(encoding, Encoding)
-        win, group = window(graph, op), encoding.parameters["group"]
+        win, group = window(graph, op, residual), encoding.parameters["group"]
         arrays = encoding.arrays
         groups = arrays["offset"].size - 1
         length = arrays["values"].size // (groups * group)
@@ -87,6 +95,7 @@ class F32Pattern:
                 Constant("bias", bias, align),
             ),
             scratch_bytes=win.band_bytes(rows),
+            in_place=in_place_of(win),
             variant=f"pattern group {group}, {tile.outputs} outputs x {tile.pixels} pixels",
             shares=count_of(shares),
         )

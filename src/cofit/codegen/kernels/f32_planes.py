@@ -16,17 +16,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernel import Constant, KernelCode, Residual
 from cofit.codegen.kernels.block_lists import Lists, offset_type, part_lists
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
-from cofit.codegen.kernels.f32_block import emit_lists
+from cofit.codegen.kernels.f32_block import emit_lists, keeps_nothing
 from cofit.codegen.kernels.f32_conv import in_parts
+from cofit.codegen.kernels.f32_elementwise import FUNCTIONS
+from cofit.codegen.kernels.parts import parts_for
 from cofit.codegen.kernels.plane_lists import shared_lists, single_lists
 from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
-from cofit.codegen.kernels.tile import clamp, parts_for, pretty, vector_type
-from cofit.codegen.kernels.window import Window, window
+from cofit.codegen.kernels.tile import clamp, pretty, vector_type
+from cofit.codegen.kernels.window import Window, clamps_before, window
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, kept_macs
+from cofit.ir.attributes import Fused
 from cofit.structures import Encoding
 
 DENSITY_LIMIT = 0.45  # above it, dense code is faster
@@ -55,11 +58,19 @@ class F32Planes:
             return "without vectors, patterns have a kernel of their own"
         return too_dense(encoding, SHARED_DENSITY_LIMIT if shared else DENSITY_LIMIT)
 
-    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+    def reject_residual(
+        self, graph: Graph, op: Op, residual: Residual, machine: Machine
+    ) -> str | None:
+        """Clamped outputs, or constant ones."""
+        return clamps_before(op) or keeps_nothing(graph, op)
+
+    def emit(
+        self, graph: Graph, op: Op, machine: Machine, residual: Residual | None = None
+    ) -> KernelCode:
         """Planes where there are vectors to fill, else one list per output."""
         encoding = encoding_of(graph, op, FORMATS)
         assert isinstance(encoding, Encoding)
-        win, form, macs = window(graph, op), encoding.format, kept_macs(graph, op)
+        win, form, macs = window(graph, op, residual), encoding.format, kept_macs(graph, op)
         bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
         if form == "fkw" and encoding.parameters["group"] > 1:
             lists = shared_lists(encoding)
@@ -68,7 +79,7 @@ class F32Planes:
             return _emit(win, machine, lists, order, bias, form, macs)
         lists = single_lists(encoding)
         if _too_few(win, machine):
-            return emit_lists(graph, op, machine, lists, form)
+            return emit_lists(graph, op, machine, lists, form, residual)
         return _emit(win, machine, lists, np.arange(win.outputs), bias, form, macs)
 
 
@@ -153,7 +164,7 @@ def _emit(
     padded = np.zeros(channel.size, np.float32)
     padded[: win.outputs] = bias[order]
     text = "\n".join([
-        vector_type(tile.lanes, win.fused),
+        vector_type(tile.lanes, _fused(win)),
         "float *const x = (float *)scratch;",
         f"float *const t = x + {held};",  # the last tile reads past the planes
         f"for (int y0 = {first}; y0 < {last}; y0 += {planes.rows}) {{",
@@ -278,7 +289,7 @@ def _tile(win: Window, planes: _Planes, tile: _Tile, groups: int) -> str:
             lines.append('__asm__ volatile("" : "+r"(w));')
         lines.append("}")
     lines.append("}")
-    clamps = [text for f, j in names if (text := clamp(f"a{f}_{j}", win.fused, tile.lanes))]
+    clamps = [text for f, j in names if (text := clamp(f"a{f}_{j}", _fused(win), tile.lanes))]
     if split and clamps:
         clamps = [f"if (part == {win.parts - 1}) {{", *clamps, "}"]
     lines += clamps
@@ -289,16 +300,34 @@ def _tile(win: Window, planes: _Planes, tile: _Tile, groups: int) -> str:
     return "\n".join(lines)
 
 
+def _fused(win: Window) -> Fused:
+    """Activation of a tile; that of a residual follows once pixels are turned."""
+    return "none" if win.addend else win.fused
+
+
 def _turn(win: Window, planes: _Planes, tile: _Tile, last: str) -> str:
     """From `t` (channel, pixel) to NHWC, by plane rows before `last`; only pixels of outputs."""
-    width = planes.width
+    width, at = planes.width, f"((y0 + r) * {win.out_width} + w0) * {win.outputs}"
+    add = []
+    if win.addend:  # what was turned just now lies in the L1
+        add = [
+            f"float *const o = out + {at};",
+            f"const float *const z = {win.addend} + {at};",
+            f"for (int i = 0; i < (w1 - w0) * {win.outputs}; ++i) {{",
+            "const float v = o[i] + z[i];",
+            f"o[i] = {FUNCTIONS.get(win.fused, 'v')};",
+            "}",
+        ]
     return "\n".join([
         f"for (int r = i0 / {width}; r * {width} < i0 + {tile.pixels} && r < {planes.rows}"
         f" && y0 + r < {last}; ++r) {{",
         f"const int w0 = r * {width} < i0 ? i0 - r * {width} : 0, end = i0 + {tile.pixels} "
         f"- r * {width};",
         f"const int w1 = end < {win.out_width} ? end : {win.out_width};",
-        f"if (w0 < w1) f32_turn(t + r * {width} + w0 - i0, {tile.pixels}, {win.outputs}, w1 - w0, "
-        f"out + ((y0 + r) * {win.out_width} + w0) * {win.outputs}, {win.outputs});",
+        "if (w0 < w1) {",
+        f"f32_turn(t + r * {width} + w0 - i0, {tile.pixels}, {win.outputs}, w1 - w0, "
+        f"out + {at}, {win.outputs});",
+        *add,
+        "}",
         "}",
     ])  # fmt: skip

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cofit.codegen.c_text import number
 from cofit.ir import Graph, Op, Rounding
 from cofit.ir.integer import AddRequant, Epilogue, add_requant, affine, output_bounds
 from cofit.ir.integer import add as add_integers
@@ -34,17 +35,33 @@ class FloatSum:
     b: float
     c: float
 
+    @property
+    def fields(self) -> str:
+        """C initialiser of an `s8_float_sum`."""
+        return "{" + ", ".join(map(number, (self.a, self.b, self.c))) + "}"
 
-def float_sum(graph: Graph, op: Op) -> FloatSum | None:
-    """Factors that give the integers of an add op for all inputs, if some were found."""
+
+def float_sum(graph: Graph, op: Op, x: int = 0) -> FloatSum | None:
+    """Factors that give the integers of an add op for all inputs, if some were found.
+
+    Args:
+        graph: an integer graph.
+        op: an add.
+        x: position of the input that is x.
+    """
     assert graph.spec is not None
-    zeros = tuple(affine(graph, name)[1] for name in (*op.inputs, op.output))
-    x, y = (affine(graph, name)[0] for name in op.inputs)
-    out = affine(graph, op.output)[0]
+    names = (op.inputs[x], op.inputs[1 - x])
+    zeros = tuple(affine(graph, name)[1] for name in (*names, op.output))
+    scales = [affine(graph, name)[0] for name in (*names, op.output)]
     return _search(
-        add_requant(graph, op), zeros, (x / out, y / out), output_bounds(graph, op),
-        graph.spec.rounding,
+        ordered(add_requant(graph, op), x), zeros, (scales[0] / scales[2], scales[1] / scales[2]),
+        output_bounds(graph, op), graph.spec.rounding,
     )  # fmt: skip
+
+
+def ordered(requant: AddRequant, x: int) -> AddRequant:
+    """Scalings of an addition with the input at position `x` as the first."""
+    return replace(requant, first=requant.second, second=requant.first) if x else requant
 
 
 @functools.lru_cache(maxsize=256)

@@ -8,6 +8,7 @@ import numpy as np
 
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.f32_elementwise import broadcast_shape, joined_axes
+from cofit.codegen.kernels.float_sum import ordered
 from cofit.codegen.kernels.s8_layer import Int8, bounds_fields, requantise_support
 from cofit.codegen.kernels.shares import (
     count_of,
@@ -155,22 +156,26 @@ def binary_code(
 
 
 def _binary_parameters(graph: Graph, op: Op) -> str:
-    (_, zero_x), (_, zero_y) = (affine(graph, name) for name in op.inputs)
-    bounds = bounds_fields(graph, op)
     if op.kind == "mul":
+        (_, zero_x), (_, zero_y) = (affine(graph, name) for name in op.inputs)
         multiplier, shift = mul_requant(graph, op)
         return (
             f"static const s8_product parameters = {{.x_offset = {-zero_x}, .y_offset = {-zero_y}, "
-            f".multiplier = {multiplier}, .shift = {shift},\n    {bounds}}};"
+            f".multiplier = {multiplier}, .shift = {shift},\n    {bounds_fields(graph, op)}}};"
         )
-    requant = add_requant(graph, op)
+    return f"static const s8_sum parameters = {sum_fields(graph, op)};"
+
+
+def sum_fields(graph: Graph, op: Op, x: int = 0) -> str:
+    """C initialiser of the `s8_sum` of an add whose input at position `x` is its x."""
+    zero_x, zero_y = (affine(graph, op.inputs[place])[1] for place in (x, 1 - x))
+    requant = ordered(add_requant(graph, op), x)
     assert requant.left_shift == 20  # as s8_add has it
     (mx, sx), (my, sy), (m, s) = requant.first, requant.second, requant.output
     return (
-        f"static const s8_sum parameters = {{\n"
-        f"    .x_offset = {-zero_x}, .x_multiplier = {mx}, .x_shift = {sx},\n"
+        f"{{\n    .x_offset = {-zero_x}, .x_multiplier = {mx}, .x_shift = {sx},\n"
         f"    .y_offset = {-zero_y}, .y_multiplier = {my}, .y_shift = {sy},\n"
-        f"    .multiplier = {m}, .shift = {s}, {bounds}}};"
+        f"    .multiplier = {m}, .shift = {s}, {bounds_fields(graph, op)}}}"
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernel import KernelCode, Residual
 from cofit.codegen.kernels.s8_host_layer import (
     LANES,
     TILE_ROWS,
@@ -19,9 +19,12 @@ from cofit.codegen.kernels.s8_host_layer import (
     call_of,
     host_layer,
     host_support,
+    in_place_of,
     no_vectors,
     plane_of,
+    reject_sum,
     share_blocks,
+    target_of,
 )
 from cofit.codegen.kernels.s8_layer import Int8, constant, reject_weighted, weight_values
 from cofit.codegen.kernels.s8_sparse import idle_outputs, reason_of, structured_encoding
@@ -43,9 +46,17 @@ class S8HostDense:
         """Machines without vectors."""
         return no_vectors(machine) or reject_weighted(graph, op)
 
-    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+    def reject_residual(
+        self, graph: Graph, op: Op, residual: Residual, machine: Machine
+    ) -> str | None:
+        """Sums that float32 gets wrong."""
+        return reject_sum(graph, residual)
+
+    def emit(
+        self, graph: Graph, op: Op, machine: Machine, residual: Residual | None = None
+    ) -> KernelCode:
         """Runs of neighbours."""
-        return _dense(graph, op, machine, weight_values(graph, op))
+        return _dense(graph, op, machine, weight_values(graph, op), residual=residual)
 
 
 class S8HostKept:
@@ -94,7 +105,15 @@ class S8HostBlock:
             return f"{encoding.format} {dict(encoding.parameters)} is not a block of 8 n outputs"
         return None
 
-    def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
+    def reject_residual(
+        self, graph: Graph, op: Op, residual: Residual, machine: Machine
+    ) -> str | None:
+        """Sums that float32 gets wrong."""
+        return reject_sum(graph, residual)
+
+    def emit(
+        self, graph: Graph, op: Op, machine: Machine, residual: Residual | None = None
+    ) -> KernelCode:
         """The list of kept pairs of each group of outputs."""
         encoding = structured_encoding(graph, op)
         assert isinstance(encoding, Encoding)
@@ -104,25 +123,31 @@ class S8HostBlock:
         assert rows.start is not None
         costs = (np.diff(rows.start) + LIST_ENTRIES).tolist()
         shares = share_blocks(graph, op, machine, plane.window, costs)
-        declaration, constants = host_layer(graph, op, rows, multiple=out, shares=shares)
+        declaration, constants = host_layer(
+            graph, op, rows, multiple=out, shares=shares, residual=residual
+        )
         access = "S8_APART" if encoding.parameters["in"] == 1 else "S8_ADJACENT"
         call = call_of(
             shares,
-            f"s8_host_block({{layer}}, {out}, &walk, plane, y0, y1, sums, {{out}}, {vectors});",
+            f"s8_host_block({{layer}}, {out}, &walk, plane, y0, y1, sums, {{to}}, {vectors});",
+            op,
+            residual,
         )
         return KernelCode(
             "\n".join((declaration, plane.walk(access), plane.loop(call, shares))),
             constants,
             host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
             plane.scratch_bytes,
+            in_place_of(op, residual),
             variant=str(graph.tensors[op.inputs[1]].structure),
             shares=count_of(shares),
         )
 
 
 def _dense(
-    graph: Graph, op: Op, machine: Machine, weight: Int8, order: NDArray[np.uint16] | None = None
-) -> KernelCode:
+    graph: Graph, op: Op, machine: Machine, weight: Int8, order: NDArray[np.uint16] | None = None,
+    residual: Residual | None = None,
+) -> KernelCode:  # fmt: skip
     """Code of dense rows (K, C, R, S), of the output channels `order` if given.
 
     The others then get the values of a constant `idle`.
@@ -137,10 +162,13 @@ def _dense(
     rows = dense_rows(grouped, index.ravel(), order)
     blocks = [1.0] * -(-len(weight) // TILE_ROWS)
     shares = share_blocks(graph, op, machine, w, blocks)
-    declaration, constants = host_layer(graph, op, rows, w.groups, shares=shares)
-    out = "{out}" if order is None else "out"  # `order` counts from the first channel
+    declaration, constants = host_layer(graph, op, rows, w.groups, shares=shares, residual=residual)
+    to = "{to}" if order is None else "{whole}"  # `order` counts from the first channel
     call = call_of(
-        shares, f"s8_host_dense({{layer}}, {entries}, &walk, plane, y0, y1, sums, {out});"
+        shares,
+        f"s8_host_dense({{layer}}, {entries}, &walk, plane, y0, y1, sums, {to});",
+        op,
+        residual,
     )
     if order is not None:
         call = f"{_idle(w, shares, order)}\n{call}"
@@ -149,13 +177,14 @@ def _dense(
             f"for (int32_t g = 0; g < {w.groups}; g++)\n"
             f"    s8_host_dense(layers + g, {entries}, &walk, plane + g * "
             f"{w.channels // w.groups}, y0, y1, sums,\n"
-            f"                  out + g * {w.outputs // w.groups});"
+            f"                  {target_of(op, residual, f'g * {w.outputs // w.groups}')});"
         )
     return KernelCode(
         "\n".join((declaration, plane.walk("S8_ADJACENT"), plane.loop(call, shares))),
         constants,
         host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
         plane.scratch_bytes,
+        in_place_of(op, residual),
         variant="dense",
         shares=count_of(shares),
     )

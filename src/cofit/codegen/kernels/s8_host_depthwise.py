@@ -13,6 +13,7 @@ from cofit.codegen.kernels.s8_host_layer import (
     host_support,
     no_vectors,
     plane_of,
+    target_of,
 )
 from cofit.codegen.kernels.s8_layer import Int8, weight_values
 from cofit.codegen.kernels.shares import count_of, share_rows
@@ -43,7 +44,10 @@ class S8HostDepthwise:
         rows = HostRows(_packed(weight), index)
         shares = share_rows(machine, plane.window.out_height, kept_macs(graph, op) / MACS_PER_CYCLE)
         declaration, constants = host_layer(graph, op, rows, multiple=TILE_ROWS)
-        call = f"s8_host_depthwise(layers, {len(index) // 2}, &walk, plane, y0, y1, sums, out);"
+        call = (
+            f"s8_host_depthwise(layers, {len(index) // 2}, &walk, plane, y0, y1, sums, "
+            f"{target_of()});"
+        )
         return KernelCode(
             "\n".join((declaration, plane.walk("S8_CHANNELS"), plane.loop(call, shares))),
             constants,

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 
-from cofit.codegen.c_text import number
 from cofit.codegen.kernel import Constant, KernelCode
 from cofit.codegen.kernels.float_sum import float_sum
 from cofit.codegen.kernels.s8_elementwise import (
@@ -53,9 +52,8 @@ class S8HostBinary:
         arguments = f", {_rounding(graph, op)}"
         floats = float_sum(graph, op) if op.kind == "add" else None
         if floats is not None:
-            fields = ", ".join(map(number, (floats.a, floats.b, floats.c)))
             return binary_code(
-                graph, op, machine, "s8_host_sum", f", &(const s8_float_sum){{{fields}}}"
+                graph, op, machine, "s8_host_sum", f", &(const s8_float_sum){floats.fields}"
             )
         if op.kind == "add":
             requant = add_requant(graph, op)

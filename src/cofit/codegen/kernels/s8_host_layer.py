@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.c_text import array_name
-from cofit.codegen.kernel import Constant
+from cofit.codegen.kernel import Constant, Residual
+from cofit.codegen.kernels.float_sum import float_sum
+from cofit.codegen.kernels.s8_elementwise import sum_fields
 from cofit.codegen.kernels.s8_layer import (
     Array,
     Int8,
@@ -36,6 +38,7 @@ from cofit.codegen.kernels.shares import (
 from cofit.codegen.kernels.tile import split
 from cofit.codegen.kernels.window import BAND_BYTES_HOST, Window, window
 from cofit.codegen.machine import Machine
+from cofit.core import UnsupportedOpError
 from cofit.ir import Graph, Op, Rounding, kept_macs
 from cofit.ir.integer import affine, conv_requant
 
@@ -104,7 +107,7 @@ class HostRows:
 
 def host_layer(
     graph: Graph, op: Op, rows: HostRows, groups: int = 1, multiple: int = LANES,
-    shares: Shares | None = None,
+    shares: Shares | None = None, residual: Residual | None = None,
 ) -> tuple[str, tuple[Constant, ...]]:  # fmt: skip
     """C declaration of `layers`, one `s8_host_layer` per group, and the arrays it points to.
 
@@ -117,6 +120,7 @@ def host_layer(
         groups: of the convolution.
         multiple: rows of a group are padded to a multiple of this.
         shares: of blocks of `TILE_ROWS` rows, or of `multiple` where the rows have lists.
+        residual: what is added to the outputs.
     """
     multiplier, shift = conv_requant(graph, op)
     shift = vector_shifts(multiplier, shift)
@@ -151,6 +155,9 @@ def host_layer(
         f".pitch = {outputs}, {bounds_fields(graph, op)}, "
         f".rounding = {layer_rounding(graph, op, multiplier, shift)}"
     )
+    before = ""
+    if residual is not None:
+        before, sizes = f"{_residual_text(graph, residual)}\n", f"{sizes}, .residual = &residual"
 
     def fields(at: Mapping[str, int], rows: int) -> str:
         pointers = (
@@ -174,7 +181,36 @@ def host_layer(
         bounds = [min(bound * height, each) for bound in shares.bounds]
         found = [fields(from_row(a), b - a) for a, b in pairwise(bounds)]
     listed = ",\n".join(found)
-    return f"static const s8_host_layer layers[{len(found)}] = {{\n{listed}}};", constants
+    layers = f"static const s8_host_layer layers[{len(found)}] = {{\n{listed}}};"
+    return before + layers, constants
+
+
+def _residual_text(graph: Graph, residual: Residual) -> str:
+    found = float_sum(graph, residual.op, residual.position)
+    assert found is not None
+    fields = sum_fields(graph, residual.op, residual.position)
+    return f"static const s8_residual residual = {{.sum = {fields},\n    .real = {found.fields}}};"
+
+
+def reject_sum(graph: Graph, residual: Residual) -> str | None:
+    """The reason not to add to the int8 outputs of a layer, if there is one."""
+    try:
+        found = float_sum(graph, residual.op, residual.position)
+    except UnsupportedOpError as error:
+        return str(error)
+    return "float32 does not give the integers of the addition" if found is None else None
+
+
+def in_place_of(op: Op, residual: Residual | None) -> tuple[int, ...]:
+    """Position of the residual, in whose place the outputs of one pass over them may lie."""
+    return () if residual is None else (len(op.inputs),)
+
+
+def target_of(op: Op | None = None, residual: Residual | None = None, at: str = "") -> str:
+    """C of the `s8_target` of a step, `at` elements further."""
+    shift = f" + {at}" if at else ""
+    other = "0" if op is None or residual is None else f"in{len(op.inputs)}{shift}"
+    return f"(s8_target){{out{shift}, {other}}}"
 
 
 def share_blocks(
@@ -193,12 +229,16 @@ def share_blocks(
     )
 
 
-def call_of(shares: Shares | None, call: str) -> str:
-    """C of a call with `{layer}` and `{out}` in it, for all outputs or those of the share."""
+def call_of(shares: Shares | None, call: str, op: Op, residual: Residual | None) -> str:
+    """C of a call with `{layer}`, `{to}` and `{whole}` in it.
+
+    `to` is the target of all outputs or those of the share, `whole` always that of all.
+    """
+    whole = target_of(op, residual)
     if shares is None or shares.axis == "rows":
-        return call.format(layer="layers", out="out")
+        return call.format(layer="layers", to=whole, whole=whole)
     first = "(layers[share].bias - layers[0].bias)"
-    return call.format(layer="layers + share", out=f"out + {first}")
+    return call.format(layer="layers + share", to=target_of(op, residual, first), whole=whole)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cofit.codegen.kernels.s8_host_layer import (
     host_support,
     no_vectors,
     rounding_name,
+    target_of,
     vector_shifts,
 )
 from cofit.codegen.kernels.s8_layer import bounds_fields, constant
@@ -66,7 +67,7 @@ class S8HostMatmul:
             f"    s8_pack_product(in1 + y * {inner * columns}, {inner}, {columns}, {-zero_y}, "
             f"packed, {by_rows});\n"
             f"    s8_host_dense(&layer, {entries}, &walk, plane + (y - y0) * {rows * inner}, "
-            f"y, y + 1, sums, out);\n"
+            f"y, y + 1, sums, {target_of()});\n"
             f"}}",
             shares,
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cofit.codegen.kernels.shares import Shares, declared, range_of, share_layer
 from cofit.codegen.kernels.window import Window
@@ -21,8 +21,6 @@ LOOP_CYCLES = 0.5  # counter, pointers and branch, shared by the products of a s
 LIST_CYCLES = 2.0  # the same where the input's offset is read from a list
 FMA_LATENCY = 4  # cycles, two units: fewer than 8 accumulators cannot keep them busy
 L1_BYTES = 24 * 1024  # left for a tile's weights beside the inputs
-LEAST_PART = 8  # channels, to be worth a round of partial sums
-LEAST_TILES = 4  # that share a part's weights, to be worth it
 L2_BYTES_PER_CYCLE = 16.0
 WEIGHTS_AT_HAND_BYTES = 512 * 1024  # above this, weights are streamed once per band
 
@@ -85,48 +83,6 @@ def choose_tile(
                 best = (cycles, Tile(lanes, nb, s))
     assert best is not None
     return best[1]
-
-
-def can_split(window: Window, machine: Machine) -> bool:
-    """Whether channels may be taken in parts, with partial sums in the output.
-
-    Whole vectors of outputs are needed, to begin with them; a 1x1 kernel reads each input once.
-    """
-    return (
-        machine.vector_floats > 1
-        and window.groups == 1
-        and window.kernel != (1, 1)
-        and window.outputs % machine.vector_floats == 0
-    )
-
-
-def split_channels(window: Window, tile: Tile, weight_bytes: float) -> Window:
-    """The window with as few parts as let a tile's weights and inputs of a part lie in the L1.
-
-    Args:
-        window: the convolution.
-        tile: its register tile.
-        weight_bytes: of one tile of outputs and one input channel.
-    """
-    if window.out_height * window.out_width < LEAST_TILES * tile.pixels:
-        return window
-    rows, columns = window.reach
-    pixels = rows * ((tile.pixels - 1) * window.stride[1] + columns)
-    return parts_for(window, weight_bytes + 4 * pixels)
-
-
-def parts_for(window: Window, channel_bytes: float) -> Window:
-    """The window with as few equal parts as have at most `L1_BYTES` of so many bytes a channel.
-
-    Where even the least part has more, it is the least.
-    """
-    best = window
-    for parts in range(1, window.channels // LEAST_PART + 1):
-        if window.channels % parts == 0:
-            best = replace(window, parts=parts)
-            if best.held * channel_bytes <= L1_BYTES:
-                break
-    return best
 
 
 def _cycles(nb: int, s: int, pixels: int, least: float, loop: float) -> float:
@@ -212,9 +168,9 @@ def open_tile(tile: Tile, pixels: int, bias: str, window: Window) -> str:
 
 def close_tile(
     tile: Tile, pixels: int, outputs: int, pitch: int, fused: str, scatter: bool = False,
-    parts: int = 1, channel: str = "channel",
+    parts: int = 1, channel: str = "channel", addend: bool = False,
 ) -> str:  # fmt: skip
-    """Clamp and store to `o`, the first output of the tile's first pixel.
+    """Add, clamp and store to `o`, the first output of the tile's first pixel.
 
     Args:
         tile: the tile.
@@ -223,11 +179,13 @@ def close_tile(
         pitch: output elements between pixels.
         fused: activation.
         scatter: output `k + j` belongs to channel `channel[k + j]`; `o` is then the pixel.
-        parts: of the input channels; the last one is clamped.
+        parts: of the input channels; what the last one gives is added to and clamped.
         channel: C pointer to the channels.
+        addend: whether there is a residual at `z`, as the outputs at `o`.
     """
     names = [(j, i) for i in range(pixels) for j in range(tile.vectors)]
-    lines = [text for j, i in names if (text := clamp(f"a{j}_{i}", fused, tile.lanes))]
+    lines = _add(tile, pixels, outputs, pitch, scatter, channel) if addend else []
+    lines += [text for j, i in names if (text := clamp(f"a{j}_{i}", fused, tile.lanes))]
     if parts > 1 and lines:
         lines = [f"if (part == {parts - 1}) {{", *indent(lines), "}"]
     full = [f"*(vec *)(o + {i * pitch + j * tile.lanes}) = a{j}_{i};" for j, i in names]
@@ -258,6 +216,31 @@ def close_tile(
     ])  # fmt: skip
 
 
+def _add(
+    tile: Tile, pixels: int, outputs: int, pitch: int, scatter: bool, channel: str
+) -> list[str]:
+    """Add the residual at `z` to the accumulators; arguments as those of `close_tile`."""
+    names = [(j, i) for i in range(pixels) for j in range(tile.vectors)]
+    full = [f"a{j}_{i} += *(const vec *)(z + {i * pitch + j * tile.lanes});" for j, i in names]
+    if outputs % tile.outputs == 0 and not scatter:
+        return full
+    part = [
+        f"a{j}_{i} += *(const vec *)(r + {i * tile.outputs + j * tile.lanes});" for j, i in names
+    ]
+    gathered = [
+        f"float r[{pixels * tile.outputs}] = {{0.0f}};",
+        f"for (int j = 0; j < {tile.outputs} && j < {outputs} - k; ++j)",
+        f"    for (int i = 0; i < {pixels}; ++i)",
+        f"        r[i * {tile.outputs} + j] = z[i * {pitch} + "
+        + (f"{channel}[k + j]];" if scatter else "j];"),
+        *part,
+    ]
+    if scatter:
+        return ["{", *indent(gathered), "}"]
+    whole = f"if (k + {tile.outputs} <= {outputs}) {{"
+    return [whole, *indent(full), "} else {", *indent(gathered), "}"]
+
+
 def pixel_loops(
     window: Window,
     tile: Tile,
@@ -286,16 +269,19 @@ def pixel_loops(
     for pixels, count in split(window.out_width, tile.pixels):
         shift_in = f" + g * {group_in}" if window.groups > 1 else ""
         shift_out = f" + g * {group_out}" if window.groups > 1 else ""
+        at = f"(y * {window.out_width} + i) * {window.outputs}{shift_out}{first}"
+        # in place of the residual the outputs are not alone at `o`
+        restrict = "" if window.addend else "restrict "
         body = "\n".join([
             f"const float *restrict const q = x + (y - y0) * {window.stride[0] * window.row}"
             f" + i * {window.pixel}{shift_in};",
-            f"float *restrict const o = {target} + (y * {window.out_width} + i) * {window.outputs}"
-            f"{shift_out}{first};",
+            f"float *{restrict}const o = {target} + {at};",
+            *([f"const float *const z = {window.addend} + {at};"] if window.addend else []),
             open_tile(tile, pixels, bias, window),
             accumulate(pixels),
             close_tile(
                 tile, pixels, stored, window.outputs, window.fused, scattered is not None,
-                window.parts, channel,
+                window.parts, channel, bool(window.addend),
             ),
         ])  # fmt: skip
         stop = start + pixels * count

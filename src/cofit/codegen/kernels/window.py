@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from cofit.codegen.kernel import Residual
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
 
@@ -19,7 +20,7 @@ class Window:
 
     `channels` and `outputs` count all groups. Padding is (top, bottom, left, right). A band may
     hold one of `parts` equal runs of channels at a time; `row`, `pixel` and `offset` are the
-    band's.
+    band's. `addend` is the C pointer to a residual, added to the outputs before `fused`.
     """
 
     channels: int
@@ -35,6 +36,7 @@ class Window:
     groups: int = 1
     fused: attributes.Fused = "none"
     parts: int = 1
+    addend: str = ""
 
     @property
     def held(self) -> int:
@@ -151,8 +153,27 @@ class Window:
         return replace(self, height=1, width=pixels, out_height=1, out_width=pixels)
 
 
-def window(graph: Graph, op: Op) -> Window:
-    """Window of a conv2d or linear op."""
+def window(graph: Graph, op: Op, residual: Residual | None = None) -> Window:
+    """Window of a conv2d or linear op without an activation of its own if it has a residual."""
+    win = _window(graph, op)
+    if residual is None:
+        return win
+    assert isinstance(residual.op.attributes, attributes.Add)
+    return replace(win, fused=residual.op.attributes.fused, addend=f"in{len(op.inputs)}")
+
+
+def clamps_before(op: Op) -> str | None:
+    """The reason not to add to the outputs of an op in registers, if there is one."""
+    assert isinstance(op.attributes, attributes.Conv2d | attributes.Linear)
+    return None if op.attributes.fused == "none" else "its outputs are clamped before the addition"
+
+
+def in_place_of(win: Window) -> tuple[int, ...]:
+    """Position of the residual where the outputs may lie in its place: not beside partial sums."""
+    return (int(win.addend.removeprefix("in")),) if win.addend and win.parts == 1 else ()
+
+
+def _window(graph: Graph, op: Op) -> Window:
     x, weight = graph.tensors[op.inputs[0]].shape, graph.tensors[op.inputs[1]].shape
     match op.attributes:
         case attributes.Conv2d() as conv:
