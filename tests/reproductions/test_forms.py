@@ -17,7 +17,7 @@ from cofit.reproductions.forms.variation import varied
 from cofit.reproductions.harness import accuracy, fewer, runner, seeded
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import FixedPoint, Polarised, from_bytes, to_bytes
-from cofit.targets.crossbars import Crossbar
+from cofit.targets.arrays import Crossbar
 
 RATES = {"features.3.weight": (1.0, 1.5), "classifier.0.weight": (2.0, 1.5)}
 

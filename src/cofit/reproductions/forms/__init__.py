@@ -45,7 +45,7 @@ from cofit.reproductions.harness import (
     figure,
     measured,
 )
-from cofit.targets.crossbars import Crossbar
+from cofit.targets.arrays import Crossbar
 
 PUBLISHED_REDUCTION = 185.44
 SKIPPING = (1, 4, 8, 16, 128)

@@ -21,7 +21,7 @@ from cofit.reproductions.forms.variation import varied
 from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded, train
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import Polarised, Structure
-from cofit.targets.crossbars import Crossbar, input_cycles, used_matrix
+from cofit.targets.arrays import Crossbar, input_cycles, used_matrix
 
 CALIBRATION = 200
 """Training examples that give the ranges of activations."""
