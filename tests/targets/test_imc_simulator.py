@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 
@@ -16,12 +14,13 @@ from cofit.targets.arrays import (
     Uniform,
     Variation,
     activity,
+    fitted_table,
     input_cycles,
     program,
-    fitted_table,
     store,
     weight_range,
 )
+from cofit.targets.arrays.multiply import CHUNK
 
 ONE_BIT = ("twos_complement", "complementary", "bipolar", "differential")
 SIZES = (1, 4, 8, 64, 100, 128)
@@ -257,18 +256,14 @@ def test_06_both_ways_agree_on_random_arrays() -> None:
             assert torch.equal(chip.multiply(x), chip.multiply(x, fast=False))
 
 
-def test_07_a_large_layer_is_fast() -> None:
-    spec = ArraySpec(scheme="offset", flip=True, input_bits=8)
-    matrix = member(spec, 512, 512, torch_generator(9))
-    x = inputs(spec, 256, 512, torch_generator(10))
-    chip = program(matrix, spec, Clip(7))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    start = time.process_time()
-    chip.multiply(x)
-    spent = time.process_time() - start
-    torch.set_num_threads(threads)
-    assert spent < 2.0  # the bar is 1 s on a quiet core
+def test_07_large_layers_take_few_passes_of_bounded_size() -> None:
+    """No loop over positions, groups or slices; the floor of 1 s is kept by a benchmark."""
+    counted: list[int] = []
+    matrix = torch.ones(512, 512, dtype=torch.long)
+    x = inputs(ArraySpec(), 256, 512, torch_generator(10))
+    program(matrix, ArraySpec(), Counting(counted)).multiply(x, fast=False)
+    assert sum(counted) == 8 * 4 * 512 * 4 * 256
+    assert max(counted) <= CHUNK and len(counted) <= 2 * sum(counted) / CHUNK
 
 
 def test_uniform_and_table_converters() -> None:
