@@ -16,7 +16,6 @@ from cofit.ir.integer.accumulate import conv_sums
 from cofit.regimes import Batches, PairedGrid, Projected, Recipe, fit
 from cofit.regimes.qat import FakeQuantiseWeight
 from cofit.reproductions import reproduce
-from cofit.reproductions.ddc_pim.cycles import MODES, Layer, Macro
 from cofit.reproductions.ddc_pim.network import (
     MobileNet,
     make_scales_positive,
@@ -29,6 +28,7 @@ from cofit.reproductions.ddc_pim.study import paired_graphs, recovered_layers
 from cofit.reproductions.harness import fewer, runner, seeded
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import Complementary, from_bytes, to_bytes
+from cofit.targets.arrays import MODES, Layer, Macro
 
 STAGES = ((1, 16, 1, 1), (2, 32, 2, 2))
 

@@ -14,14 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cofit.core import Basis
-from cofit.reproductions.ddc_pim.cycles import (
-    EFFICIENTNET_B0,
-    MOBILENET_V2,
-    MODES,
-    Layer,
-    Macro,
-    published_network,
-)
+from cofit.reproductions.ddc_pim.cycles import EFFICIENTNET_B0, MOBILENET_V2, published_network
 from cofit.reproductions.ddc_pim.study import (
     Settings,
     dataset,
@@ -45,6 +38,7 @@ from cofit.reproductions.harness import (
     figure,
     measured,
 )
+from cofit.targets.arrays import MODES, Layer, Macro
 
 STEM, HEAD = 32, 1280
 """First and last convolution of the two published networks."""

@@ -17,7 +17,7 @@ from cofit.ir import attributes as at
 from cofit.ir.integer.accumulate import conv_sums
 from cofit.regimes import PairedGrid, Projected, Recipe
 from cofit.regimes.qat import FakeQuantiseWeight
-from cofit.reproductions.ddc_pim.cycles import Layer, layers_of
+from cofit.reproductions.ddc_pim.cycles import layers_of
 from cofit.reproductions.ddc_pim.network import (
     MobileNet,
     Stages,
@@ -30,6 +30,7 @@ from cofit.reproductions.ddc_pim.recover import recovered_conv, with_pairs
 from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded, train
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import Complementary
+from cofit.targets.arrays import Layer
 
 CALIBRATION = 200
 CHECKED = 4

@@ -93,6 +93,13 @@ class Programmed:
         whole = self.ideal and self.read_sigma == 0 if self.adc is None else self.adc.whole
         return total.round().long() if whole else total
 
+    def line_sums(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What every conversion of inputs (P, N) would see, (G, T * P, J * K)."""
+        spec, (groups, size, _) = self.spec, self.reads.shape
+        words = pad(driven(inputs, spec), (0, groups * size - inputs.shape[1]))
+        planes = planes_of(words, spec).reshape(-1, groups, size).transpose(0, 1)
+        return self._analog(planes.contiguous())
+
     def _converted(self, words: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
         """Weighted sums of conversions (P, K), float64."""
         spec, (groups, size, columns) = self.spec, self.reads.shape

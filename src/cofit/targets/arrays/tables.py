@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cofit.core import ConfigError, UnknownNameError
+from cofit.core import ConfigError
+from cofit.targets.arrays.charge_chip import ChargeChip
 from cofit.targets.arrays.crossbar_chip import CrossbarChip
+from cofit.targets.arrays.digital_macro import MODES, DigitalChip, Macro
 from cofit.targets.arrays.spec import ArraySpec
 from cofit.targets.sheet import Sheet, read_document
 
-PRESETS = Path(__file__).with_name("presets")
-CONVERTERS = Path(__file__).with_name("converters.toml")
+Chip = CrossbarChip | ChargeChip | DigitalChip
 
-TOP: dict[str, type] = {
-    "name": str, "about": str, "node_nm": int, "scheme": str, "flip": bool, "skipping": bool,
-    "source": dict, "array": dict, "converter": dict, "driver": dict, "shift_add": dict,
-    "buffer": dict, "bus": dict, "router": dict, "unit": dict,
-}  # fmt: skip
+Sections = Mapping[str, Mapping[str, str]]
+"""By table, what each of its numbers measures."""
+
 SIZES = ("rows", "columns", "group", "cell_bits", "dac_bits", "input_bits", "weight_bits")
 PART = {"energy": "energy", "area": "area"}
 LINK = {"energy": "energy per bit", "area": "area"}
-SECTIONS: dict[str, Mapping[str, str]] = {
+CROSSBARS: Sections = {
     "array": {
         **dict.fromkeys(SIZES, "count"), "read_time": "time", "read_energy": "energy",
         "area": "area",
@@ -37,9 +34,28 @@ SECTIONS: dict[str, Mapping[str, str]] = {
         "clock": "clock",
     },
 }  # fmt: skip
+CHARGE: Sections = {
+    "macro": {
+        "rows": "count", "columns": "count", "share": "count", "input_bits": "count",
+        "converter_bits": "count", "clock": "clock", "op_energy": "energy",
+        "converter_share": "share", "area": "area", "lanes": "count",
+    }
+}  # fmt: skip
+DIGITAL: Sections = {
+    "macro": {
+        "rows": "count", "filters": "count", "load": "bandwidth", "parts": "count",
+        "clock": "clock", "lanes": "count", "weight_bits": "count", "bit_energy": "energy",
+    }
+}  # fmt: skip
+NAMED: dict[str, type] = {
+    "name": str, "about": str, "kind": str, "node_nm": int, "source": dict,
+}  # fmt: skip
+CODED: dict[str, type] = {"scheme": str, "flip": bool, "skipping": bool}
+UNKNOWN = ("bit_energy",)
+"""Numbers that may be absent, since nobody has published them."""
 
 
-def read_crossbar_chip(path: Path) -> CrossbarChip:
+def read_chip(path: Path) -> Chip:
     """A chip from a file.
 
     Raises:
@@ -48,19 +64,32 @@ def read_crossbar_chip(path: Path) -> CrossbarChip:
             measure the quantity, or a source is of another node than the file.
     """
     document = read_document(path, "accelerator")
-    sheet = Sheet(path.name, document, "accelerator", TOP, TOP)
-    found = {name: sheet.numbers(document[name], name, SECTIONS[name], SECTIONS[name])
-             for name in SECTIONS}  # fmt: skip
-    array, converter, bus, unit = (found[n] for n in ("array", "converter", "bus", "unit"))
+    kind = document.get("kind")
+    if kind not in _CHIPS:
+        raise ConfigError(f"{path.name}: kind is {kind!r}; known: {', '.join(_CHIPS)}")
+    sections, make = _CHIPS[kind]
+    types = NAMED | (CODED if kind == "crossbars" else {}) | dict.fromkeys(sections, dict)
+    sheet = Sheet(path.name, document, "accelerator", types, types)
+    found = {
+        name: sheet.numbers(document[name], name, known, [k for k in known if k not in UNKNOWN])
+        for name, known in sections.items()
+    }
     try:
-        spec = ArraySpec(
-            scheme=document["scheme"],
-            flip=document["flip"],
-            skipping=document["skipping"],
-            **{key: int(array[key]) for key in SIZES},
-        )
+        return make(document, found, sheet.facts())
     except ConfigError as error:
         raise sheet.fail(str(error)) from error
+
+
+def _crossbars(
+    document: Mapping[str, Any], found: Mapping[str, dict[str, float]], facts: dict[str, str]
+) -> CrossbarChip:
+    array, converter, bus, unit = (found[n] for n in ("array", "converter", "bus", "unit"))
+    spec = ArraySpec(
+        scheme=document["scheme"],
+        flip=document["flip"],
+        skipping=document["skipping"],
+        **dict(zip(SIZES, (int(array[key]) for key in SIZES), strict=True)),  # type: ignore[arg-type]
+    )
     return CrossbarChip(
         name=document["name"],
         spec=spec,
@@ -87,79 +116,72 @@ def read_crossbar_chip(path: Path) -> CrossbarChip:
         lanes=int(unit["lanes"]),
         clock_hz=unit["clock"],
         node_nm=document["node_nm"],
-        facts=sheet.facts(),
+        facts=facts,
     )
 
 
-@functools.cache
-def crossbar_chip(name: str) -> CrossbarChip:
-    """A chip that comes with cofit: "isaac", "puma" or "forms".
-
-    Raises:
-        UnknownNameError: listing the known ones.
-    """
-    known = tuple(path.stem for path in PRESETS.glob("*.toml"))
-    if name not in known:
-        raise UnknownNameError("array", name, known)
-    return read_crossbar_chip(PRESETS / f"{name}.toml")
-
-
-def forms(m: int = 8) -> CrossbarChip:
-    """FORMS with groups of `m` rows, its converters as wide as they must be.
-
-    Energy and area of a conversion follow those of one design at several resolutions, the rate its
-    bits.
-
-    Raises:
-        ConfigError: `m` does not divide the rows, or its sums need converters that are not known.
-    """
-    chip = crossbar_chip("forms")
-    if m == chip.spec.group:
-        return chip
-    spec = replace(chip.spec, group=m)
-    bits = spec.lossless_bits()
-    energy, area = converter_ratio(bits, chip.converter_bits)
-    rate = chip.conversion_hz * chip.converter_bits / bits
-    per_array = chip.converters / chip.arrays
-    return replace(
-        chip,
-        name=f"{chip.name}:{m}",
+def _charge(
+    document: Mapping[str, Any], found: Mapping[str, dict[str, float]], facts: dict[str, str]
+) -> ChargeChip:
+    macro = found["macro"]
+    share = int(macro["share"])
+    if macro["rows"] % share:
+        raise ConfigError(
+            f"macro.share is {share}, which does not divide macro.rows {macro['rows']:g}"
+        )
+    rows = int(macro["rows"]) // share
+    spec = ArraySpec(
+        rows=rows,
+        columns=int(macro["columns"]),
+        group=rows,
+        cell_bits=1,
+        dac_bits=int(macro["input_bits"]),
+        input_bits=int(macro["input_bits"]),
+        weight_bits=1,
+        scheme="differential",
+    )
+    return ChargeChip(
+        name=document["name"],
         spec=spec,
-        converter_bits=bits,
-        conversion_hz=rate,
-        conversion_pj=chip.conversion_pj * energy,
-        converter_um2=chip.converter_um2 * area,
-        read_s=spec.columns / (rate * per_array),
-        facts={**chip.facts, "groups": f"{m} rows; {bits}-bit converters by converters.toml"},
+        share=share,
+        converter_bits=int(macro["converter_bits"]),
+        clock_hz=macro["clock"],
+        op_pj=macro["op_energy"],
+        converter_share=macro["converter_share"],
+        area_um2=macro["area"],
+        lanes=int(macro["lanes"]),
+        node_nm=document["node_nm"],
+        facts=facts,
     )
 
 
-def converter_ratio(bits: int, than: int) -> tuple[float, float]:
-    """Energy and area of a conversion at `bits` over those at `than` bits.
+def _digital(
+    document: Mapping[str, Any], found: Mapping[str, dict[str, float]], facts: dict[str, str]
+) -> DigitalChip:
+    macro = found["macro"]
+    geometry = Macro(
+        rows=int(macro["rows"]),
+        filters=int(macro["filters"]),
+        weight_bits=int(macro["weight_bits"]),
+        load_bits=int(macro["load"]),
+        parts=int(macro["parts"]),
+    )
+    return DigitalChip(
+        name=document["name"],
+        macro=geometry,
+        mode=MODES[0],
+        clock_hz=macro["clock"],
+        bit_pj=macro.get("bit_energy"),
+        lanes=int(macro["lanes"]),
+        node_nm=document["node_nm"],
+        facts=facts,
+    )
 
-    Raises:
-        ConfigError: the table has no such converter.
-    """
-    energy, area = _converters()
-    for width in (bits, than):
-        if width not in energy:
-            raise ConfigError(
-                f"converters of {width} bits are not known; known: "
-                f"{', '.join(map(str, sorted(energy)))} bits"
-            )
-    return energy[bits] / energy[than], area[bits] / area[than]
 
+_Make = Callable[[Mapping[str, Any], Mapping[str, dict[str, float]], dict[str, str]], Chip]
 
-@functools.cache
-def _converters() -> tuple[dict[int, float], dict[int, float]]:
-    document = read_document(CONVERTERS, "table")
-    types: dict[str, type] = {
-        "about": str, "node_nm": int, "source": dict, "energy": dict, "area": dict,
-    }  # fmt: skip
-    sheet = Sheet(CONVERTERS.name, document, "table", types, types)
-
-    def column(name: str) -> dict[int, float]:
-        known: dict[str, Any] = dict.fromkeys(document[name], name)
-        return {int(k): v for k, v in sheet.numbers(document[name], name, known, known).items()}
-
-    return column("energy"), column("area")
+_CHIPS: dict[str, tuple[Sections, _Make]] = {
+    "crossbars": (CROSSBARS, _crossbars),
+    "charge": (CHARGE, _charge),
+    "digital": (DIGITAL, _digital),
+}
