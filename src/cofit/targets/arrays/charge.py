@@ -83,10 +83,14 @@ class ChargeMacro:
             StructureError: the matrix does not fit the coding.
             TargetError: the macro is full.
         """
+        return self.lines(self.place(matrix, spec), full_scale)
+
+    def place(self, matrix: torch.Tensor, spec: ArraySpec) -> Placed:
+        """Put a matrix into the next free columns; see `write`."""
         stored = store(matrix, spec)
         kinds, rows, filters = stored.cells.shape
         deep = spec.groups(rows)
-        each = kinds // spec.slices  # neighbouring columns of one digit
+        each = kinds // spec.slices
         taken = deep * kinds * filters
         there = self.chip.share * spec.columns
         if self.used + taken > there:
@@ -95,40 +99,34 @@ class ChargeMacro:
                 f"{self.used:,} are taken; a matrix of {rows} x {filters} needs {taken:,}: "
                 f"{self.used + taken - there:,} too many"
             )
-        first = torch.arange(deep * spec.slices * filters).reshape(deep, -1) * each + self.used
+        columns = torch.arange(deep * spec.slices * filters).reshape(deep, -1) * each + self.used
         self.used += taken
         levels = pad(stored.cells, (0, 0, 0, -rows % spec.group))
         levels = levels.reshape(each, spec.slices, deep, spec.group, filters)
         for part in range(each):
-            address, column = divmod_slots(first + part, spec.columns)
-            # (slices, deep, m, K) -> (deep, slices * K, m)
-            values = levels[part].permute(1, 0, 3, 2).flatten(1, 2)
-            self.cells[address, :, column] = values
-        return self._read(stored, matrix, first, each, full_scale)
+            values = levels[part].permute(1, 0, 3, 2).flatten(1, 2)  # (G, slices * K, rows)
+            at = self._at(columns + part)
+            self.cells[at[0], :, at[1]] = values
+        return Placed(matrix.long(), stored, columns, each)
 
-    def _read(
-        self,
-        stored: Stored,
-        matrix: torch.Tensor,
-        first: torch.Tensor,
-        each: int,
-        full_scale: float,
-    ) -> Programmed:
-        address, column = divmod_slots(first, self.chip.spec.columns)
-        digits = [self._line(first + part) for part in range(each)]
-        reads = digits[0] - digits[1] if each == 2 else 2 * digits[0] - self._unit(first)
+    def lines(self, placed: Placed, full_scale: float) -> Programmed:
+        """What the cells of a matrix hold now, as the lines read it."""
+        parts = [self._line(placed.columns + part) for part in range(placed.each)]
+        unit = self._unit(placed.columns)
+        reads = parts[0] - parts[1] if placed.each == 2 else 2 * parts[0] - unit
+        _, column = self._at(placed.columns)
+        saturation = None
         if self.currents is None:
             capacitors = self.capacitors[:, column]  # (rows, G, C)
             total = capacitors.sum(0) + self.line.parasitic
             nominal = len(self.capacitors) + self.line.parasitic
             reads = reads * (capacitors * nominal / total).permute(1, 0, 2)
-        saturation = None
-        if self.currents is not None:
-            saturation = self.line.saturation * stored.spec.bounds()[1]
+        else:
+            saturation = self.line.saturation * placed.stored.spec.bounds()[1]
         converter = column // (self.chip.spec.columns // CONVERTERS)
         return Programmed(
-            matrix.long(),
-            stored,
+            placed.matrix,
+            placed.stored,
             reads.float().contiguous(),
             None,
             Sar(self.bank, full_scale, converter[:, None]),
@@ -137,25 +135,38 @@ class ChargeMacro:
             saturation=saturation,
         )
 
-    def _line(self, slots: torch.Tensor) -> torch.Tensor:
+    def _line(self, columns: torch.Tensor) -> torch.Tensor:
         """What cells of columns (G, C) hold, times their currents: (G, rows, C)."""
-        return self.cells_at(slots) * self._unit(slots)
+        address, column = self._at(columns)
+        return self.cells[address, :, column].movedim(-1, 1) * self._unit(columns)
 
-    def cells_at(self, slots: torch.Tensor) -> torch.Tensor:
-        """What is written in columns (G, C), counted over all addresses: (G, rows, C)."""
-        address, column = divmod_slots(slots, self.chip.spec.columns)
-        return self.cells[address, :, column].movedim(-1, 1).float()
-
-    def _unit(self, slots: torch.Tensor) -> torch.Tensor:
-        address, column = divmod_slots(slots, self.chip.spec.columns)
+    def _unit(self, columns: torch.Tensor) -> torch.Tensor:
+        address, column = self._at(columns)
         if self.currents is None:
-            return torch.ones(len(slots), len(self.capacitors), slots.shape[1])
+            return torch.ones(len(columns), len(self.capacitors), columns.shape[1])
         return self.currents[address, :, column].movedim(-1, 1)
 
+    def _at(self, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Address and place of columns that are counted over all addresses."""
+        width = self.chip.spec.columns
+        return columns // width, columns % width
 
-def divmod_slots(slots: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Address and column of columns that are counted over all addresses."""
-    return slots // columns, slots % columns
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Where a matrix lies in a macro.
+
+    Attributes:
+        matrix: (N, K) int64.
+        stored: as cells.
+        columns: (G, J * K) of the first cell of every digit, counted over all addresses.
+        each: neighbouring columns of a digit.
+    """
+
+    matrix: torch.Tensor
+    stored: Stored
+    columns: torch.Tensor
+    each: int
 
 
 def charge_macro(
@@ -241,11 +252,28 @@ def calibrate(macro: ChargeMacro, generator: torch.Generator) -> ChargeMacro:
 
 
 def residual(macro: ChargeMacro, generator: torch.Generator, passes: int = SWEEP) -> Residual:
-    """Deviation on sums whose rows are drawn anew, of codes that are not at an end."""
+    """Deviation of conversions on sums whose rows are drawn anew; codes at an end are left out."""
     true, analog, chip = sweep_sums(macro, generator, passes, shuffled=True)
     adc = chip.adc
     assert isinstance(adc, Sar)
-    found = adc.convert(analog[None], generator)[0]
-    inside = (true.abs() < adc.full_scale * 0.98).expand(found.shape)
-    off = ((found - true) / adc.step)[inside]
+    middle, of = 1 << (macro.bank.bits - 1), adc.of[0]
+    codes = macro.bank.codes(analog / adc.step + middle, of, generator)
+    levels = macro.bank.corrected(codes, of) - middle
+    inside = (codes > 0) & (codes < 2 * middle - 1)
+    off = (levels - true / adc.step)[inside]
+    return Residual(float(off.abs().max()), float(off.square().mean().sqrt()))
+
+
+def line_residual(macro: ChargeMacro, generator: torch.Generator) -> Residual:
+    """Deviation of the lines alone, in steps: what no line per column nor common curve corrects."""
+    true, analog, chip = sweep_sums(macro, generator, SWEEP, shuffled=True)
+    adc = chip.adc
+    assert isinstance(adc, Sar)
+    sums = analog.double()
+    x = true - true.mean()
+    rest = sums - sums.mean(0) - x * ((x * sums).sum(0) / x.square().sum())
+    places = (true[:, 0] - true.min()).long()
+    count = torch.bincount(places).clamp(min=1)
+    curve = torch.zeros(len(count), dtype=torch.float64).index_add_(0, places, rest.mean(1)) / count
+    off = (rest - curve[places, None]) / adc.step
     return Residual(float(off.abs().max()), float(off.square().mean().sqrt()))
