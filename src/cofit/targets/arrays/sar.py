@@ -251,4 +251,4 @@ def best_full_scale(sums: torch.Tensor, bits: int) -> float:
         step = 2 * scale / (1 << bits)
         levels = (values / step).round().clamp(-(1 << bits - 1), (1 << bits - 1) - 1) * step
         found.append((float((values - levels).square().mean()), scale))
-    return min(found)[1]
+    return float(min(found)[1])
