@@ -209,7 +209,9 @@ def test_09_what_breaks_pairs_is_refused_by_layer(pairs, digits):
 def test_smoke_scale_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "THREADS", 1)
     finding = reproduce("ddc-pim", "smoke", tmp_path, lambda *a: None)
-    assert len(finding.claims) == 8
+    assert len(finding.claims) == 9
+    array = next(claim for claim in finding.claims if "bit-serial array" in claim.claim)
+    assert array.holds and "2.000x fewer cells" in array.note
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     exact = next(claim for claim in finding.claims if "bit for bit" in claim.claim)
     assert exact.holds

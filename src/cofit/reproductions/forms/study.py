@@ -21,7 +21,7 @@ from cofit.reproductions.forms.variation import varied
 from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded, train
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import Polarised, Structure
-from cofit.targets.arrays import Crossbar, input_cycles, used_matrix
+from cofit.targets.arrays import Crossbar, input_cycles, layer_matrix, used_matrix
 
 CALIBRATION = 200
 """Training examples that give the ranges of activations."""
@@ -226,28 +226,60 @@ def accuracy_under_variation(
     return list(study.step(f"variation {name} {seed}", compute)["accuracies"])
 
 
-def mean_cycles(model: LeNet, data: Dataset, m: int) -> float:
-    """Mean effective input cycles of groups of `m` rows over the pruned network's layers.
+@dataclass(frozen=True)
+class LayerWords:
+    """What enters a layer, as a crossbar is driven.
 
-    Inputs are 16-bit, full scale the largest value seen on training examples; a layer counts as
-    often as it has positions and kept row groups.
+    Attributes:
+        weight: of the layer.
+        words: (P, N) 16-bit integers at some of its positions, rows with channels fastest.
+        positions: that an image has.
+        kept: (G,) groups of 8 rows that hold a weight.
     """
+
+    weight: torch.Tensor
+    words: torch.Tensor
+    positions: int
+    kept: torch.Tensor
+
+    def kept_words(self) -> torch.Tensor:
+        """The words of rows in groups that are stored."""
+        each = self.kept.repeat_interleave(DEFAULT_FRAGMENT)[: self.words.shape[1]]
+        return self.words[:, each]
+
+
+def layer_words(model: LeNet, data: Dataset) -> dict[str, LayerWords]:
+    """Inputs of all layers on test examples; full scale is the largest value seen in training."""
     graph = trace(model, data.train.inputs[:1])
     ranges = calibrate(graph, [data.train.inputs[:CALIBRATION]])
-    cycles, groups = 0.0, 0
-    for name, x in _layer_inputs(model, data.test.inputs[:CALIBRATION]).items():
-        weight = model.get_parameter(name)
+    images = data.test.inputs[:CALIBRATION]
+    found = {}
+    for name, x in _layer_inputs(model, images).items():
+        weight = model.get_parameter(name).detach()
         source = next(op.inputs[0] for op, w in graph.weighted() if w.name == name)
         step = ranges.upper[source] / (2**INPUT_BITS - 1)
         rows = _rows(x, weight)
         stride = math.ceil(len(rows) / POSITIONS)
         levels = (rows[::stride] / step).round().clamp(0, 2**INPUT_BITS - 1).long()
-        kept = (weight.detach() != 0).any(0)
-        kept = kept.permute(1, 2, 0).flatten() if weight.ndim == 4 else kept
-        used = F.pad(kept, (0, -len(kept) % m)).reshape(-1, m).any(1)
-        found = input_cycles(levels, m)[:, used]
-        cycles += float(found.sum()) * len(rows) / len(levels)
-        groups += found.shape[1] * len(rows)
+        stored = layer_matrix(weight != 0).any(1)
+        padded = F.pad(stored, (0, -len(stored) % DEFAULT_FRAGMENT))
+        kept = padded.reshape(-1, DEFAULT_FRAGMENT).any(1)
+        found[name] = LayerWords(weight, levels, len(rows) // len(images), kept)
+    return found
+
+
+def mean_cycles(model: LeNet, data: Dataset, m: int) -> float:
+    """Mean effective input cycles of groups of `m` rows over the pruned network's layers.
+
+    A layer counts as often as it has positions and kept row groups.
+    """
+    cycles, groups = 0.0, 0
+    for layer in layer_words(model, data).values():
+        stored = layer_matrix(layer.weight != 0).any(1)
+        used = F.pad(stored, (0, -len(stored) % m)).reshape(-1, m).any(1)
+        found = input_cycles(layer.words, m)[:, used]
+        cycles += float(found.double().mean(0).sum()) * layer.positions
+        groups += found.shape[1] * layer.positions
     return cycles / groups
 
 

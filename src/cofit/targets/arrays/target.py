@@ -109,7 +109,9 @@ class ArrayTarget:
                 )
             case _:
                 where = f"{cost.used:.0%} of the macro"
-                taken = "; taken as pairs" if self.chip.paired(matrix.filters) else ""
+                taken = (
+                    "; taken as pairs" if self.chip.paired(matrix.filters * matrix.copies) else ""
+                )
         return f"{where}{share}{taken}{several}"
 
     def _lane_row(self, graph: Graph, op: Op) -> CostRow:
