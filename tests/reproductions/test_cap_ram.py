@@ -68,7 +68,7 @@ def test_05_calibrated_chips_are_nearer_to_integers_and_charge_nearer_than_curre
 
     def mean(line, adjusted=True):
         return statistics.fmean(
-            accuracies(ternary, digits, scales, chips(0, "test", line, 3, adjusted), 0)
+            accuracies(ternary, digits, scales, chips(0, "test", line, 3), 0, adjusted)
         )
 
     calibrated = mean(CHARGE)

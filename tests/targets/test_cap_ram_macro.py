@@ -160,6 +160,18 @@ def test_05_lines_of_current_are_less_linear_however_calibrated() -> None:
     assert found["current"] > 3 * found["charge"]
 
 
+def test_05_lines_that_saturate_are_straightened_where_they_are_used() -> None:
+    macro = charge_macro(capram(), torch_generator(0), LineErrors(current=0.0), NO_ERRORS)
+    ones = torch.ones(64, 32, dtype=torch.long)
+    x = torch.zeros(1, 64, dtype=torch.long)
+    x[0, :6] = 7
+    errors = []
+    for bank in (macro.bank, calibrate(macro, torch_generator(1), 60.0).bank):
+        blank = replace(macro, bank=bank, cells=torch.zeros_like(macro.cells), used=0)
+        errors.append(float((blank.write(ones, capram().spec, 60.0).multiply(x) - 42).abs().max()))
+    assert errors[1] < 1.0 < errors[0]
+
+
 def test_05_a_sweep_that_shows_nothing_is_refused() -> None:
     from cofit.targets.arrays.sar import calibrated
 

@@ -78,7 +78,7 @@ def _of_seed(study: Study[Settings], data: Dataset, seed: int) -> dict[str, Any]
             f"{name.replace(',', '')} {seed}",
             lambda step, line=line, adjusted=adjusted: {  # type: ignore[misc]
                 "accuracies": accuracies(
-                    ternary, data, scales, chips(seed, "chips", line, count, adjusted), seed
+                    ternary, data, scales, chips(seed, "chips", line, count), seed, adjusted
                 )
             },
         )["accuracies"]
@@ -159,7 +159,7 @@ def _claims(found: Sequence[dict[str, Any]], settings: Settings, cells: int) -> 
             limit="none",
             basis=Basis.SIMULATED,
             rule=above_spread(),
-            note="same converters, same calibration, same full scales",
+            note="same converters, each calibrated at the full scale of each layer on both sides",
         ),
         Claim(
             claim="trained on noisy chips over trained as long without noise, judged on others",

@@ -147,10 +147,11 @@ def quantised(study: Study[Settings], data: Dataset, start: LeNet, seed: int) ->
     found = study.step(f"quantised {seed}", compute)
     model = network(settings, data)
     model.load_state_dict({name: found[name] for name in model.state_dict()})
+    model.eval()
     scales = {name: found[f"scale {name}.weight"] for name in LAYERS}
     top = (1 << capram().spec.input_bits) - 1
     grids = {name: InputGrid(float(found[f"step {name}.weight"]), 0, top) for name in LAYERS}
-    exact = on_macro(model.eval(), data, scales, grids, lambda name: program)
+    exact = on_macro(model, data, scales, grids, lambda name: program)
     return Quantised(model, scales, grids, accuracy(exact, data.test))
 
 
@@ -185,28 +186,42 @@ def full_scales(network: Quantised, data: Dataset) -> dict[str, float]:
     return found
 
 
-def chips(
-    seed: int, name: str, line: LineErrors, count: int, adjusted: bool = True
-) -> Iterator[ChargeMacro]:
-    """Chips of one kind, calibrated or as they come."""
+def chips(seed: int, name: str, line: LineErrors, count: int) -> Iterator[ChargeMacro]:
+    """Chips of one kind as they come, each unlike the others."""
     for number in range(count):
-        macro = charge_macro(capram(), torch_generator(seed, name, number), line)
-        if adjusted:
-            macro = calibrate(macro, torch_generator(seed, name, number, "sweep"))
-        yield macro
+        yield charge_macro(capram(), torch_generator(seed, name, number), line)
 
 
 def accuracies(
-    network: Quantised, data: Dataset, scales: Mapping[str, float], macros: Iterator[ChargeMacro],
+    network: Quantised,
+    data: Dataset,
+    scales: Mapping[str, float],
+    macros: Iterator[ChargeMacro],
     seed: int,
-) -> list[float]:  # fmt: skip
-    """Test accuracy on each chip; the whole network is written into it."""
+    adjusted: bool = True,
+) -> list[float]:
+    """Test accuracy on each chip; the whole network is written into it.
+
+    Args:
+        network: to be written.
+        data: its test part.
+        scales: full scale of the converters for each layer.
+        macros: empty chips.
+        seed: of reads and calibration.
+        adjusted: calibrate every chip at the full scale of every layer.
+    """
     found = []
     for number, macro in enumerate(macros):
         reads = torch_generator(seed, "reads", number)
 
-        def write(name: str, macro: ChargeMacro = macro) -> Write:
-            return lambda matrix, spec: macro.write(matrix, spec, scales[name])
+        def write(name: str, macro: ChargeMacro = macro, number: int = number) -> Write:
+            def put(matrix: torch.Tensor, spec: ArraySpec) -> Programmed:
+                if adjusted:
+                    sweep = torch_generator(seed, "sweep", number, name)
+                    macro.bank = calibrate(macro, sweep, scales[name]).bank
+                return macro.write(matrix, spec, scales[name])
+
+            return put
 
         model = on_macro(network.model, data, network.scales, network.grids, write, reads)
         found.append(accuracy(model, data.test))
@@ -230,14 +245,14 @@ def tuned_on_chips(
     label = "noise-aware" if noisy else "noise-free"
 
     def compute(step: Step) -> dict[str, Any]:
-        pool = list(chips(seed, "training", CHARGE, POOL)) if noisy else []
+        pool = _calibrated_pool(seed, scales) if noisy else []
         draw = torch_generator(seed, "which chip")
 
         def write(name: str) -> Write:
             def put(matrix: torch.Tensor, spec: ArraySpec) -> Programmed:
                 if not noisy:
                     return program(matrix, spec)
-                macro = pool[int(torch.randint(POOL, (), generator=draw))]
+                macro = pool[int(torch.randint(POOL, (), generator=draw))][name]
                 blank = replace(macro, cells=torch.zeros_like(macro.cells), used=0)
                 return blank.write(matrix, spec, scales[name])
 
@@ -256,6 +271,17 @@ def tuned_on_chips(
     return Quantised(model, network.scales, network.grids, accuracy(exact, data.test))
 
 
+def _calibrated_pool(seed: int, scales: Mapping[str, float]) -> list[dict[str, ChargeMacro]]:
+    """Chips for training, by layer as they are calibrated for it."""
+    return [
+        {
+            name: calibrate(macro, torch_generator(seed, "pool", number, name), scale)
+            for name, scale in scales.items()
+        }
+        for number, macro in enumerate(chips(seed, "training", CHARGE, POOL))
+    ]
+
+
 def with_state(study: Study[Settings], data: Dataset, state: Mapping[str, Any]) -> LeNet:
     """A network with these parameters."""
     model = network(study.settings, data)
@@ -267,8 +293,8 @@ def linearity(seed: int) -> dict[str, Residual]:
     """Residuals of a chip that shares charge and of one that discharges, calibrated alike."""
     found = {}
     for name, line in (("charge", CHARGE), ("current", CURRENT)):
-        (raw,) = chips(seed, f"{name} linearity", line, 1, adjusted=False)
-        (good,) = chips(seed, f"{name} linearity", line, 1)
+        (raw,) = chips(seed, f"{name} linearity", line, 1)
+        good = calibrate(raw, torch_generator(seed, name, "sweep"))
         drawn = [torch_generator(seed, name, text) for text in ("raw", "good", "line")]
         found[f"{name}, raw"] = residual(raw, drawn[0])
         found[f"{name}, calibrated"] = residual(good, drawn[1], 10)

@@ -21,7 +21,14 @@ from cofit.reproductions.forms.variation import varied
 from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded, train
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import Polarised, Structure
-from cofit.targets.arrays import Crossbar, input_cycles, layer_matrix, used_matrix
+from cofit.targets.arrays import (
+    Crossbar,
+    input_cycles,
+    layer_inputs,
+    layer_matrix,
+    patches,
+    used_matrix,
+)
 
 CALIBRATION = 200
 """Training examples that give the ranges of activations."""
@@ -254,11 +261,12 @@ def layer_words(model: LeNet, data: Dataset) -> dict[str, LayerWords]:
     ranges = calibrate(graph, [data.train.inputs[:CALIBRATION]])
     images = data.test.inputs[:CALIBRATION]
     found = {}
-    for name, x in _layer_inputs(model, images).items():
-        weight = model.get_parameter(name).detach()
+    layers = {name: model.get_submodule(name.removesuffix(".weight")) for name in WEIGHTS}
+    for name, x in layer_inputs(model, layers, images).items():
+        layer, weight = layers[name], model.get_parameter(name).detach()
         source = next(op.inputs[0] for op, w in graph.weighted() if w.name == name)
         step = ranges.upper[source] / (2**INPUT_BITS - 1)
-        rows = _rows(x, weight)
+        rows = patches(x, layer)[:, 0].flatten(0, 1) if isinstance(layer, nn.Conv2d) else x
         stride = math.ceil(len(rows) / POSITIONS)
         levels = (rows[::stride] / step).round().clamp(0, 2**INPUT_BITS - 1).long()
         stored = layer_matrix(weight != 0).any(1)
@@ -281,35 +289,6 @@ def mean_cycles(model: LeNet, data: Dataset, m: int) -> float:
         cycles += float(found.double().mean(0).sum()) * layer.positions
         groups += found.shape[1] * layer.positions
     return cycles / groups
-
-
-def _layer_inputs(model: LeNet, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            found[name] = args[0]
-
-        return hook
-
-    modules = {name: model.get_submodule(name.removesuffix(".weight")) for name in WEIGHTS}
-    handles = [module.register_forward_pre_hook(keep(name)) for name, module in modules.items()]
-    with torch.no_grad():
-        model(x)
-    for handle in handles:
-        handle.remove()
-    return found
-
-
-def _rows(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Input matrix (positions, N) of a layer, rows with channels fastest."""
-    if weight.ndim == 2:
-        return x
-    channels, kernel = weight.shape[1], weight.shape[2]
-    padding = 0 if kernel == 5 else kernel // 2
-    patches = F.unfold(x, kernel, padding=padding)
-    patches = patches.reshape(len(x), channels, kernel * kernel, -1)
-    return patches.permute(0, 3, 2, 1).flatten(2).flatten(0, 1)
 
 
 def is_polarised(weights: dict[str, torch.Tensor], m: int) -> bool:

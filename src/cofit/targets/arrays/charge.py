@@ -208,15 +208,20 @@ class Residual:
 
 
 def sweep_sums(
-    macro: ChargeMacro, generator: torch.Generator, passes: int, shuffled: bool
+    macro: ChargeMacro,
+    generator: torch.Generator,
+    passes: int,
+    shuffled: bool,
+    full_scale: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, Programmed]:
     """True and analog sums of a macro whose columns are all 1 or all -1.
 
     Args:
         macro: its own cells stay as they are.
         generator: of the rows that are driven.
-        passes: over all sums from one end to the other.
+        passes: over all sums from one end to the other; over fewer sums there are more.
         shuffled: drive rows in random order, else from the first one on.
+        full_scale: of the converters; None for the largest sum.
 
     Returns:
         Sums (S, 1) as they should be, (S, C) as the lines give them, and one written matrix whose
@@ -224,7 +229,10 @@ def sweep_sums(
     """
     spec = replace(macro.chip.spec, scheme="differential", weight_bits=1)
     drive = (1 << spec.dac_bits) - 1
-    sums = torch.arange(spec.rows * drive + 1).repeat(passes)
+    every = spec.rows * drive + 1
+    scale = float(spec.bounds()[1]) if full_scale is None else full_scale
+    some = min(every, int(1.1 * scale) + 1)
+    sums = torch.arange(some).repeat(passes * every // some)
     order = torch.arange(spec.rows).expand(len(sums), -1)
     if shuffled:
         order = torch.rand(len(sums), spec.rows, generator=generator).argsort(1)
@@ -233,15 +241,23 @@ def sweep_sums(
     for sign in (1, -1):
         blank = replace(macro, cells=torch.zeros_like(macro.cells), used=0)
         matrix = torch.full((spec.rows, macro.chip.sums), sign)
-        chip = blank.write(matrix, spec, float(spec.bounds()[1]))
+        chip = blank.write(matrix, spec, scale)
         found.append(chip.line_sums(inputs)[0])
     true = torch.cat([sums, -sums])[:, None].double()
     return true, torch.cat(found), chip
 
 
-def calibrate(macro: ChargeMacro, generator: torch.Generator) -> ChargeMacro:
-    """The macro with its converters calibrated in two steps, on sums of rows in their order."""
-    true, analog, chip = sweep_sums(macro, generator, SWEEP, shuffled=False)
+def calibrate(
+    macro: ChargeMacro, generator: torch.Generator, full_scale: float | None = None
+) -> ChargeMacro:
+    """The macro with its converters calibrated in two steps, on sums of rows in their order.
+
+    Args:
+        macro: any.
+        generator: of the comparators' noise.
+        full_scale: at which the converters will be used; None for the largest sum.
+    """
+    true, analog, chip = sweep_sums(macro, generator, SWEEP, False, full_scale)
     adc = chip.adc
     assert isinstance(adc, Sar)
     middle = 1 << (macro.bank.bits - 1)
