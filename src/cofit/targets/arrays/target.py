@@ -47,7 +47,10 @@ class ArrayTarget:
 
     def facts(self) -> dict[str, str]:
         """What reports say about this hardware: node, and sources of its numbers by kind."""
-        return dict(self.chip.facts)
+        count = len(self.activity)
+        rest = "every plane is read and every row driven"
+        text = f"recorded for {count} layers, for others {rest}" if count else rest
+        return {**self.chip.facts, "inputs": text}
 
     def cost(self, graph: Graph) -> Cost:
         """A row per op.
