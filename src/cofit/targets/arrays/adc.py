@@ -87,14 +87,12 @@ class Uniform:
 
     @property
     def whole(self) -> bool:
-        """False: levels lie where the range puts them."""
-        return False
+        """Whether its levels are the whole numbers."""
+        return self.step == 1 and self.low == int(self.low)
 
     def exact(self, low: int, high: int) -> bool:
         """Whether its levels are the whole numbers and reach far enough."""
-        return (
-            self.step == 1 and self.low == int(self.low) and self.low <= low and high <= self.high
-        )
+        return self.whole and self.low <= low and high <= self.high
 
     def convert(self, sums: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
         """See `Adc`."""
