@@ -255,7 +255,7 @@ REPRODUCTION = Reproduction(
     title="charge-domain SRAM macro with small calibrated converters",
     source="Chen et al., IEEE JSSC 56, 2021, arXiv 2107.02388",
     scales={
-        "smoke": Settings("digits", 500, 100, (8, 16, 32), 3, 3, 2, 1, 2, 50, 5e-3, 2e-3),
+        "smoke": Settings("digits", 400, 100, (8, 16, 32), 3, 3, 2, 1, 1, 50, 5e-3, 2e-3),
         "standard": Settings("fashion_mnist", 12000, 1000, (8, 16, 96), 5, 6, 8, 3),
         "full": Settings("fashion_mnist", 57160, 9680, (8, 16, 96), 5, 15, 30, 15),
     },
