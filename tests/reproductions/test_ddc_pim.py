@@ -16,7 +16,6 @@ from cofit.ir.integer.accumulate import conv_sums
 from cofit.regimes import Batches, PairedGrid, Projected, Recipe, fit
 from cofit.regimes.qat import FakeQuantiseWeight
 from cofit.reproductions import reproduce
-from cofit.reproductions.ddc_pim.cycles import MODES, Layer, Macro
 from cofit.reproductions.ddc_pim.network import (
     MobileNet,
     make_scales_positive,
@@ -29,6 +28,7 @@ from cofit.reproductions.ddc_pim.study import paired_graphs, recovered_layers
 from cofit.reproductions.harness import fewer, runner, seeded
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import Complementary, from_bytes, to_bytes
+from cofit.targets.arrays import MODES, Layer, Macro
 
 STAGES = ((1, 16, 1, 1), (2, 32, 2, 2))
 
@@ -209,7 +209,9 @@ def test_09_what_breaks_pairs_is_refused_by_layer(pairs, digits):
 def test_smoke_scale_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "THREADS", 1)
     finding = reproduce("ddc-pim", "smoke", tmp_path, lambda *a: None)
-    assert len(finding.claims) == 8
+    assert len(finding.claims) == 9
+    array = next(claim for claim in finding.claims if "bit-serial array" in claim.claim)
+    assert array.holds and "2.000x fewer cells" in array.note
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     exact = next(claim for claim in finding.claims if "bit for bit" in claim.claim)
     assert exact.holds

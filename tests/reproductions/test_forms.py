@@ -11,13 +11,14 @@ from cofit.ir import trace
 from cofit.regimes import ADMM, Batches, Held, Recipe, fit
 from cofit.reproductions import reproduce
 from cofit.reproductions.forms import REPRODUCTION
+from cofit.reproductions.forms.crossbars import on_crossbars
 from cofit.reproductions.forms.network import WEIGHTS, LeNet, layer_sets
 from cofit.reproductions.forms.study import crossbar_counts, is_polarised, mean_cycles
 from cofit.reproductions.forms.variation import varied
 from cofit.reproductions.harness import accuracy, fewer, runner, seeded
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import FixedPoint, Polarised, from_bytes, to_bytes
-from cofit.targets.crossbars import Crossbar
+from cofit.targets.arrays import Crossbar
 
 RATES = {"features.3.weight": (1.0, 1.5), "classifier.0.weight": (2.0, 1.5)}
 
@@ -132,10 +133,25 @@ def test_06_cycles_on_real_activations_rise_with_the_group(polarised, digits):
     assert 0 < found[0] < found[1] < found[2] <= 16
 
 
+def test_05_chips_agree_on_the_trained_network_and_skipping_pays_by_its_cycles(polarised, digits):
+    found = on_crossbars(polarised, digits)
+    assert found["exact"]["flipped"] == 1.0 > found["exact"]["plain"]
+    parts = {chip: found[chip]["parts"] for chip in ("isaac", "split", "forms")}
+    skipped = found["forms, no skipping"]
+    ratio = parts["forms"]["converters"] / skipped["parts"]["converters"]
+    assert ratio == pytest.approx(mean_cycles(polarised, digits, 8) / 16, rel=0.02)
+    assert found["forms"]["energy"] < skipped["energy"]
+    assert parts["split"]["converters"] > 1.9 * parts["isaac"]["converters"]
+    conversions = skipped["parts"]["converters"] / 0.22619
+    assert conversions >= 4 * parts["isaac"]["converters"] / 1.6666667
+
+
 def test_smoke_scale_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "THREADS", 1)
     finding = reproduce("forms", "smoke", tmp_path, lambda *a: None)
-    assert len(finding.claims) == 8
+    assert len(finding.claims) == 12
+    exact = next(claim for claim in finding.claims if "4-bit converters" in claim.claim)
+    assert exact.holds and exact.measured.mean == 100
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     (tmp_path / "finding.json").unlink()
     monkeypatch.setattr("cofit.reproductions.forms.study.train", None)  # nothing is trained again

@@ -11,7 +11,7 @@ from cofit.core import ConfigError, StructureError, torch_generator
 from cofit.structures import Polarised, Rows, best_order, from_bytes, parse, to_bytes
 from cofit.structures.formats import polar
 from cofit.structures.formats.matrix import ORDERS, grouped
-from cofit.targets.crossbars import Crossbar, input_cycles, used_matrix
+from cofit.targets.arrays import Crossbar, input_cycles, used_matrix
 
 
 def energies(weight, m, order):

@@ -11,7 +11,7 @@ from cofit.cli.console import console, print_json, table
 from cofit.cli.network import Network, choose_precision, load_network
 from cofit.core import ConfigError, Cost, CostRow, TargetError, format_quantity
 from cofit.fit.precision import Precision
-from cofit.targets import Accelerator, target
+from cofit.targets import Modelled, target
 
 COLUMNS = ("latency", "flash", "RAM", "energy", "instructions", "MACs", "basis")
 QUANTITIES = COLUMNS[:-1]
@@ -55,7 +55,7 @@ def cost_command(
 def _provenance(name: str, full: bool) -> list[str]:
     """What a modelled target's numbers rest on."""
     found = target(name)
-    if not isinstance(found, Accelerator):
+    if not isinstance(found, Modelled):
         return []
     facts = found.facts()
     if full:

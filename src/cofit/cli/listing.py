@@ -14,7 +14,7 @@ from cofit.models import known_models
 from cofit.reproductions import known_reproductions, reproduction, state
 from cofit.reproductions.harness import SCALES
 from cofit.structures import family, known_families
-from cofit.targets import Accelerator, CortexM, cpu_name, known_targets, target
+from cofit.targets import CortexM, Modelled, cpu_name, known_targets, target
 
 
 def list_command(what: str | None) -> None:
@@ -37,7 +37,7 @@ def _targets() -> Table:
     rows = []
     for name in known_targets():
         found = target(name)
-        if isinstance(found, Accelerator):
+        if isinstance(found, Modelled):
             facts = found.facts()
             rows.append((name, f"modelled, {facts['node']}", facts["accelerator"], "–", "–"))
         elif not isinstance(found, CortexM):

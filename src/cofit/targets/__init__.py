@@ -1,13 +1,14 @@
 """Floor 4: targets say what a graph costs on them.
 
 `target("host")` measures on this CPU; `target("cortex-m4")` links for a board and emulates it;
-`target("eyeriss")` models an accelerator.
+`target("eyeriss")` models an accelerator, `target("forms")` a chip of in-memory arrays.
 `host_ceilings` and `roofline_of` say what the hardware would allow at most;
 `CostTable` keeps the cost of single ops, which is what allocation under a budget works with.
 """
 
+from cofit.targets.arrays import ArrayTarget
 from cofit.targets.ceilings import Ceilings, cortex_m_ceilings, host_ceilings
-from cofit.targets.contract import Limits, Target
+from cofit.targets.contract import Limits, Modelled, Target
 from cofit.targets.cortex_m import CortexM
 from cofit.targets.dataflow import Accelerator
 from cofit.targets.doctor import Tool, cpu_name, toolchain_report
@@ -22,12 +23,14 @@ from cofit.targets.work import Work, work_of
 
 __all__ = [
     "Accelerator",
+    "ArrayTarget",
     "Ceilings",
     "CortexM",
     "CostTable",
     "Executed",
     "HostTarget",
     "Limits",
+    "Modelled",
     "OpSignature",
     "Roofline",
     "Target",

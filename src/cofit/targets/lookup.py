@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cofit.codegen.cortex_m import CORES, board, boards_of
 from cofit.core import TargetError, UnknownNameError
+from cofit.targets.arrays import ArrayTarget, chip, known_chips
 from cofit.targets.contract import Target
 from cofit.targets.cortex_m import CortexM
 from cofit.targets.dataflow import Accelerator, accelerator, known_accelerators
@@ -11,7 +12,7 @@ from cofit.targets.host import HostTarget
 
 
 def target(name: str) -> Target:
-    """Target by name: "host", "cortex-m4", "cortex-m4:nrf52840", "eyeriss" and so on.
+    """Target by name: "host", "cortex-m4", "cortex-m4:nrf52840", "eyeriss", "forms:8" and so on.
 
     Raises:
         UnknownNameError: the target or the board is unknown.
@@ -30,10 +31,12 @@ def target(name: str) -> Target:
         return HostTarget()
     if name in known_accelerators():
         return Accelerator(accelerator(name))
+    if name in known_chips():
+        return ArrayTarget(chip(name))
     raise UnknownNameError("target", name, known_targets())
 
 
 def known_targets() -> tuple[str, ...]:
     """Every name that `target` takes."""
     boarded = tuple(f"{core}:{name}" for core in CORES for name in boards_of(core))
-    return ("host", *CORES, *boarded, *known_accelerators())
+    return ("host", *CORES, *boarded, *known_accelerators(), *known_chips())

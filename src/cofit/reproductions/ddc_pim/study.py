@@ -17,7 +17,8 @@ from cofit.ir import attributes as at
 from cofit.ir.integer.accumulate import conv_sums
 from cofit.regimes import PairedGrid, Projected, Recipe
 from cofit.regimes.qat import FakeQuantiseWeight
-from cofit.reproductions.ddc_pim.cycles import Layer, layers_of
+from cofit.reproductions.ddc_pim.array import array_layers
+from cofit.reproductions.ddc_pim.cycles import layers_of
 from cofit.reproductions.ddc_pim.network import (
     MobileNet,
     Stages,
@@ -30,6 +31,7 @@ from cofit.reproductions.ddc_pim.recover import recovered_conv, with_pairs
 from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded, train
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import Complementary
+from cofit.targets.arrays import Layer
 
 CALIBRATION = 200
 CHECKED = 4
@@ -125,7 +127,8 @@ def paired(
 
     Returns:
         "accuracy" in integers, "untrained" of the projection alone, "error" of the projection
-        relative to the weights, "bytes" stored, "recovered" layers that stored words reproduce.
+        relative to the weights, "bytes" stored, "recovered" layers that stored words reproduce,
+        those whose sums come "on array", its "cells" and those of weights of their own.
     """
 
     def compute(step: Step) -> dict[str, Any]:
@@ -151,6 +154,7 @@ def paired(
         untrained = accuracy(shot, data.test)
         tuned = _tuned(step, study.settings, tuned, data, transforms, seed)
         integer, _ = paired_graphs(tuned, data.train.inputs[:CALIBRATION])
+        arrays = array_layers(integer, names, data.test, CHECKED)
         stored = sum(w.numel() for n, w in weights.items() if n not in names)
         stored += sum(Complementary().nbytes(tuple(weights[n].shape), 1) for n in names)
         return {
@@ -159,10 +163,13 @@ def paired(
             "error": removed / energy,
             "bytes": stored,
             "recovered": recovered_layers(integer, names, data.test),
+            "on array": sum(layer.exact for layer in arrays),
+            "cells": sum(layer.cells for layer in arrays),
+            "plain cells": sum(layer.plain_cells for layer in arrays),
             "layers": len(names),
         }
 
-    return study.step(f"{pairing} {seed}", compute)
+    return study.step(f"pairs {pairing} {seed}", compute)
 
 
 def paired_graphs(model: nn.Module, calibration: torch.Tensor) -> tuple[Graph, Graph]:

@@ -21,7 +21,14 @@ from cofit.reproductions.forms.variation import varied
 from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded, train
 from cofit.reproductions.harness.integers import integer_accuracy, quantised
 from cofit.structures import Polarised, Structure
-from cofit.targets.crossbars import Crossbar, input_cycles, used_matrix
+from cofit.targets.arrays import (
+    Crossbar,
+    input_cycles,
+    layer_inputs,
+    layer_matrix,
+    patches,
+    used_matrix,
+)
 
 CALIBRATION = 200
 """Training examples that give the ranges of activations."""
@@ -226,58 +233,62 @@ def accuracy_under_variation(
     return list(study.step(f"variation {name} {seed}", compute)["accuracies"])
 
 
-def mean_cycles(model: LeNet, data: Dataset, m: int) -> float:
-    """Mean effective input cycles of groups of `m` rows over the pruned network's layers.
+@dataclass(frozen=True)
+class LayerWords:
+    """What enters a layer, as a crossbar is driven.
 
-    Inputs are 16-bit, full scale the largest value seen on training examples; a layer counts as
-    often as it has positions and kept row groups.
+    Attributes:
+        weight: of the layer.
+        words: (P, N) 16-bit integers at some of its positions, rows with channels fastest.
+        positions: that an image has.
+        kept: (G,) groups of 8 rows that hold a weight.
     """
+
+    weight: torch.Tensor
+    words: torch.Tensor
+    positions: int
+    kept: torch.Tensor
+
+    def kept_words(self) -> torch.Tensor:
+        """The words of rows in groups that are stored."""
+        each = self.kept.repeat_interleave(DEFAULT_FRAGMENT)[: self.words.shape[1]]
+        return self.words[:, each]
+
+
+def layer_words(model: LeNet, data: Dataset) -> dict[str, LayerWords]:
+    """Inputs of all layers on test examples; full scale is the largest value seen in training."""
     graph = trace(model, data.train.inputs[:1])
     ranges = calibrate(graph, [data.train.inputs[:CALIBRATION]])
-    cycles, groups = 0.0, 0
-    for name, x in _layer_inputs(model, data.test.inputs[:CALIBRATION]).items():
-        weight = model.get_parameter(name)
+    images = data.test.inputs[:CALIBRATION]
+    found = {}
+    layers = {name: model.get_submodule(name.removesuffix(".weight")) for name in WEIGHTS}
+    for name, x in layer_inputs(model, layers, images).items():
+        layer, weight = layers[name], model.get_parameter(name).detach()
         source = next(op.inputs[0] for op, w in graph.weighted() if w.name == name)
         step = ranges.upper[source] / (2**INPUT_BITS - 1)
-        rows = _rows(x, weight)
+        rows = patches(x, layer)[:, 0].flatten(0, 1) if isinstance(layer, nn.Conv2d) else x
         stride = math.ceil(len(rows) / POSITIONS)
         levels = (rows[::stride] / step).round().clamp(0, 2**INPUT_BITS - 1).long()
-        kept = (weight.detach() != 0).any(0)
-        kept = kept.permute(1, 2, 0).flatten() if weight.ndim == 4 else kept
-        used = F.pad(kept, (0, -len(kept) % m)).reshape(-1, m).any(1)
-        found = input_cycles(levels, m)[:, used]
-        cycles += float(found.sum()) * len(rows) / len(levels)
-        groups += found.shape[1] * len(rows)
-    return cycles / groups
-
-
-def _layer_inputs(model: LeNet, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            found[name] = args[0]
-
-        return hook
-
-    modules = {name: model.get_submodule(name.removesuffix(".weight")) for name in WEIGHTS}
-    handles = [module.register_forward_pre_hook(keep(name)) for name, module in modules.items()]
-    with torch.no_grad():
-        model(x)
-    for handle in handles:
-        handle.remove()
+        stored = layer_matrix(weight != 0).any(1)
+        padded = F.pad(stored, (0, -len(stored) % DEFAULT_FRAGMENT))
+        kept = padded.reshape(-1, DEFAULT_FRAGMENT).any(1)
+        found[name] = LayerWords(weight, levels, len(rows) // len(images), kept)
     return found
 
 
-def _rows(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Input matrix (positions, N) of a layer, rows with channels fastest."""
-    if weight.ndim == 2:
-        return x
-    channels, kernel = weight.shape[1], weight.shape[2]
-    padding = 0 if kernel == 5 else kernel // 2
-    patches = F.unfold(x, kernel, padding=padding)
-    patches = patches.reshape(len(x), channels, kernel * kernel, -1)
-    return patches.permute(0, 3, 2, 1).flatten(2).flatten(0, 1)
+def mean_cycles(model: LeNet, data: Dataset, m: int) -> float:
+    """Mean effective input cycles of groups of `m` rows over the pruned network's layers.
+
+    A layer counts as often as it has positions and kept row groups.
+    """
+    cycles, groups = 0.0, 0
+    for layer in layer_words(model, data).values():
+        stored = layer_matrix(layer.weight != 0).any(1)
+        used = F.pad(stored, (0, -len(stored) % m)).reshape(-1, m).any(1)
+        found = input_cycles(layer.words, m)[:, used]
+        cycles += float(found.double().mean(0).sum()) * layer.positions
+        groups += found.shape[1] * layer.positions
+    return cycles / groups
 
 
 def is_polarised(weights: dict[str, torch.Tensor], m: int) -> bool:
