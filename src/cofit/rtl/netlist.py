@@ -99,9 +99,10 @@ def synthesise(
     chosen = default_table() if table is None else table
     files = {"design.v": verilog, "macros.v": macros, "cells.lib": chosen.liberty()}
     script = f"""\
+read_liberty -lib cells.lib
 read_verilog -lib macros.v
 read_verilog design.v
-synth -flatten -top {top}
+synth -noabc -flatten -top {top}
 dfflibmap -liberty cells.lib
 abc -liberty cells.lib
 opt_clean -purge

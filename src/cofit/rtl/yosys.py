@@ -61,12 +61,13 @@ def run_yosys(files: Mapping[str, str], script: str, output: str) -> str:
         for name, text in {**files, "run.ys": script}.items():
             (Path(folder) / name).write_text(text, encoding="utf-8")
         done = subprocess.run(
-            [*command, "-q", "-s", "run.ys"], cwd=folder, capture_output=True, text=True,
-            errors="replace", check=False,
+            [*command, "-q", "-l", "log", "-s", "run.ys"], cwd=folder, capture_output=True,
+            text=True, errors="replace", check=False,
         )  # fmt: skip
         written = Path(folder) / output
         if done.returncode != 0 or not written.exists():
-            lines = (done.stderr + done.stdout).strip().splitlines()
+            # the wheel's standard output ends where ABC is first called; its log goes on
+            lines = (Path(folder) / "log").read_text(errors="replace").strip().splitlines()
             error = next((line for line in lines if "ERROR" in line), (lines or ["no message"])[-1])
             raise BuildError(f"Yosys refused the design: {error.strip()}")
         text = written.read_text(encoding="utf-8")
