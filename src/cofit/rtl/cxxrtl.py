@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.core import BuildError, MissingDependencyError, cache_dir
-from cofit.rtl.design import Engine
+from cofit.rtl.design import LATENCY, Engine
 from cofit.rtl.drive import Layer, arrange
 from cofit.rtl.model import Integers
 from cofit.rtl.yosys import WHEEL, run_yosys, yosys
@@ -138,7 +138,7 @@ class VerilogSimulator:
         emitted = self._run(
             _at(mu), _at(sigma), long(words), _at(x), long(layer.columns),
             long(bounds["last_column"]), long(bounds["last_group"]), long(bounds["last_pass"]),
-            long(self._engine.latency), _at(out), long(outputs), ctypes.byref(busy),
+            long(LATENCY), _at(out), long(outputs), ctypes.byref(busy),
         )  # fmt: skip
         self.busy_cycles = busy.value
         weight = 1 << np.arange(width, dtype=np.int64)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from cofit.core import ConfigError, numpy_generator
 
+LATENCY = 3
+"""Cycles from a group's last element to its sums, in both flows."""
+
 FILES = ("normal", "sequencer", "pe_base", "pe_dm", "engine")
 SEED_BITS = 97
 WEIGHT, NOISE = 127, 128
@@ -49,8 +52,10 @@ class Engine:
 
     def __post_init__(self) -> None:
         for name in ("lanes", "columns", "rows", "voters", "block"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            # with one column, a memorised product would be read before it is written
+            least = 2 if name == "columns" else 1
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.fraction not in (5, 6):
             raise ConfigError(f"fraction is {self.fraction}; it must be 5 or 6")
         if not 0 <= self.drop <= 7:
@@ -93,11 +98,6 @@ class Engine:
     def unit(self) -> float:
         """What one unit of an output is, in units of mu * x."""
         return 2.0 ** ((self.drop if self.memorise else self.shift) - self.fraction)
-
-    @property
-    def latency(self) -> int:
-        """Cycles from the last element to its group's sums."""
-        return 2 if self.memorise else 3
 
     @property
     def multipliers(self) -> int:

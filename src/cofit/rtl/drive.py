@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.core import ConfigError
-from cofit.rtl.design import Engine
+from cofit.rtl.design import LATENCY, Engine
 from cofit.rtl.model import Integers, check
 from cofit.rtl.simulation import Simulator
 
@@ -32,6 +32,8 @@ class Layer:
         check(self.mu, self.sigma, self.x)
         if self.voters < 1:
             raise ConfigError(f"voters is {self.voters}; it must be at least 1")
+        if self.columns < 2:
+            raise ConfigError("a layer of one column; it must have at least 2")
 
     @property
     def rows(self) -> int:
@@ -108,7 +110,7 @@ def compute(simulator: Simulator, engine: Engine, layer: Layer) -> Integers:
     simulator.step()
     simulator.set({"start": 0})
     limit = engine.cycles(layer.rows, layer.columns, layer.voters) + 16
-    bits = simulator.finish(groups * layer.voters, limit, engine.latency)
+    bits = simulator.finish(groups * layer.voters, limit, LATENCY)
     return arrange(engine, layer, integers(bits, engine))
 
 

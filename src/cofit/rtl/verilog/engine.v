@@ -52,7 +52,7 @@ module engine #(
         .pass(pass), .weight(weight), .offset(offset), .first(first), .last(last)
     );
 
-    // what the memories are asked for now, and what the PEs do with it a cycle later
+    // what the memories are asked for now ...
     wire beta_pass = MEMORISE && pass == 0;
     wire eta_pass = MEMORISE && pass == 1;
     wire voter_pass = !beta_pass && !eta_pass;
@@ -60,17 +60,27 @@ module engine #(
     wire read_sigma = busy && (MEMORISE ? beta_pass : 1'b1);
     wire read_x = busy && (MEMORISE ? !voter_pass : 1'b1);
     wire draw = busy && voter_pass;
-    reg enable, starts, ends, makes_beta, makes_eta;
-    reg [ROW-1:0] of_row;
-    reg [OFFSET-1:0] made_at;
+    // ... is multiplied a cycle later and added two cycles later
+    reg multiplies, makes_beta, makes_eta, starts, finishes;
+    reg adds, writes, of_eta, begins, ends;
+    reg [ROW-1:0] made_row, row_of;
+    reg [OFFSET-1:0] made_at, write_at;
     always @(posedge clk) begin
-        enable <= busy && !reset;
-        starts <= first;
-        ends <= last;
+        multiplies <= busy && !reset;
         makes_beta <= beta_pass;
         makes_eta <= eta_pass;
-        of_row <= row;
+        starts <= first;
+        finishes <= last;
+        made_row <= row;
         made_at <= offset;
+        adds <= multiplies && !makes_beta && !reset;
+        writes <= multiplies && makes_beta && !reset;
+        of_eta <= makes_eta;
+        begins <= starts;
+        ends <= finishes;
+        row_of <= made_row;
+        write_at <= made_at;
+        valid <= adds && ends && !of_eta && !reset;
     end
 
     wire [8*LANES-1:0] mu, sigma;
@@ -95,18 +105,10 @@ module engine #(
     genvar lane;
     generate
         if (MEMORISE) begin : memory
-            wire writes = enable && makes_beta;
             ram #(.WIDTH(BETA * LANES), .DEPTH(COLUMNS * BLOCK), .ADDRESS(OFFSET)) beta_ram (
                 .clk(clk), .enable(writes || draw), .write(writes),
-                .address(writes ? made_at : offset), .in(made), .out(beta)
+                .address(writes ? write_at : offset), .in(made), .out(beta)
             );
-            always @(posedge clk) valid <= enable && ends && !makes_beta && !makes_eta && !reset;
-        end else begin : direct
-            reg ended;
-            always @(posedge clk) begin
-                ended <= enable && ends && !reset;
-                valid <= ended && !reset;
-            end
         end
         for (lane = 0; lane < LANES; lane = lane + 1) begin : lanes
             wire signed [7:0] eps;
@@ -118,16 +120,16 @@ module engine #(
                     .FRACTION(FRACTION), .DROP(DROP), .BETA(BETA), .BLOCK(BLOCK), .ROW(ROW),
                     .ETA(ETA), .ACC(ACC)
                 ) dm (
-                    .clk(clk), .enable(enable), .first(starts), .last(ends),
-                    .makes_beta(makes_beta), .makes_eta(makes_eta), .row(of_row),
-                    .mu(mu[8*lane +: 8]), .sigma(sigma[8*lane +: 8]), .x(x), .eps(eps),
-                    .beta(beta[BETA*lane +: BETA]), .made(made[BETA*lane +: BETA]),
+                    .clk(clk), .mu(mu[8*lane +: 8]), .sigma(sigma[8*lane +: 8]), .x(x),
+                    .eps(eps), .beta(beta[BETA*lane +: BETA]), .makes_beta(makes_beta),
+                    .makes_eta(makes_eta), .adds(adds), .begins(begins), .of_eta(of_eta),
+                    .ends(ends), .row(row_of), .made(made[BETA*lane +: BETA]),
                     .sum(y[ACC*lane +: ACC])
                 );
             end else begin : pe
                 pe_base #(.FRACTION(FRACTION), .SHIFT(SHIFT), .ACC(ACC)) base (
-                    .clk(clk), .enable(enable), .first(starts), .mu(mu[8*lane +: 8]),
-                    .sigma(sigma[8*lane +: 8]), .x(x), .eps(eps), .sum(y[ACC*lane +: ACC])
+                    .clk(clk), .mu(mu[8*lane +: 8]), .sigma(sigma[8*lane +: 8]), .x(x),
+                    .eps(eps), .adds(adds), .begins(begins), .sum(y[ACC*lane +: ACC])
                 );
             end
         end

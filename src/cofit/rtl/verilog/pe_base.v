@@ -6,26 +6,23 @@ module pe_base #(
     parameter ACC = 28
 ) (
     input clk,
-    input enable,
-    input first,
     input signed [7:0] mu,
     input signed [7:0] sigma,
     input signed [7:0] x,
     input signed [7:0] eps,
+    input adds,    // a cycle after the operands
+    input begins,  // likewise: a new sum
     output reg signed [ACC-1:0] sum
 );
     wire signed [15:0] scaled = sigma * eps;
     reg signed [15-SHIFT:0] weight;
     reg signed [7:0] held;
-    reg enabled, began;
     wire signed [ACC-1:0] product = weight * held;
-    wire signed [ACC-1:0] from = began ? {ACC{1'b0}} : sum;
+    wire signed [ACC-1:0] from = begins ? {ACC{1'b0}} : sum;
 
     always @(posedge clk) begin
         weight <= (mu <<< (FRACTION - SHIFT)) + (scaled >>> SHIFT);
         held <= x;
-        enabled <= enable;
-        began <= first;
-        if (enabled) sum <= from + product;
+        if (adds) sum <= from + product;
     end
 endmodule
