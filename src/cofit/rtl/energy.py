@@ -29,6 +29,15 @@ class Energy:
     leakage_j: float
     memory_j: dict[str, float]
 
+    def __add__(self, other: Energy) -> Energy:
+        names = {**self.memory_j, **other.memory_j}
+        return Energy(
+            self.logic_j + other.logic_j,
+            self.clock_j + other.clock_j,
+            self.leakage_j + other.leakage_j,
+            {n: self.memory_j.get(n, 0.0) + other.memory_j.get(n, 0.0) for n in names},
+        )
+
     @property
     def cells_j(self) -> float:
         """Without memories."""

@@ -81,9 +81,7 @@ class Netlist:
         return sum(ram.bits for ram in self.rams) * chosen.bit_um2
 
 
-def synthesise(
-    verilog: str, macros: str, top: str, table: Table | None = None
-) -> Netlist:
+def synthesise(verilog: str, macros: str, top: str, table: Table | None = None) -> Netlist:
     """Map a design to the table's cells.
 
     Args:

@@ -52,7 +52,12 @@ def run_yosys(files: Mapping[str, str], script: str, output: str) -> str:
     """
     command, version = yosys()
     digest = hashlib.sha256()
-    for part in (version, script, output, *(p for name in sorted(files) for p in (name, files[name]))):
+    for part in (
+        version,
+        script,
+        output,
+        *(p for name in sorted(files) for p in (name, files[name])),
+    ):
         digest.update(part.encode() + b"\0")
     kept = cache_dir() / "yosys" / digest.hexdigest()[:32]
     if kept.exists():

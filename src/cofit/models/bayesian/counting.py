@@ -20,7 +20,7 @@ _FREE = frozenset(
 """Operators without multiplications (roots are not counted as such)."""
 
 
-class count_multiplications(TorchDispatchMode):  # noqa: N801  # used as a word: with count...
+class count_multiplications(TorchDispatchMode):
     """`with count_multiplications() as count: ...`; then `count.total`.
 
     Attributes:

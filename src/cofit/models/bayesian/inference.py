@@ -32,9 +32,7 @@ def normal_noise(generator: torch.Generator, dtype: torch.dtype = torch.float32)
     return draw
 
 
-def votes(
-    layers: Sequence[Posterior], x: torch.Tensor, plan: Plan, noise: Noise
-) -> torch.Tensor:
+def votes(layers: Sequence[Posterior], x: torch.Tensor, plan: Plan, noise: Noise) -> torch.Tensor:
     """Outputs of all voters on one input.
 
     Args:
@@ -61,9 +59,7 @@ def votes(
     return values
 
 
-def _standard(
-    layer: Posterior, columns: torch.Tensor, samples: int, noise: Noise
-) -> torch.Tensor:
+def _standard(layer: Posterior, columns: torch.Tensor, samples: int, noise: Noise) -> torch.Tensor:
     n, depth, positions = columns.shape
     rows = len(layer.mu)
     weight = layer.mu + layer.sigma * noise((n, samples, rows, depth))
@@ -71,9 +67,7 @@ def _standard(
     return _biased(layer, out, noise)
 
 
-def _memorised(
-    layer: Posterior, columns: torch.Tensor, samples: int, noise: Noise
-) -> torch.Tensor:
+def _memorised(layer: Posterior, columns: torch.Tensor, samples: int, noise: Noise) -> torch.Tensor:
     n, depth, _ = columns.shape
     rows = len(layer.mu)
     eta = layer.mu @ columns  # (n, M, P)
@@ -87,10 +81,10 @@ def _local(layer: Posterior, columns: torch.Tensor, samples: int, noise: Noise) 
     """Each output is N(mu x, sigma^2 x^2), exactly, if no weight serves two positions."""
     n, _, positions = columns.shape
     mean = layer.mu @ columns
-    variance = layer.sigma.square() @ (columns * columns)
-    if layer.bias_mu is not None and layer.bias_sigma is not None:
+    variance = layer.variance @ (columns * columns)
+    if layer.bias_mu is not None and layer.bias_variance is not None:
         mean = mean + layer.bias_mu[:, None]
-        variance = variance + layer.bias_sigma.square()[:, None]
+        variance = variance + layer.bias_variance[:, None]
     drawn = noise((n, samples, len(layer.mu), positions))
     return mean[:, None] + variance.sqrt()[:, None] * drawn
 
@@ -172,7 +166,8 @@ def blocked(
     work is that of the whole at once.
 
     Args:
-        mu, sigma: (M, N).
+        mu: (M, N).
+        sigma: the same shape.
         x: (N,).
         noise: the N numbers of (voter, row); called in the order (block, voter, row).
         voters: samples.
@@ -190,11 +185,12 @@ def blocked(
     height = max(1, math.floor(alpha * rows))
     out = np.empty((voters, rows), np.result_type(mu, x))
     beta = np.empty((height, mu.shape[1]), out.dtype)
+    eta = np.empty(height, out.dtype)
     for first in range(0, rows, height):
-        block = slice(first, min(first + height, rows))
-        size = block.stop - first
-        np.multiply(sigma[block], x, out=beta[:size])
-        eta = mu[block] @ x
+        size = min(height, rows - first)
+        for row in range(size):  # NumPy would buffer the whole block beside it
+            np.multiply(sigma[first + row], x, out=beta[row])
+            eta[row] = mu[first + row] @ x
         for voter in range(voters):
             for row in range(size):
                 out[voter, first + row] = eta[row] + beta[row] @ noise(voter, first + row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -49,8 +50,18 @@ class Posterior:
         for name, sigma in (("sigma", self.sigma), ("bias_sigma", self.bias_sigma)):
             # NaN is not at least zero either
             if sigma is not None and not bool((sigma >= 0).all()):
-                worst = sigma[~(sigma >= 0)].flatten()[0].item()
+                worst = sigma[~(sigma >= 0)][0].item()
                 raise ConfigError(f"{name} has {worst}; standard deviations must be >= 0")
+
+    @cached_property
+    def variance(self) -> torch.Tensor:
+        """Squares of sigma, made once."""
+        return self.sigma.square()
+
+    @cached_property
+    def bias_variance(self) -> torch.Tensor | None:
+        """Squares of bias_sigma, made once."""
+        return None if self.bias_sigma is None else self.bias_sigma.square()
 
     def columns(self, x: torch.Tensor) -> torch.Tensor:
         """Inputs (n, N) or (n, C, H, W) as columns (n, N, P); P is 1 of a linear layer."""
