@@ -1,5 +1,6 @@
 """BNN-DM in software: flows, counts, blocks, distribution, plans. Hardware: test_bnn_dm_rtl.py."""
 
+import itertools
 import math
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ def random_layers(
             draw(rows, columns), draw(rows, columns).abs(), draw(rows) if bias else None,
             draw(rows).abs() if bias else None, after=None if rows == sizes[-1] else after,
         )
-        for columns, rows in zip(sizes[:-1], sizes[1:], strict=True)
+        for columns, rows in itertools.pairwise(sizes)
     ]  # fmt: skip
 
 

@@ -72,7 +72,7 @@ class Table:
     def sram_j(self, bits: int, width: int) -> float:
         """Energy of an access of `width` bits to a memory of `bits`, on the line in logarithms."""
         slope = math.log(self.sram_32kib_j / self.sram_8kib_j) / math.log(4)
-        return width * self.sram_8kib_j * (bits / (8 * 1024 * 8)) ** slope
+        return width * self.sram_8kib_j * math.pow(bits / (8 * 1024 * 8), slope)
 
     def liberty(self) -> str:
         """The cells as a Liberty file for mapping."""

@@ -39,12 +39,12 @@ class Layer:
     @property
     def rows(self) -> int:
         """Outputs."""
-        return self.mu.shape[-2]
+        return int(self.mu.shape[-2])
 
     @property
     def columns(self) -> int:
         """Inputs."""
-        return self.mu.shape[-1]
+        return int(self.mu.shape[-1])
 
     def check_fits(self, engine: Engine) -> None:
         """Refuse a layer that is larger than the engine."""
@@ -62,8 +62,8 @@ class Layer:
         groups = -(-self.rows // engine.lanes)
         filled = np.zeros((len(several), groups * engine.lanes, self.columns), np.int8)
         filled[:, : self.rows] = several
-        by_address = filled.reshape(len(several), groups, engine.lanes, self.columns)
-        by_address = by_address.transpose(1, 3, 0, 2).reshape(-1, len(several), engine.lanes)
+        by_group = filled.reshape(len(several), groups, engine.lanes, self.columns)
+        by_address = by_group.transpose(1, 3, 0, 2).reshape(-1, len(several), engine.lanes)
         return np.unpackbits(
             np.ascontiguousarray(by_address).view(np.uint8), axis=2, bitorder="little"
         )
@@ -121,7 +121,8 @@ def integers(bits: NDArray[np.uint8], engine: Engine) -> Integers:
     by_lane = bits.reshape(len(bits), engine.lanes, width, -1).astype(np.int64)
     weight = 1 << np.arange(width, dtype=np.int64)
     weight[-1] = -weight[-1]
-    return np.einsum("elbv,b->elv", by_lane, weight)
+    values: Integers = np.einsum("elbv,b->elv", by_lane, weight)
+    return values
 
 
 def arrange(engine: Engine, layer: Layer, emitted: Integers) -> Integers:

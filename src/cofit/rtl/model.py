@@ -27,7 +27,8 @@ def normals(seeds: NDArray[np.uint8], count: int, fraction: int) -> NDArray[np.i
     packed = np.packbits(bits.reshape(len(seeds), count, DRAW_BITS), axis=2, bitorder="little")
     centre = 1530 - (1 << 7 - fraction)
     scaled = (packed.sum(axis=2, dtype=np.int64) - centre) >> (8 - fraction)
-    return np.clip(scaled, -128, 127).astype(np.int8)
+    numbers: NDArray[np.int8] = np.clip(scaled, -128, 127).astype(np.int8)
+    return numbers
 
 
 def _stream(seeds: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
@@ -54,7 +55,9 @@ def drawn(engine: Engine, rows: int, columns: int, voters: int, skip: int = 0) -
 
     Args:
         engine: its lanes, block and seed decide.
-        rows, columns, voters: of the layer.
+        rows: of the layer.
+        columns: of the layer.
+        voters: of the layer.
         skip: draws per lane that were made before, since the reset.
 
     Returns:

@@ -6,11 +6,13 @@ import ctypes
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.build import WARNINGS, build
+from cofit.codegen.machine import machine
 from cofit.core import VerificationError
 from cofit.rtl.netlist import ONE, Netlist
 
@@ -92,7 +94,7 @@ class Simulator:
         """Let some cycles pass; what is emitted meanwhile is lost."""
         self._run(cycles, -1, np.zeros((cycles, 0), np.int32))
 
-    def finish(self, outputs: int, limit: int, drain: int) -> Words:
+    def finish(self, outputs: int, limit: int, drain: int) -> NDArray[np.uint8]:
         """Run until `busy` has been low for some cycles; collect `y` whenever `valid` is high.
 
         Args:
@@ -153,7 +155,7 @@ def _bits(value: int | NDArray[np.integer], width: int) -> NDArray[np.uint8]:
 
 
 def _pack(bits: NDArray[np.uint8], words: int, fill: bool = True) -> Words:
-    """Bits (vectors, width) to words (width, words); vectors that are not there repeat the first."""
+    """Bits (vectors, width) to words (width, words); the rest of the last word repeats the first."""
     whole = np.zeros((words * WORD, bits.shape[1]), np.uint8)
     if fill:
         whole[:] = bits[0]
@@ -163,9 +165,9 @@ def _pack(bits: NDArray[np.uint8], words: int, fill: bool = True) -> Words:
 
 
 @functools.cache
-def _library() -> "ctypes._NamedFuncPointer":
+def _library() -> Any:
     source = Path(__file__).with_name("simulate.c").read_text(encoding="utf-8")
-    flags = (*WARNINGS, "-O3", "-march=native", "-shared", "-fPIC")
+    flags = (*WARNINGS, "-O3", *machine("host").flags, "-shared", "-fPIC")
     loaded = ctypes.CDLL(str(build({"simulate.c": source}, flags, "simulate.so")))
     function = loaded.cofit_simulate
     integer = ctypes.c_int64

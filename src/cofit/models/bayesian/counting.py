@@ -83,7 +83,7 @@ def _product(args: tuple[Any, ...], out: torch.Tensor) -> int:
 
 
 def _convolution(args: tuple[Any, ...], out: torch.Tensor) -> int:
-    return out.numel() * math.prod(args[1].shape[1:])
+    return out.numel() * int(math.prod(args[1].shape[1:]))
 
 
 _COUNTED: dict[str, Callable[[tuple[Any, ...], torch.Tensor], int]] = {

@@ -14,6 +14,8 @@ from typing import Literal
 from cofit.core import ConfigError
 
 Flow = Literal["standard", "memorised", "local"]
+FLOWS: tuple[Flow, ...] = ("standard", "memorised")
+"""Those that draw weights."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +91,25 @@ class Plan:
             )
 
 
+def _shared(voters: int, layers: int, first: Flow, others: Flow) -> Plan:
+    """Voters that share the network's input only."""
+    flows: list[Flow] = [first, *[others] * (layers - 1)]
+    return Plan((voters, *[1] * (layers - 1)), tuple(flows))
+
+
 def standard(voters: int, layers: int) -> Plan:
     """Independent voters, each with weights of its own formed in every layer."""
-    return Plan((voters,) + (1,) * (layers - 1), ("standard",) * layers)
+    return _shared(voters, layers, "standard", "standard")
 
 
 def hybrid(voters: int, layers: int) -> Plan:
     """The same voters with the first layer, whose input all share, memorised."""
-    return Plan((voters,) + (1,) * (layers - 1), ("memorised",) + ("standard",) * (layers - 1))
+    return _shared(voters, layers, "memorised", "standard")
 
 
 def local(voters: int, layers: int) -> Plan:
     """Independent voters by local reparameterisation: outputs are drawn instead of weights."""
-    return Plan((voters,) + (1,) * (layers - 1), ("local",) * layers)
+    return _shared(voters, layers, "local", "local")
 
 
 def tree(samples: Sequence[int], voters: int | None = None) -> Plan:
@@ -114,7 +122,8 @@ def tree(samples: Sequence[int], voters: int | None = None) -> Plan:
     Raises:
         ConfigError: a count below 1, or another product.
     """
-    found = Plan(tuple(samples), ("memorised",) * len(samples))
+    flows: list[Flow] = ["memorised"] * len(samples)
+    found = Plan(tuple(samples), tuple(flows))
     if voters is not None and found.voters != voters:
         text = " x ".join(map(str, samples))
         raise ConfigError(f"{text} samples make {found.voters} voters, not {voters}; change either")
@@ -132,6 +141,3 @@ def cheapest(samples: Sequence[int], works: Sequence[Work]) -> Plan:
         costs = {flow: work.multiplications(flow, 1, count) for flow in FLOWS}
         flows.append(min(costs, key=costs.__getitem__))
     return Plan(tuple(samples), tuple(flows))
-
-
-FLOWS: tuple[Flow, ...] = ("standard", "memorised")

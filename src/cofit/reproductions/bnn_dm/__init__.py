@@ -80,7 +80,7 @@ def _figure(counts: Any, predictions: Any, chips: Any) -> Any:
 
 
 _STANDARD = Settings(
-    data="fashion-mnist",
+    data="fashion_mnist",
     train=60000,
     test=1000,
     hidden=(200, 200),

@@ -30,6 +30,7 @@ def software_claims(settings: Settings, counts: Found, predictions: Sequence[Fou
     layer, t = counts["layer"], settings.voters
     first, last = layer["counts"]
     first_tree = next(name for name in counts if name.startswith("tree"))
+    groups = settings.trees[0][0]
 
     def per_seed(value: str, name: str, base: str = "standard") -> list[float]:
         return [100 * (found[name][value] - found[base][value]) for found in predictions]
@@ -78,7 +79,7 @@ def software_claims(settings: Settings, counts: Found, predictions: Sequence[Fou
             "voters",
             published="not published", measured=measured(spreads, "x"),
             limit="1 if voters were independent; sqrt(T / T_1) if the first layer decided alone",
-            basis=Basis.MEASURED, rule=between(1, (t / int(first_tree.split()[1].split("x")[0])) ** 0.5),
+            basis=Basis.MEASURED, rule=between(1, (t / groups) ** 0.5),
             note="what the saved multiplications cost: voters that share samples are correlated",
         ),
     ]  # fmt: skip

@@ -68,7 +68,8 @@ def quantise(layers: Sequence[Posterior], x: Bytes) -> list[Quantised]:
 def rectified(y: Integers, unit: float, shift: int) -> Bytes:
     """ReLU and the next layer's bytes of sums in a unit."""
     whole = np.floor(y * unit).astype(np.int64) >> shift
-    return np.clip(whole, 0, 127).astype(np.int8)
+    clipped: Bytes = np.clip(whole, 0, 127).astype(np.int8)
+    return clipped
 
 
 def netlist(engine: Engine) -> Netlist:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ class Settings:
 def network(sizes: tuple[int, ...], bias: bool) -> nn.Sequential:
     """A Bayesian perceptron with ReLU between its layers."""
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(sizes):
         layers += [BayesianLinear(inputs, outputs, bias), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -107,7 +108,7 @@ def trained(
 
     model = network(sizes, bias)
     model.load_state_dict(study.step(f"train {purpose}seed {seed}", compute))
-    return posteriors(model[1:])
+    return posteriors(nn.Sequential(*list(model)[1:]))
 
 
 def plans(settings: Settings) -> dict[str, Plan]:
@@ -147,11 +148,12 @@ def one_layer(settings: Settings, layers: list[Posterior], x: torch.Tensor) -> d
     """The first layer without its bias: counts, relative gap of the flows, seconds in C."""
     rows, columns = layers[0].mu.shape
     layer = Posterior(layers[0].mu.double(), layers[0].sigma.double())
+    x = x.double()
     outs, counts = [], []
     for plan in (standard(settings.voters, 1), hybrid(settings.voters, 1)):
         with count_multiplications() as count:
             noise = normal_noise(torch_generator(0, "one"), torch.float64)
-            outs.append(votes([layer], x.double(), plan, noise))
+            outs.append(votes([layer], x, plan, noise))
         counts.append(count.total)
     gap = float((outs[0] - outs[1]).abs().max() / outs[0].abs().max())
     seconds = layer_times(rows, columns, settings.voters)
@@ -196,12 +198,13 @@ def engines(settings: Settings) -> dict[str, Engine]:
     """Standard and memorised: with as many lanes, and with as many multipliers."""
     voters = settings.chip_tree[0] * settings.chip_tree[1]
     lanes = settings.multipliers // 2
-    size = {"columns": 64, "rows": settings.chip_hidden, "voters": voters}
+    rows = max(settings.chip_hidden, 10)
+    plain = Engine(False, lanes, 64, rows, voters)
     return {
-        "standard": Engine(False, lanes, **size),
-        "memorised": Engine(True, lanes, **size),
-        "memorised, 8-bit beta": Engine(True, lanes, drop=7, **size),
-        "memorised, all multipliers": Engine(True, 2 * lanes, **size),
+        "standard": plain,
+        "memorised": replace(plain, memorise=True),
+        "memorised, 8-bit beta": replace(plain, memorise=True, drop=7),
+        "memorised, all multipliers": replace(plain, memorise=True, lanes=2 * lanes),
     }
 
 
