@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cofit.codegen.build import WARNINGS, build
 from cofit.codegen.machine import machine
 from cofit.core import VerificationError
-from cofit.rtl.netlist import ONE, Netlist
+from cofit.rtl.netlist import ONE, ZERO, Netlist
 
 Words = NDArray[np.uint64]
 WORD = 64
@@ -131,7 +131,8 @@ class Simulator:
         )  # fmt: skip
         ports = netlist.ports
         ran = _library()(
-            ctypes.byref(state), limit, ports["busy"][0], drain, ports["valid"][0],
+            ctypes.byref(state), limit, ports.get("busy", (ZERO,))[0], drain,
+            ports.get("valid", (ZERO,))[0],
             y.ctypes.data, y.shape[-1], out.ctypes.data, len(out), ctypes.byref(emitted),
             ctypes.byref(busy),
         )  # fmt: skip
@@ -155,7 +156,7 @@ def _bits(value: int | NDArray[np.integer], width: int) -> NDArray[np.uint8]:
 
 
 def _pack(bits: NDArray[np.uint8], words: int, fill: bool = True) -> Words:
-    """Bits (vectors, width) to words (width, words); the rest of the last word repeats the first."""
+    """Bits (vectors, width) to words (width, words); missing vectors repeat the first."""
     whole = np.zeros((words * WORD, bits.shape[1]), np.uint8)
     if fill:
         whole[:] = bits[0]

@@ -105,12 +105,17 @@ def hardware_claims(settings: Settings, chips: Mapping[str, Found]) -> list[Clai
     multipliers = f"{settings.multipliers} multipliers each"
     lanes = f"{settings.multipliers // 2} lanes each"
     tree = "x".join(map(str, settings.chip_tree))
-    share = "at most the share of multiplications and weight reads in the energy"
+    share = (
+        "the part that memorising does not touch, for one the generators of normal numbers: "
+        f"{100 * base['generator']:.0f}% of the standard engine's cells"
+    )
     scaled = (
         f"{large}, 100 independent voters against a tree of 10x10x1; cycles by the formula that "
         "simulation confirmed, energy per cycle from simulation, memories of that size"
     )
-    gone = 100 * (1 - wide["scaled"]["energy_j"] / base["scaled"]["energy_j"])
+    gone, fair = (
+        100 * (1 - wide["scaled"]["energy_j"] / base["scaled"][of]) for of in ("energy_j", "once_j")
+    )
     grown = 100 * (wide["scaled"]["area_um2"] / base["scaled"]["area_um2"] - 1)
     return [
         Claim(
@@ -154,6 +159,12 @@ def hardware_claims(settings: Settings, chips: Mapping[str, Found]) -> list[Clai
             claim=f"energy of a larger network that the tree saves, {multipliers}",
             published=ENERGY, measured=measured(gone, "%"), limit=share, basis=Basis.MODELLED,
             rule=at_least(73), note=scaled,
+        ),
+        Claim(
+            claim="the same against a standard engine that reads each weight once and keeps the "
+            "sums of all voters in a memory", published=ENERGY, measured=measured(fair, "%"),
+            limit=share, basis=Basis.MODELLED, rule=at_least(73),
+            note="the strongest standard flow: reading weights again for every voter is a choice",
         ),
         Claim(
             claim=f"area that memorising adds, {lanes}, memories included", published=AREA,
@@ -211,7 +222,7 @@ def engine_table(settings: Settings, chips: Mapping[str, Found]) -> Table:
             f"{chip['depth']}", f"{chip['logic_um2']:.0f}", f"{chip['memory_um2']:.0f}",
             f"{chip['layer']['cycles']}", f"{1e9 * chip['layer']['energy_j']:.3g}",
             f"{chip['network']['cycles']}", f"{1e9 * chip['network']['energy_j']:.3g}",
-            f"{100 * chip['right']:.0f}",
+            f"{100 * chip['generator']:.0f}", f"{100 * chip['right']:.0f}",
         ))  # fmt: skip
     return Table(
         title="Engines at 45 nm, synthesised and simulated on real operands; memorised ones run "
@@ -219,7 +230,7 @@ def engine_table(settings: Settings, chips: Mapping[str, Found]) -> Table:
         columns=(
             "engine", "lanes", "multipliers", "cells", "depth (gates)", "cells (um2)",
             "memories (um2)", "layer (cycles)", "layer (nJ)", "network (cycles)", "network (nJ)",
-            "images right (%)",
+            "generators (% of cells' energy)", "images right (%)",
         ),
         rows=tuple(rows),
     )  # fmt: skip

@@ -30,6 +30,10 @@ from cofit.rtl.model import Integers
 Bytes = NDArray[np.int8]
 
 
+GENERATED = 2000
+"""Numbers over which a generator's energy is averaged."""
+
+
 @dataclass(frozen=True, eq=False)
 class Quantised:
     """A layer's weights in bytes of one scale, and the right shift of its outputs.
@@ -137,6 +141,22 @@ def simulate(
             for voter in range(count)
         ]
     return Run(np.concatenate(outputs, axis=1), used, cycles, mismatches, compared)
+
+
+def generator_j(engine: Engine) -> float:
+    """What the cells of one generator of normal numbers spend per number."""
+    seed = "".join(map(str, engine.seeds()[0][::-1]))
+    top = (
+        "module top (input clk, input reset, input draw, output signed [7:0] value);\n"
+        f"    normal #(.FRACTION({engine.fraction}), .SEED(97'b{seed})) unit (\n"
+        "        .clk(clk), .reset(reset), .draw(draw), .value(value));\nendmodule\n"
+    )
+    simulator = Simulator(synthesise(source("normal") + top, "", "top"), 1)
+    reset(simulator)
+    simulator.set({"draw": 1})
+    simulator.count()
+    simulator.step(GENERATED)
+    return energy(simulator).cells_j / GENERATED
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ class Scaled:
 
 
 def scaled(
-    engine: Engine, rates: Rates, table: Table, sizes: Sequence[int], samples: Sequence[int]
-) -> Scaled:
+    engine: Engine, rates: Rates, table: Table, sizes: Sequence[int], samples: Sequence[int],
+    weights_once: bool = False,
+) -> Scaled:  # fmt: skip
     """Cost of a multilayer perceptron.
 
     Args:
@@ -46,6 +47,8 @@ def scaled(
         table: of memories.
         sizes: inputs, then outputs of each layer.
         samples: per layer and distinct input.
+        weights_once: a standard engine that keeps the sums of all voters in a memory, and so reads
+            mu and sigma once per layer; a sum is read and written back for each product.
     """
     word = 8 * engine.lanes
     groups = [-(-rows // engine.lanes) for rows in sizes[1:]]
@@ -55,6 +58,8 @@ def scaled(
     weight = table.sram_j(weight_bits, word)
     x = table.sram_j(x_bits, 8)
     beta = table.sram_j(beta_bits, engine.lanes * engine.beta_bits)
+    sum_bits = engine.lanes * engine.accumulator_bits
+    total = table.sram_j(sum_bits * math.prod(samples), sum_bits)
     cycles, cells, memory = 0, 0.0, 0.0
     for layer, (group, columns) in enumerate(zip(groups, sizes, strict=False)):
         inputs = math.prod(samples[:layer])
@@ -66,6 +71,7 @@ def scaled(
             memory += places * (2 * weight + 2 * x + (1 + count) * beta)
         else:
             cells += places * count * rates.voter_j
-            memory += places * count * (2 * weight + x)
+            reads = places // inputs if weights_once else places * count
+            memory += reads * 2 * weight + places * count * (x + (2 * total if weights_once else 0))
     bits = 2 * weight_bits + x_bits + (beta_bits if engine.memorise else 0)
     return Scaled(cycles, cells, memory, bits * table.bit_um2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import time
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from cofit.models.bayesian import (
     votes,
 )
 from cofit.regimes import Recipe, Variational
-from cofit.reproductions.bnn_dm.hardware import Run, netlist, quantise, rates, simulate
+from cofit.reproductions.bnn_dm.hardware import Run, generator_j, netlist, quantise, rates, simulate
 from cofit.reproductions.bnn_dm.kernel import layer_times
 from cofit.reproductions.bnn_dm.scale import scaled
 from cofit.reproductions.harness import Step, Study, fewer, seeded, train
@@ -40,6 +41,8 @@ from cofit.rtl import Engine, default_table
 
 PUBLISHED_SIZES = (784, 200, 200, 10)
 """The size for which the specification derives its numbers (MNIST-like, 100 voters)."""
+
+PUBLISHED_TREE = (10, 10, 1)
 
 BATCH = 250
 
@@ -62,6 +65,7 @@ class Settings:
         chip_tree: samples per layer of it; their product is its voters.
         chip_images: computed side by side.
         multipliers: of the standard engine and of the larger memorised one.
+        narrow: also an engine whose memorised products have 8 bits.
     """
 
     data: str
@@ -80,6 +84,7 @@ class Settings:
     chip_tree: tuple[int, int]
     chip_images: int
     multipliers: int
+    narrow: bool = True
 
 
 def network(sizes: tuple[int, ...], bias: bool) -> nn.Sequential:
@@ -200,12 +205,10 @@ def engines(settings: Settings) -> dict[str, Engine]:
     lanes = settings.multipliers // 2
     rows = max(settings.chip_hidden, 10)
     plain = Engine(False, lanes, 64, rows, voters)
-    return {
-        "standard": plain,
-        "memorised": replace(plain, memorise=True),
-        "memorised, 8-bit beta": replace(plain, memorise=True, drop=7),
-        "memorised, all multipliers": replace(plain, memorise=True, lanes=2 * lanes),
-    }
+    found = {"standard": plain, "memorised": replace(plain, memorise=True)}
+    if settings.narrow:
+        found["memorised, 8-bit beta"] = replace(plain, memorise=True, drop=7)
+    return found | {"memorised, all multipliers": replace(plain, memorise=True, lanes=2 * lanes)}
 
 
 def on_chip(
@@ -226,9 +229,12 @@ def on_chip(
     step.progress("network", 3, 4)
     spent = rates(engine, design, integer[0], x, voters)
     table = default_table()
-    tree_samples = settings.trees[0] if len(settings.trees[0]) == 3 else (10, 10, 1)
-    large = (100, 1, 1) if not engine.memorise else tree_samples
+    large = PUBLISHED_TREE if engine.memorise else (math.prod(PUBLISHED_TREE), 1, 1)
     scale = scaled(engine, spent, table, PUBLISHED_SIZES, large)
+    once = scaled(engine, spent, table, PUBLISHED_SIZES, large, weights_once=True)
+    drawn = engine.cycles(len(integer[0].mu), integer[0].mu.shape[1], voters) - engine.cycles(
+        len(integer[0].mu), integer[0].mu.shape[1], 0
+    )
     labels = data.test.targets[: settings.chip_images].numpy()
     return {
         "cells": sum(design.cells().values()),
@@ -238,12 +244,11 @@ def on_chip(
         "layer": _plain(alone),
         "network": _plain(both),
         "right": float((_probabilities(both, engine, integer).argmax(1) == labels).mean()),
-        "fixed_j": spent.fixed_j,
-        "voter_j": spent.voter_j,
+        "generator": generator_j(engine) * engine.lanes * drawn / alone.energy.cells_j,
         "scaled": {
             "cycles": scale.cycles,
             "energy_j": scale.energy_j,
-            "cells_j": scale.cells_j,
+            "once_j": once.energy_j,
             "area_um2": scale.memory_um2 + design.logic_um2(),
         },
     }
