@@ -12,6 +12,7 @@ PAGES = [
     ROOT / "docs" / "accelerators.md",
     ROOT / "docs" / "arrays.md",
     ROOT / "docs" / "recurrent.md",
+    ROOT / "docs" / "bayesian.md",
     *sorted((ROOT / "docs").glob("adding-*.md")),
 ]
 

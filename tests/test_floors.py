@@ -11,8 +11,9 @@ FLOORS = {
     "core": 0,
     "ir": 1,
     "structures": 2, "models": 2, "data": 2,
-    "codegen": 3, "rtl": 3,
+    "codegen": 3,
     "targets": 4, "dynamo": 4,
+    "rtl": 4,  # its netlist simulator is C, built by codegen
     "regimes": 5,
     "search": 6, "graphs": 6, "federated": 6, "robustness": 6, "media": 6,
     "fit": 7,

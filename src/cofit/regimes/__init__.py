@@ -36,6 +36,7 @@ from cofit.regimes.stack import RegimeStack
 from cofit.regimes.trace_cost import LayerCost, Trace, kept_macs, training_layers, training_macs
 from cofit.regimes.train import fit
 from cofit.regimes.unified import Unified
+from cofit.regimes.variational import Variational
 
 __all__ = [
     "ADMM",
@@ -75,6 +76,7 @@ __all__ = [
     "TaylorImportance",
     "Trace",
     "Unified",
+    "Variational",
     "augmentation",
     "bernoulli_policy",
     "bisect",

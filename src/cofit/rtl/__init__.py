@@ -1,0 +1,43 @@
+"""Floor 4: hardware as Verilog: generated, simulated bit for bit, synthesised and priced.
+
+An `Engine` computes Bayesian layers in the standard flow or with decomposition and memorisation
+(BNN-DM, Jia et al. 2021). `Engine.verilog` is the design; `sums` says in integers what it computes;
+`synthesise` maps it to 45 nm cells with Yosys; `Simulator` runs the mapped netlist for many vectors
+at once; `energy` prices the toggles.
+"""
+
+from cofit.rtl.cells import Cell, Table, default_table, read_table
+from cofit.rtl.cxxrtl import VerilogSimulator
+from cofit.rtl.design import Engine, source
+from cofit.rtl.drive import Layer, compute, load, reset
+from cofit.rtl.energy import Energy, edge_j, energy
+from cofit.rtl.model import drawn, normals, sums
+from cofit.rtl.netlist import Netlist, Ram, read_netlist, synthesise
+from cofit.rtl.simulation import Simulator
+from cofit.rtl.yosys import yosys
+
+__all__ = [
+    "Cell",
+    "Energy",
+    "Engine",
+    "Layer",
+    "Netlist",
+    "Ram",
+    "Simulator",
+    "Table",
+    "VerilogSimulator",
+    "compute",
+    "default_table",
+    "drawn",
+    "edge_j",
+    "energy",
+    "load",
+    "normals",
+    "read_netlist",
+    "read_table",
+    "reset",
+    "source",
+    "sums",
+    "synthesise",
+    "yosys",
+]
