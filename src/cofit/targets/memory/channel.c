@@ -1,0 +1,283 @@
+/*
+ * Controllers of DRAM, command by command: open rows, first ready first come, one command per cycle.
+ *
+ * Time goes from event to event. Every waiting request has one next command (read if its row is
+ * open, activate if the bank is closed, precharge otherwise) and a first cycle at which all
+ * constraints allow it; the earliest goes, reads before activates before precharges, older requests
+ * before younger. A row is not closed while a waiting request wants it. Refreshes go before all.
+ */
+#include <stdint.h>
+#include <string.h>
+
+typedef int64_t i64;
+typedef int32_t i32;
+
+enum { MOST_RANKS = 64, MOST_BANKS = 64, MOST_GROUPS = 16, MOST_QUEUE = 256 };
+enum { READ, ACTIVATE, PRECHARGE, REFRESH, PRECHARGE_ALL };
+static const i64 NEVER = INT64_MAX / 4;
+
+typedef struct { /* in the order of the Python side */
+    i64 cl, rcd, rp, ras, rrd_s, rrd_l, ccd_s, ccd_l, faw, rtp, burst, rtrs, refi, rfc, queue;
+    i64 ranks, groups, banks_per_group;
+} timing_t;
+
+typedef struct {
+    i64 row, activate_ok, read_ok, precharge_ok;
+    i32 wanted; /* waiting requests for the open row */
+} bank_t;
+
+typedef struct {
+    bank_t bank[MOST_BANKS];
+    i64 activates[4], activate_ok, read_ok, group_activate_ok[MOST_GROUPS],
+        group_read_ok[MOST_GROUPS], refresh_due;
+    i32 oldest;
+} rank_t;
+
+typedef struct {
+    rank_t rank[MOST_RANKS];
+    i64 now, bus_free;
+    i32 bus_rank;
+} channel_t;
+
+typedef struct { /* one per request, in the order in which they come */
+    const i32 *rank, *bank, *row, *bursts;
+    const uint8_t *hit;
+} requests_t;
+
+typedef struct {
+    i64 activates, reads, refreshes;
+    i64 *log; /* cycle, command, rank, bank, row; or none */
+    i64 logged, room;
+} record_t;
+
+typedef struct {
+    i32 request, rank, bank, row, left;
+} waiting_t;
+
+static i64 most(i64 a, i64 b) { return a > b ? a : b; }
+
+static void record(record_t *to, i64 cycle, i64 command, i64 rank, i64 bank, i64 row) {
+    if (!to->log || to->logged >= to->room) return;
+    i64 *at = to->log + 5 * to->logged++;
+    at[0] = cycle, at[1] = command, at[2] = rank, at[3] = bank, at[4] = row;
+}
+
+static void reset(const timing_t *t, channel_t *c, i64 ranks, i64 first) {
+    memset(c, 0, sizeof *c);
+    c->bus_rank = -1;
+    for (i64 r = 0; r < ranks; r++) {
+        rank_t *rank = &c->rank[r];
+        rank->refresh_due = t->refi * (first + r + 1) / t->ranks; /* ranks take turns */
+        for (i32 b = 0; b < MOST_BANKS; b++) rank->bank[b].row = -1;
+        for (i32 k = 0; k < 4; k++) rank->activates[k] = -NEVER;
+    }
+}
+
+/* The next command of a request and the first cycle at which it may go. */
+static i64 next_command(const timing_t *t, const channel_t *c, const waiting_t *w, i32 *command) {
+    const rank_t *rank = &c->rank[w->rank];
+    const bank_t *bank = &rank->bank[w->bank];
+    const i64 group = w->bank / t->banks_per_group;
+    i64 at = c->now;
+    if (bank->row == w->row) {
+        *command = READ;
+        at = most(most(at, bank->read_ok), most(rank->read_ok, rank->group_read_ok[group]));
+        at = most(at, c->bus_free + (c->bus_rank >= 0 && c->bus_rank != w->rank ? t->rtrs : 0)
+                          - t->cl);
+    } else if (bank->row < 0) {
+        *command = ACTIVATE;
+        at = most(most(at, bank->activate_ok), rank->group_activate_ok[group]);
+        at = most(most(at, rank->activate_ok), rank->activates[rank->oldest] + t->faw);
+    } else {
+        *command = PRECHARGE;
+        at = bank->wanted ? NEVER : most(at, bank->precharge_ok);
+    }
+    return at < rank->refresh_due ? at : NEVER;
+}
+
+/* The next command of a rank's refresh. */
+static i64 next_refresh(const timing_t *t, const channel_t *c, const rank_t *rank, i32 *command) {
+    i64 at = most(c->now, rank->refresh_due);
+    i64 closed = at;
+    *command = REFRESH;
+    for (i64 b = 0; b < t->groups * t->banks_per_group; b++) {
+        if (rank->bank[b].row >= 0) *command = PRECHARGE_ALL;
+        at = most(at, rank->bank[b].row >= 0 ? rank->bank[b].precharge_ok : 0);
+        closed = most(closed, rank->bank[b].activate_ok);
+    }
+    return *command == REFRESH ? closed : at;
+}
+
+static void refresh(const timing_t *t, rank_t *rank, i32 command, i64 at) {
+    for (i64 b = 0; b < t->groups * t->banks_per_group; b++) {
+        bank_t *bank = &rank->bank[b];
+        if (command == REFRESH) bank->activate_ok = at + t->rfc;
+        else if (bank->row >= 0) bank->activate_ok = most(bank->activate_ok, at + t->rp);
+        bank->row = -1;
+        bank->wanted = 0;
+    }
+    if (command == REFRESH) rank->refresh_due += t->refi;
+}
+
+/*
+ * Requests first to last of one controller, not before `start`; each comes at its arrival, one per
+ * cycle. Hits of a cache take a cycle per burst and no command. Returns the cycle after the last
+ * operand.
+ */
+static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 last, i64 start,
+                 const i64 *arrival, i64 log_rank, record_t *to) {
+    waiting_t queue[MOST_QUEUE];
+    i64 used = 0, front = start, finish = start;
+    c->now = most(c->now, start);
+    for (i64 i = first;;) {
+        i64 enter = NEVER;
+        if (i < last) {
+            enter = most(front, arrival ? arrival[i] : start);
+            if (in.hit[i]) {
+                front = enter + in.bursts[i];
+                finish = most(finish, front);
+                i++;
+                continue;
+            }
+        }
+        if (used == 0 && enter == NEVER) break;
+        if (used == t->queue) enter = NEVER;
+        i64 best = NEVER, chosen = -1;
+        i32 command = PRECHARGE_ALL;
+        for (i64 k = 0; k < used; k++) {
+            i32 wanted;
+            const i64 at = next_command(t, c, &queue[k], &wanted);
+            if (at < best || (at == best && at < NEVER && wanted < command))
+                best = at, chosen = k, command = wanted;
+        }
+        i64 refreshed = -1;
+        for (i64 r = 0; r < t->ranks; r++) {
+            if (c->rank[r].refresh_due > best) continue;
+            i32 wanted;
+            const i64 at = next_refresh(t, c, &c->rank[r], &wanted);
+            if (at <= best && (at < best || refreshed < 0))
+                best = at, refreshed = r, command = wanted;
+        }
+        if (enter <= best) {
+            queue[used++] = (waiting_t){(i32)i, in.rank[i], in.bank[i], in.row[i], in.bursts[i]};
+            bank_t *bank = &c->rank[in.rank[i]].bank[in.bank[i]];
+            bank->wanted += bank->row == in.row[i];
+            front = enter + 1;
+            c->now = most(c->now, enter);
+            i++;
+            continue;
+        }
+        c->now = best + 1;
+        if (refreshed >= 0) {
+            record(to, best, command, log_rank + refreshed, -1, -1);
+            to->refreshes += command == REFRESH;
+            refresh(t, &c->rank[refreshed], command, best);
+            continue;
+        }
+        waiting_t *w = &queue[chosen];
+        rank_t *rank = &c->rank[w->rank];
+        bank_t *bank = &rank->bank[w->bank];
+        const i64 group = w->bank / t->banks_per_group;
+        record(to, best, command, log_rank + w->rank, w->bank, w->row);
+        if (command == PRECHARGE) {
+            bank->row = -1;
+            bank->activate_ok = most(bank->activate_ok, best + t->rp);
+        } else if (command == ACTIVATE) {
+            to->activates++;
+            bank->row = w->row;
+            bank->read_ok = best + t->rcd;
+            bank->precharge_ok = best + t->ras;
+            bank->activate_ok = best + t->ras + t->rp;
+            rank->activate_ok = best + t->rrd_s;
+            rank->group_activate_ok[group] = best + t->rrd_l;
+            rank->activates[rank->oldest] = best;
+            rank->oldest = (rank->oldest + 1) % 4;
+            for (i64 k = 0; k < used; k++)
+                bank->wanted += queue[k].rank == w->rank && queue[k].bank == w->bank
+                                && queue[k].row == w->row;
+        } else {
+            to->reads++;
+            rank->read_ok = best + t->ccd_s;
+            rank->group_read_ok[group] = best + t->ccd_l;
+            bank->precharge_ok = most(bank->precharge_ok, best + t->rtp);
+            c->bus_free = best + t->cl + t->burst;
+            c->bus_rank = w->rank;
+            if (--w->left == 0) {
+                finish = most(finish, c->bus_free);
+                bank->wanted--;
+                if (used == t->queue) front = most(front, best + 1);
+                memmove(w, w + 1, (size_t)(used - chosen - 1) * sizeof *w);
+                used--;
+            }
+        }
+    }
+    return finish;
+}
+
+/* All requests through one controller for all ranks. */
+i64 cofit_host(const timing_t *t, channel_t *c, i64 n, const requests_t *in, record_t *to) {
+    reset(t, c, t->ranks, 0);
+    return serve(t, c, *in, 0, n, 0, 0, 0, to);
+}
+
+/*
+ * Packets through one controller per rank. Requests are sorted by packet, rank, and order in the
+ * packet; place[i] is the place of request i in its packet. starts[p * ranks + r] is the first
+ * request of a packet and rank. The channel carries the instructions of a packet while the one
+ * before is at work, then that one's sums, which take readback[p] cycles. A packet begins when all
+ * ranks are done with the one before. busy[r] counts the cycles of rank r.
+ */
+i64 cofit_near(const timing_t *t, channel_t *channels, i64 packets, const i64 *starts,
+               const requests_t *in, const i64 *place, const i64 *readback, i64 per_cycle,
+               i64 pipeline, i64 *arrival, i64 *busy, record_t *to) {
+    timing_t one = *t;
+    one.ranks = 1;
+    for (i64 r = 0; r < t->ranks; r++) {
+        reset(t, &channels[r], 1, r);
+        busy[r] = 0;
+    }
+    i64 link = 0, begin = 0, done = 0;
+    for (i64 p = 0; p <= packets; p++) {
+        i64 sent = begin;
+        if (p < packets) { /* while packet p - 1 is at work */
+            const i64 from = starts[p * t->ranks], until = starts[(p + 1) * t->ranks];
+            sent = most(link, begin);
+            for (i64 i = from; i < until; i++) arrival[i] = sent + place[i] / per_cycle;
+            link = sent + (until - from + per_cycle - 1) / per_cycle;
+        }
+        if (p > 0) link = most(link, done) + readback[p - 1];
+        if (p == packets) break;
+        begin = done = most(done, sent);
+        for (i64 r = 0; r < t->ranks; r++) {
+            const i64 *s = starts + p * t->ranks + r;
+            if (s[0] == s[1]) continue;
+            const i64 finish =
+                serve(&one, &channels[r], *in, s[0], s[1], begin, arrival, r, to) + pipeline;
+            busy[r] += finish - begin;
+            done = most(done, finish);
+        }
+    }
+    return link;
+}
+
+i64 cofit_channel_bytes(void) { return sizeof(channel_t); }
+
+/*
+ * Stack distances: distinct ids between an access and the last one of the same id, before[i], or -1
+ * where there is none. tree has n + 1 places, all zero.
+ */
+void cofit_stack_distances(i64 n, const i64 *before, i32 *tree, i64 *distance) {
+    i64 marked = 0;
+    for (i64 i = 0; i < n; i++) {
+        distance[i] = -1;
+        if (before[i] >= 0) {
+            i64 upto = 0;
+            for (i64 k = before[i] + 1; k > 0; k -= k & -k) upto += tree[k];
+            distance[i] = marked - upto;
+            for (i64 k = before[i] + 1; k <= n; k += k & -k) tree[k]--;
+            marked--;
+        }
+        for (i64 k = i + 1; k <= n; k += k & -k) tree[k]++;
+        marked++;
+    }
+}
