@@ -51,7 +51,7 @@ typedef struct {
 } record_t;
 
 typedef struct {
-    i32 request, rank, bank, row, left;
+    i32 rank, bank, group, row, left;
 } waiting_t;
 
 static i64 most(i64 a, i64 b) { return a > b ? a : b; }
@@ -77,7 +77,7 @@ static void reset(const timing_t *t, channel_t *c, i64 ranks, i64 first) {
 static i64 next_command(const timing_t *t, const channel_t *c, const waiting_t *w, i32 *command) {
     const rank_t *rank = &c->rank[w->rank];
     const bank_t *bank = &rank->bank[w->bank];
-    const i64 group = w->bank / t->banks_per_group;
+    const i32 group = w->group;
     i64 at = c->now;
     if (bank->row == w->row) {
         *command = READ;
@@ -142,6 +142,16 @@ static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 
         }
         if (used == 0 && enter == NEVER) break;
         if (used == t->queue) enter = NEVER;
+        if (enter <= c->now) {
+            const i32 group = (i32)(in.bank[i] / t->banks_per_group);
+            queue[used++] = (waiting_t){in.rank[i], in.bank[i], group, in.row[i], in.bursts[i]};
+            bank_t *bank = &c->rank[in.rank[i]].bank[in.bank[i]];
+            bank->wanted += bank->row == in.row[i];
+            front = enter + 1;
+            c->now = most(c->now, enter);
+            i++;
+            continue;
+        }
         i64 best = NEVER, chosen = -1;
         i32 command = PRECHARGE_ALL;
         for (i64 k = 0; k < used; k++) {
@@ -149,6 +159,7 @@ static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 
             const i64 at = next_command(t, c, &queue[k], &wanted);
             if (at < best || (at == best && at < NEVER && wanted < command))
                 best = at, chosen = k, command = wanted;
+            if (best == c->now && command == READ) break; /* nothing goes before it */
         }
         i64 refreshed = -1;
         for (i64 r = 0; r < t->ranks; r++) {
@@ -158,13 +169,8 @@ static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 
             if (at <= best && (at < best || refreshed < 0))
                 best = at, refreshed = r, command = wanted;
         }
-        if (enter <= best) {
-            queue[used++] = (waiting_t){(i32)i, in.rank[i], in.bank[i], in.row[i], in.bursts[i]};
-            bank_t *bank = &c->rank[in.rank[i]].bank[in.bank[i]];
-            bank->wanted += bank->row == in.row[i];
-            front = enter + 1;
-            c->now = most(c->now, enter);
-            i++;
+        if (enter <= best) { /* it may want to go first */
+            c->now = enter;
             continue;
         }
         c->now = best + 1;
@@ -177,7 +183,7 @@ static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 
         waiting_t *w = &queue[chosen];
         rank_t *rank = &c->rank[w->rank];
         bank_t *bank = &rank->bank[w->bank];
-        const i64 group = w->bank / t->banks_per_group;
+        const i32 group = w->group;
         record(to, best, command, log_rank + w->rank, w->bank, w->row);
         if (command == PRECHARGE) {
             bank->row = -1;

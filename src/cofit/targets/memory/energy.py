@@ -30,7 +30,7 @@ class Energy:
     @property
     def total_pj(self) -> float:
         """Sum of all parts."""
-        return sum(asdict(self).values())
+        return float(sum(asdict(self).values()))
 
 
 def energy_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from cofit.core import ConfigError
 from cofit.targets.memory.bags import Bags
 from cofit.targets.memory.placement import Placement
 
+Array = NDArray[Any]
 Mode = Literal["sum", "mean"]
 
 
@@ -47,12 +48,12 @@ class QuantisedTable:
 
 
 def pool(
-    tables: Sequence[NDArray[np.float32] | NDArray[np.int64] | QuantisedTable],
+    tables: Sequence[Array | QuantisedTable],
     bags: Bags,
     placement: Placement,
-    weights: NDArray[np.float32] | NDArray[np.int64] | None = None,
+    weights: Array | None = None,
     mode: Mode = "sum",
-) -> NDArray[np.float32] | NDArray[np.int64]:
+) -> Array:
     """Pool every bag as the hardware does; empty bags give zeros.
 
     Every rank adds what lies in it, in the order of the bag; a tree in every DIMM adds the sums of
@@ -77,36 +78,20 @@ def pool(
     integer = not isinstance(tables[0], QuantisedTable) and tables[0].dtype == np.int64
     kind = np.int64 if integer else np.float32
     width = _shape(tables[0])[1]
-    partial = np.zeros((len(bags) * g.ranks, width), kind)
+    partial: Array = np.zeros((len(bags) * g.ranks, width), kind)
     slot, of_table = bags.bag * g.ranks + rank, bags.lookup_table
     for number, table in enumerate(tables):
         mine = np.flatnonzero(of_table == number)
-        factor = np.ones(len(mine), kind) if weights is None else weights[mine].astype(kind)
-        rows, size = bags.indices[mine], _shape(table)[0]
-        # not summed beforehand where a bag asks for a row twice, as the units do not either
-        order = np.argsort(slot[mine], kind="stable")
-        starts = np.searchsorted(slot[mine][order], np.arange(len(partial) + 1))
-
-        def gather(
-            values: NDArray[np.generic],
-            factors: NDArray[np.generic],
-            rows: NDArray[np.int64] = rows[order],
-            starts: NDArray[np.int64] = starts,
-            size: int = size,
-        ) -> NDArray[np.generic]:
-            added: NDArray[np.generic] = (
-                csr_array((factors, rows, starts), shape=(len(starts) - 1, size)) @ values
-            )
-            return added
-
+        mine = mine[np.argsort(slot[mine], kind="stable")]
+        starts = np.searchsorted(slot[mine], np.arange(len(partial) + 1))
+        rows = bags.indices[mine]
+        factor: Array = np.ones(len(mine), kind) if weights is None else weights[mine].astype(kind)
         if isinstance(table, QuantisedTable):
-            scaled = gather(
-                table.codes.astype(np.float32), factor[order] * table.scale[rows[order]]
-            )
-            shift = gather(table.bias[:, None], factor[order])
-            partial += scaled + shift
+            scaled = factor * table.scale[rows]
+            partial += _gather(table.codes.astype(np.float32), rows, scaled, starts)
+            partial += _gather(table.bias[:, None], rows, factor, starts)
         else:
-            partial += gather(table, factor[order])
+            partial += _gather(table, rows, factor, starts)
     by_rank = partial.reshape(len(bags), g.dimms, g.ranks_per_dimm, width)
     found = _tree(_tree(by_rank))
     if mode == "mean":
@@ -115,7 +100,13 @@ def pool(
     return found
 
 
-def _tree(parts: NDArray[np.float32]) -> NDArray[np.float32]:
+def _gather(values: Array, rows: NDArray[np.int64], factor: Array, starts: Array) -> Array:
+    """Sums of `factor * values[rows]` between starts, in order."""
+    found: Array = csr_array((factor, rows, starts), (len(starts) - 1, len(values))) @ values
+    return found
+
+
+def _tree(parts: Array) -> Array:
     """Sum over the last axis but one, pair by pair."""
     while parts.shape[-2] > 1:
         pairs = parts.shape[-2] // 2
@@ -124,14 +115,14 @@ def _tree(parts: NDArray[np.float32]) -> NDArray[np.float32]:
     return parts[..., 0, :]
 
 
-def _shape(table: NDArray[np.generic] | QuantisedTable) -> tuple[int, ...]:
+def _shape(table: Array | QuantisedTable) -> tuple[int, ...]:
     return table.codes.shape if isinstance(table, QuantisedTable) else table.shape
 
 
 def _check(
-    tables: Sequence[NDArray[np.float32] | NDArray[np.int64] | QuantisedTable],
+    tables: Sequence[Array | QuantisedTable],
     bags: Bags,
-    weights: NDArray[np.float32] | NDArray[np.int64] | None,
+    weights: Array | None,
     mode: str,
 ) -> None:
     shapes = [_shape(table) for table in tables]

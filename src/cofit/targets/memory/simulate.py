@@ -101,7 +101,7 @@ def simulate_near(
     """Units in every rank that fetch and add; the host reads one sum per bag and DIMM.
 
     A packet begins when all ranks are done with the one before, so it takes as long as the slowest
-    rank. Meanwhile the channel carries the instructions of the next packet and the sums of the last.
+    rank. Meanwhile the channel carries the next packet's instructions and the last one's sums.
 
     Args:
         packets: in the order in which they are sent.
@@ -145,7 +145,7 @@ class _Arrays:
         self, rank: NDArray[np.int32], location: Location, bursts: int, hit: Flags
     ) -> None:
         count = len(rank)
-        self._arrays = {
+        self._arrays: dict[str, NDArray[np.generic]] = {
             "rank": np.ascontiguousarray(rank),
             "bank": np.ascontiguousarray(location.bank),
             "row": np.ascontiguousarray(location.row),
