@@ -52,6 +52,7 @@ typedef struct {
 
 typedef struct {
     i32 rank, bank, group, row, left;
+    i64 soonest; /* its next command cannot go before: constraints only move on */
 } waiting_t;
 
 static i64 most(i64 a, i64 b) { return a > b ? a : b; }
@@ -74,7 +75,7 @@ static void reset(const timing_t *t, channel_t *c, i64 ranks, i64 first) {
 }
 
 /* The next command of a request and the first cycle at which it may go. */
-static i64 next_command(const timing_t *t, const channel_t *c, const waiting_t *w, i32 *command) {
+static i64 next_command(const timing_t *t, const channel_t *c, waiting_t *w, i32 *command) {
     const rank_t *rank = &c->rank[w->rank];
     const bank_t *bank = &rank->bank[w->bank];
     const i32 group = w->group;
@@ -90,9 +91,10 @@ static i64 next_command(const timing_t *t, const channel_t *c, const waiting_t *
         at = most(most(at, rank->activate_ok), rank->activates[rank->oldest] + t->faw);
     } else {
         *command = PRECHARGE;
-        at = bank->wanted ? NEVER : most(at, bank->precharge_ok);
+        at = most(at, bank->precharge_ok);
     }
-    return at < rank->refresh_due ? at : NEVER;
+    w->soonest = at;
+    return at < rank->refresh_due && (*command != PRECHARGE || !bank->wanted) ? at : NEVER;
 }
 
 /* The next command of a rank's refresh. */
@@ -144,7 +146,8 @@ static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 
         if (used == t->queue) enter = NEVER;
         if (enter <= c->now) {
             const i32 group = (i32)(in.bank[i] / t->banks_per_group);
-            queue[used++] = (waiting_t){in.rank[i], in.bank[i], group, in.row[i], in.bursts[i]};
+            queue[used++] =
+                (waiting_t){in.rank[i], in.bank[i], group, in.row[i], in.bursts[i], enter};
             bank_t *bank = &c->rank[in.rank[i]].bank[in.bank[i]];
             bank->wanted += bank->row == in.row[i];
             front = enter + 1;
@@ -155,6 +158,7 @@ static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 
         i64 best = NEVER, chosen = -1;
         i32 command = PRECHARGE_ALL;
         for (i64 k = 0; k < used; k++) {
+            if (queue[k].soonest > best) continue;
             i32 wanted;
             const i64 at = next_command(t, c, &queue[k], &wanted);
             if (at < best || (at == best && at < NEVER && wanted < command))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen import build, machine
+from cofit.codegen import build
 from cofit.codegen.build import WARNINGS
 
 _SOURCE = Path(__file__).with_name("channel.c")
@@ -38,7 +38,7 @@ class Record(ctypes.Structure):
 def library() -> ctypes.CDLL:
     """The library, built once per compiler."""
     text = _SOURCE.read_text(encoding="utf-8")
-    flags = (*WARNINGS, "-O3", *machine("host").flags, "-shared", "-fPIC")
+    flags = (*WARNINGS, "-O3", "-shared", "-fPIC")
     found = ctypes.CDLL(str(build({"channel.c": text}, flags, "channel.so")))
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
     found.cofit_host.argtypes = [pointer, pointer, integer, pointer, pointer]
