@@ -34,7 +34,14 @@ typedef struct {
 } rank_t;
 
 typedef struct {
+    i64 request, soonest; /* its next command cannot go before: constraints only move on */
+    i32 rank, bank, group, row, left;
+} waiting_t;
+
+typedef struct {
     rank_t rank[MOST_RANKS];
+    waiting_t queue[MOST_QUEUE]; /* older first */
+    i64 used, next, front;       /* requests: waiting, next to come, and when it may */
     i64 now, bus_free;
     i32 bus_rank;
 } channel_t;
@@ -50,11 +57,6 @@ typedef struct {
     i64 logged, room;
 } record_t;
 
-typedef struct {
-    i32 rank, bank, group, row, left;
-    i64 soonest; /* its next command cannot go before: constraints only move on */
-} waiting_t;
-
 static i64 most(i64 a, i64 b) { return a > b ? a : b; }
 
 static void record(record_t *to, i64 cycle, i64 command, i64 rank, i64 bank, i64 row) {
@@ -63,12 +65,12 @@ static void record(record_t *to, i64 cycle, i64 command, i64 rank, i64 bank, i64
     at[0] = cycle, at[1] = command, at[2] = rank, at[3] = bank, at[4] = row;
 }
 
-static void reset(const timing_t *t, channel_t *c, i64 ranks, i64 first) {
+static void reset(const timing_t *t, channel_t *c) {
     memset(c, 0, sizeof *c);
     c->bus_rank = -1;
-    for (i64 r = 0; r < ranks; r++) {
+    for (i64 r = 0; r < t->ranks; r++) {
         rank_t *rank = &c->rank[r];
-        rank->refresh_due = t->refi * (first + r + 1) / t->ranks; /* ranks take turns */
+        rank->refresh_due = t->refi * (r + 1) / t->ranks; /* ranks of one bus take turns */
         for (i32 b = 0; b < MOST_BANKS; b++) rank->bank[b].row = -1;
         for (i32 k = 0; k < 4; k++) rank->activates[k] = -NEVER;
     }
@@ -122,42 +124,39 @@ static void refresh(const timing_t *t, rank_t *rank, i32 command, i64 at) {
 }
 
 /*
- * Requests first to last of one controller, not before `start`; each comes at its arrival, one per
- * cycle. Hits of a cache take a cycle per burst and no command. Returns the cycle after the last
- * operand.
+ * Goes on with the requests of one controller until all before `until` are done; those before
+ * `last` may come, each at its arrival, one per cycle. Hits of a cache take a cycle per burst and no
+ * command. done[i] is the cycle after the last operand of request i.
  */
-static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 last, i64 start,
-                 const i64 *arrival, i64 log_rank, record_t *to) {
-    waiting_t queue[MOST_QUEUE];
-    i64 used = 0, front = start, finish = start;
-    c->now = most(c->now, start);
-    for (i64 i = first;;) {
+static void serve(const timing_t *t, channel_t *c, requests_t in, i64 until, i64 last,
+                  const i64 *arrival, i64 *done, i64 log_rank, record_t *to) {
+    waiting_t *queue = c->queue;
+    while (c->next < until || (c->used > 0 && queue[0].request < until)) {
+        const i64 i = c->next;
         i64 enter = NEVER;
         if (i < last) {
-            enter = most(front, arrival ? arrival[i] : start);
+            enter = most(c->front, arrival ? arrival[i] : 0);
             if (in.hit[i]) {
-                front = enter + in.bursts[i];
-                finish = most(finish, front);
-                i++;
+                done[i] = c->front = enter + in.bursts[i];
+                c->next++;
                 continue;
             }
         }
-        if (used == 0 && enter == NEVER) break;
-        if (used == t->queue) enter = NEVER;
+        if (c->used == t->queue) enter = NEVER;
         if (enter <= c->now) {
             const i32 group = (i32)(in.bank[i] / t->banks_per_group);
-            queue[used++] =
-                (waiting_t){in.rank[i], in.bank[i], group, in.row[i], in.bursts[i], enter};
+            queue[c->used++] =
+                (waiting_t){i, enter, in.rank[i], in.bank[i], group, in.row[i], in.bursts[i]};
             bank_t *bank = &c->rank[in.rank[i]].bank[in.bank[i]];
             bank->wanted += bank->row == in.row[i];
-            front = enter + 1;
+            c->front = enter + 1;
             c->now = most(c->now, enter);
-            i++;
+            c->next++;
             continue;
         }
         i64 best = NEVER, chosen = -1;
         i32 command = PRECHARGE_ALL;
-        for (i64 k = 0; k < used; k++) {
+        for (i64 k = 0; k < c->used; k++) {
             if (queue[k].soonest > best) continue;
             i32 wanted;
             const i64 at = next_command(t, c, &queue[k], &wanted);
@@ -202,7 +201,7 @@ static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 
             rank->group_activate_ok[group] = best + t->rrd_l;
             rank->activates[rank->oldest] = best;
             rank->oldest = (rank->oldest + 1) % 4;
-            for (i64 k = 0; k < used; k++)
+            for (i64 k = 0; k < c->used; k++)
                 bank->wanted += queue[k].rank == w->rank && queue[k].bank == w->bank
                                 && queue[k].row == w->row;
         } else {
@@ -213,59 +212,65 @@ static i64 serve(const timing_t *t, channel_t *c, requests_t in, i64 first, i64 
             c->bus_free = best + t->cl + t->burst;
             c->bus_rank = w->rank;
             if (--w->left == 0) {
-                finish = most(finish, c->bus_free);
+                done[w->request] = c->bus_free;
                 bank->wanted--;
-                if (used == t->queue) front = most(front, best + 1);
-                memmove(w, w + 1, (size_t)(used - chosen - 1) * sizeof *w);
-                used--;
+                if (c->used == t->queue) c->front = most(c->front, best + 1);
+                memmove(w, w + 1, (size_t)(c->used - chosen - 1) * sizeof *w);
+                c->used--;
             }
         }
     }
-    return finish;
+}
+
+static i64 latest(const i64 *done, i64 from, i64 until, i64 least) {
+    for (i64 i = from; i < until; i++) least = most(least, done[i]);
+    return least;
 }
 
 /* All requests through one controller for all ranks. */
-i64 cofit_host(const timing_t *t, channel_t *c, i64 n, const requests_t *in, record_t *to) {
-    reset(t, c, t->ranks, 0);
-    return serve(t, c, *in, 0, n, 0, 0, 0, to);
+i64 cofit_host(const timing_t *t, channel_t *c, i64 n, const requests_t *in, i64 *done,
+               record_t *to) {
+    reset(t, c);
+    serve(t, c, *in, n, n, 0, done, 0, to);
+    return latest(done, 0, n, 0);
 }
 
 /*
- * Packets through one controller per rank. Requests are sorted by packet, rank, and order in the
- * packet; place[i] is the place of request i in its packet. starts[p * ranks + r] is the first
- * request of a packet and rank. The channel carries the instructions of a packet while the one
- * before is at work, then that one's sums, which take readback[p] cycles. A packet begins when all
- * ranks are done with the one before. busy[r] counts the cycles of rank r.
+ * Packets through one controller per rank. Requests are sorted by rank, then as they are sent;
+ * starts[r * (packets + 1) + p] is the first of a rank and packet, place[i] the place of request i
+ * in its packet. When a packet is done in all ranks, the channel carries its sums, which takes
+ * readback[p] cycles, and then the instructions of the packet that gets its tags, `in_flight` later.
  */
 i64 cofit_near(const timing_t *t, channel_t *channels, i64 packets, const i64 *starts,
                const requests_t *in, const i64 *place, const i64 *readback, i64 per_cycle,
-               i64 pipeline, i64 *arrival, i64 *busy, record_t *to) {
+               i64 pipeline, i64 in_flight, i64 *arrival, i64 *done, record_t *to) {
     timing_t one = *t;
     one.ranks = 1;
     for (i64 r = 0; r < t->ranks; r++) {
-        reset(t, &channels[r], 1, r);
-        busy[r] = 0;
+        reset(&one, &channels[r]);
+        channels[r].next = starts[r * (packets + 1)];
     }
-    i64 link = 0, begin = 0, done = 0;
-    for (i64 p = 0; p <= packets; p++) {
-        i64 sent = begin;
-        if (p < packets) { /* while packet p - 1 is at work */
-            const i64 from = starts[p * t->ranks], until = starts[(p + 1) * t->ranks];
-            sent = most(link, begin);
-            for (i64 i = from; i < until; i++) arrival[i] = sent + place[i] / per_cycle;
-            link = sent + (until - from + per_cycle - 1) / per_cycle;
+    i64 link = 0;
+    for (i64 p = 0; p < packets + in_flight; p++) {
+        const i64 old = p - in_flight;
+        if (old >= 0) { /* whose tags packet p gets */
+            i64 end = 0;
+            for (i64 r = 0; r < t->ranks; r++) {
+                const i64 *s = starts + r * (packets + 1);
+                const i64 last = s[p < packets ? p : packets];
+                serve(&one, &channels[r], *in, s[old + 1], last, arrival, done, r, to);
+                end = latest(done, s[old], s[old + 1], end);
+            }
+            link = most(link, end + pipeline) + readback[old];
         }
-        if (p > 0) link = most(link, done) + readback[p - 1];
-        if (p == packets) break;
-        begin = done = most(done, sent);
+        if (p >= packets) continue;
+        i64 count = 0;
         for (i64 r = 0; r < t->ranks; r++) {
-            const i64 *s = starts + p * t->ranks + r;
-            if (s[0] == s[1]) continue;
-            const i64 finish =
-                serve(&one, &channels[r], *in, s[0], s[1], begin, arrival, r, to) + pipeline;
-            busy[r] += finish - begin;
-            done = most(done, finish);
+            const i64 *s = starts + r * (packets + 1);
+            for (i64 i = s[p]; i < s[p + 1]; i++) arrival[i] = link + place[i] / per_cycle;
+            count += s[p + 1] - s[p];
         }
+        link += (count + per_cycle - 1) / per_cycle;
     }
     return link;
 }

@@ -41,11 +41,11 @@ def library() -> ctypes.CDLL:
     flags = (*WARNINGS, "-O3", "-shared", "-fPIC")
     found = ctypes.CDLL(str(build({"channel.c": text}, flags, "channel.so")))
     pointer, integer = ctypes.c_void_p, ctypes.c_int64
-    found.cofit_host.argtypes = [pointer, pointer, integer, pointer, pointer]
+    found.cofit_host.argtypes = [pointer, pointer, integer, pointer, pointer, pointer]
     found.cofit_host.restype = integer
     found.cofit_near.argtypes = [
-        pointer, pointer, integer, pointer, pointer, pointer, pointer, integer, integer, pointer,
-        pointer, pointer,
+        pointer, pointer, integer, pointer, pointer, pointer, pointer, integer, integer, integer,
+        pointer, pointer, pointer,
     ]  # fmt: skip
     found.cofit_near.restype = integer
     found.cofit_channel_bytes.restype = integer

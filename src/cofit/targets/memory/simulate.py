@@ -35,7 +35,8 @@ class Run:
         refreshes: of ranks.
         bursts_returned: over the channel: operands for a host, sums of the units.
         cache_accesses: lookups that went through a cache, hit or not.
-        busy: (ranks,) cycles in which a unit had work, empty for a host.
+        imbalance: lookups in DRAM of the fullest rank of a packet over the mean of its ranks, mean
+            over packets; 1 for a host.
         log: (C, 5) cycle, command (index of `COMMANDS`), rank, bank, row; empty unless asked for.
     """
 
@@ -47,7 +48,7 @@ class Run:
     refreshes: int
     bursts_returned: int
     cache_accesses: int
-    busy: NDArray[np.int64]
+    imbalance: float
     log: NDArray[np.int64]
 
     @property
@@ -82,12 +83,13 @@ def simulate_host(
     requests = _Arrays(location.rank, location, placement.bursts, hit)
     channel = ctypes.create_string_buffer(library().cofit_channel_bytes())
     timing = _timing(placement.memory)
+    done = np.empty(lookups, np.int64)
     cycles = library().cofit_host(
-        at(timing), channel, lookups, ctypes.byref(requests.struct), ctypes.byref(record)
+        at(timing), channel, lookups, ctypes.byref(requests.struct), at(done), ctypes.byref(record)
     )
     return Run(
         cycles, lookups, int(hit.sum()), record.activates, record.reads, record.refreshes,
-        record.reads, through, np.empty(0, np.int64), _kept(kept, record),
+        record.reads, through, 1.0, _kept(kept, record),
     )  # fmt: skip
 
 
@@ -100,8 +102,9 @@ def simulate_near(
 ) -> Run:
     """Units in every rank that fetch and add; the host reads one sum per bag and DIMM.
 
-    A packet begins when all ranks are done with the one before, so it takes as long as the slowest
-    rank. Meanwhile the channel carries the next packet's instructions and the last one's sums.
+    A packet is done when its slowest rank is; the channel then carries its sums, and after them the
+    instructions of the packet that gets its tags. As many packets are at work as tags allow, and all
+    ranks refresh at the same time.
 
     Args:
         packets: in the order in which they are sent.
@@ -115,9 +118,9 @@ def simulate_near(
     location = placement.locate(bags)
     hit, through = _flags(hits, cached, bags.lookups)
     packet = np.repeat(np.arange(len(packets)), np.diff(bags.offsets[packets.starts]))
-    key = packet * ranks + location.rank
+    key = location.rank * (len(packets) + 1) + packet
     order = np.argsort(key, kind="stable")
-    starts = np.searchsorted(key[order], np.arange(len(packets) * ranks + 1))
+    starts = np.searchsorted(key[order], np.arange(ranks * (len(packets) + 1)))
     place = (np.arange(bags.lookups) - bags.offsets[packets.starts][packet])[order]
     sums = np.diff(packets.starts) * memory.geometry.dimms * placement.bursts
     readback = sums * memory.timing.burst
@@ -125,17 +128,28 @@ def simulate_near(
     sorted_ = Location(*(getattr(location, f.name)[order] for f in fields(Location)))
     requests = _Arrays(np.zeros_like(sorted_.rank), sorted_, placement.bursts, hit[order])
     channels = ctypes.create_string_buffer(ranks * library().cofit_channel_bytes())
-    arrival, busy = np.empty(bags.lookups, np.int64), np.empty(ranks, np.int64)
+    arrival, done = np.empty(bags.lookups, np.int64), np.empty(bags.lookups, np.int64)
     timing = _timing(memory)
+    near = memory.near
     cycles = library().cofit_near(
         at(timing), channels, len(packets), at(starts), ctypes.byref(requests.struct), at(place),
-        at(readback), memory.near.instructions_per_cycle, memory.near.pipeline, at(arrival),
-        at(busy), ctypes.byref(record),
+        at(readback), near.instructions_per_cycle, near.pipeline, near.packets_in_flight,
+        at(arrival), at(done), ctypes.byref(record),
     )  # fmt: skip
     return Run(
         cycles, bags.lookups, int(hit.sum()), record.activates, record.reads, record.refreshes,
-        int(sums.sum()), through, busy, _kept(kept, record),
+        int(sums.sum()), through, _imbalance(packet[~hit], location.rank[~hit], ranks),
+        _kept(kept, record),
     )  # fmt: skip
+
+
+def _imbalance(packet: NDArray[np.int64], rank: NDArray[np.int32], ranks: int) -> float:
+    if not len(packet):
+        return 1.0
+    load = np.bincount(packet * ranks + rank, minlength=(int(packet[-1]) + 1) * ranks)
+    by_packet = load.reshape(-1, ranks)
+    by_packet = by_packet[by_packet.any(1)]
+    return float((by_packet.max(1) / by_packet.mean(1)).mean())
 
 
 class _Arrays:

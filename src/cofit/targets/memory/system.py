@@ -25,8 +25,8 @@ _CYCLES = (
 )  # fmt: skip
 _TIMING = {"clock_period": "time", "queue": "count", **dict.fromkeys(_CYCLES, "cycles")}
 _NEAR = {
-    "cache": "bytes", "instructions_per_cycle": "count", "poolings_per_packet": "count",
-    "pipeline": "cycles",
+    "cache": "bytes", "instructions_per_cycle": "count", "tags": "count",
+    "poolings_per_packet": "count", "pipeline": "cycles",
 }  # fmt: skip
 _CURRENT = {"vdd": "voltage", **dict.fromkeys(("idd0", "idd2n", "idd3n", "idd4r"), "current")}
 _ENERGY = {"io": "energy per bit", "cache_access": "energy", "add": "energy", "multiply": "energy"}
@@ -103,14 +103,21 @@ class Near:
     Attributes:
         cache_bytes: of every rank.
         instructions_per_cycle: that the channel carries.
+        tags: sums that a unit keeps.
         poolings_per_packet: whose sums are formed together.
         pipeline: cycles from the last operand to its sum.
     """
 
     cache_bytes: int
     instructions_per_cycle: int
+    tags: int
     poolings_per_packet: int
     pipeline: int
+
+    @property
+    def packets_in_flight(self) -> int:
+        """Packets that the tags suffice for."""
+        return self.tags // self.poolings_per_packet
 
 
 @dataclass(frozen=True)
@@ -274,6 +281,11 @@ def _check(file: HardwareFile, memory: MemorySystem) -> None:
     if t.refi <= t.rfc + t.ras + t.rp:
         raise file.fail(
             f"timing.refi is {t.refi}; refreshing takes {t.rfc} cycles, leave time between"
+        )
+    if memory.near.packets_in_flight < 1:
+        raise file.fail(
+            f"near.poolings_per_packet is {memory.near.poolings_per_packet}; there are "
+            f"{memory.near.tags} tags, use as many at most"
         )
     if t.clock_period_s <= 0 or t.queue < 1:
         raise file.fail("timing.clock_period and timing.queue must be above zero")
