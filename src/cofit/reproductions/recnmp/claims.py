@@ -190,7 +190,7 @@ def _machine(results: Results) -> list[Claim]:
     twin, rate = results["twin"], results["rate"]
 
     def median(name: str, state: str) -> float:
-        return statistics.median(twin[f"{name}/{state}"])
+        return float(statistics.median(twin[f"{name}/{state}"]))
 
     gains = [median("plain", "cold") / median(name, "cold") for name in VARIANTS[1:]]
     return [

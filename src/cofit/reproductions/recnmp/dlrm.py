@@ -22,6 +22,9 @@ class DLRM(nn.Module):
         hidden: width of the hidden layers.
     """
 
+    first: torch.Tensor
+    second: torch.Tensor
+
     def __init__(self, rows: tuple[int, ...], dense: int, width: int, hidden: int) -> None:
         super().__init__()
         self.dense = dense

@@ -162,13 +162,14 @@ def caches(settings: Settings, name: str, seed: int, _: Step) -> Results:
     }
 
 
-def simulated_rate(settings: Settings, _: Step) -> Results:
+def simulated_rate(settings: Settings, step: Step) -> Results:
     """Lookups per second of the simulators, on this machine."""
     bags = traces.zipf(0.9, 1, settings.rows, settings.timed, settings.pooling, settings.batch, 0)
     placement = place(bags.rows, settings.vectors[0], memory_system(), numpy_generator(0, "rate"))
     order = packets(bags, 8)
     found: Results = {"host": [], "near": []}
-    for _ in range(settings.repeats):
+    for repeat in range(settings.repeats):
+        step.progress("timed runs", repeat, settings.repeats)
         for name, run in (("host", simulate_host), ("near", simulate_near)):
             start = time.perf_counter()
             run(order, placement)

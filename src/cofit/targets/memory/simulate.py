@@ -102,9 +102,9 @@ def simulate_near(
 ) -> Run:
     """Units in every rank that fetch and add; the host reads one sum per bag and DIMM.
 
-    A packet is done when its slowest rank is; the channel then carries its sums, and after them the
-    instructions of the packet that gets its tags. As many packets are at work as tags allow, and all
-    ranks refresh at the same time.
+    A packet is done when its slowest rank is; the channel then carries its sums, and after them
+    the instructions of the packet that gets its tags. As many packets are at work as tags allow,
+    and all ranks refresh at the same time.
 
     Args:
         packets: in the order in which they are sent.
