@@ -154,8 +154,12 @@ class Controller:
 
     def step(self, cycle: int) -> None:
         self._admit(cycle)
-        if self.waiting or self.coming:
-            self._command(cycle)
+        self._command(cycle)
+
+    def commands(self) -> list[tuple[int, int, int, int, int]]:
+        """All up to the last read: refreshes of a rank that has no work left are nobody's."""
+        last = max(i for i, entry in enumerate(self.log) if entry[1] == READ)
+        return self.log[: last + 1]
 
     def _admit(self, cycle: int) -> None:
         while self.coming:
@@ -214,7 +218,7 @@ def host_log(requests: list[Request], memory: MemorySystem) -> tuple[int, np.nda
     while not controller.idle:
         controller.step(cycle)
         cycle += 1
-    return max(controller.done.values()), np.array(controller.log)
+    return max(controller.done.values()), np.array(controller.commands())
 
 
 def near_log(
@@ -249,4 +253,4 @@ def near_log(
             finished += 1
             if sent < len(packets):
                 send()
-    return link, np.array([entry for unit in ranks for entry in unit.log])
+    return link, np.array([entry for unit in ranks for entry in unit.commands()])

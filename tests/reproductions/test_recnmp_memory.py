@@ -300,11 +300,11 @@ def test_04_events_equal_a_simulation_of_every_cycle(seed: int, near: bool) -> N
     """Command by command, with refreshes, caches, short queues, and packets in flight."""
     generator = numpy_generator(seed, "oracle")
     queue, ranks = (1, 4, 32)[seed % 3], (1, 2, 4)[seed % 3]
-    timing = replace(MEMORY.timing, queue=queue, refi=700, rfc=90)
+    timing = replace(MEMORY.timing, queue=queue, refi=300, rfc=40)
     memory = replace(MEMORY.with_ranks(ranks), timing=timing)
     memory = replace(memory, near=replace(memory.near, poolings_per_packet=(8, 4, 16)[seed % 3]))
-    vector = (64, 192 // 3, 128, 256)[seed % 4]
-    bags = one_table(6000, generator.integers(0, 9, 30).tolist(), seed)
+    vector = (64, 64, 128, 256)[seed % 4]
+    bags = one_table(6000, generator.integers(0, 9, 90).tolist(), seed)
     placement = place((6000,), vector, memory, generator)
     crowded = placement.frames[0] % (ranks * 3) + ranks * 16 * generator.integers(
         4, size=len(placement.frames[0])

@@ -160,7 +160,8 @@ class _Fabric:
         tile = self.tiles[work.precision]
         room = self._capacity(work.precision)
         dense = float(cycles(work, tile.filters, tile.channels)) / self._values["fabric.clock"]
-        return dense * (room[0] / room) * self.remaining(work)
+        seconds: Draws = dense * (room[0] / room) * self.remaining(work)
+        return seconds
 
     def remaining(self, work: LayerWork) -> float:
         """Share of a dense layer's time that a pruned one takes."""

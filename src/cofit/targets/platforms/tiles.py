@@ -32,7 +32,8 @@ def utilisation(filters: int, channels: int, tile: Tile) -> float:
 def cycles(work: LayerWork, filters: Number, channels: Number) -> Number:
     """Cycles of a dense layer on arrays of such sides: one tap of one pixel per pass and cycle."""
     passes = -(-work.filters // filters) * -(-work.channels // channels)
-    return passes * work.taps * work.height * work.width
+    found: Number = passes * work.taps * work.height * work.width
+    return found
 
 
 def buffer_bits(work: LayerWork, filters: Number, channels: Number, rows: int = 1) -> Number:
