@@ -14,6 +14,7 @@ from cofit.targets.doctor import Tool, cpu_name, toolchain_report
 from cofit.targets.host import HostTarget
 from cofit.targets.instructions import Executed, executed_by_step
 from cofit.targets.lookup import known_targets, target
+from cofit.targets.platforms import Platform
 from cofit.targets.roofline import Roofline, roofline_of, traffic
 from cofit.targets.signature import OpSignature, one_op_graph, signature_of
 from cofit.targets.table import CostTable, table_key
@@ -29,6 +30,7 @@ __all__ = [
     "HostTarget",
     "Limits",
     "OpSignature",
+    "Platform",
     "Roofline",
     "Target",
     "Tool",

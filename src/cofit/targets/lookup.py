@@ -8,6 +8,7 @@ from cofit.targets.contract import Target
 from cofit.targets.cortex_m import CortexM
 from cofit.targets.dataflow import Accelerator, accelerator, known_accelerators
 from cofit.targets.host import HostTarget
+from cofit.targets.platforms import Platform, known_platforms, parameters
 
 
 def target(name: str) -> Target:
@@ -30,10 +31,12 @@ def target(name: str) -> Target:
         return HostTarget()
     if name in known_accelerators():
         return Accelerator(accelerator(name))
+    if name in known_platforms():
+        return Platform(parameters(name))
     raise UnknownNameError("target", name, known_targets())
 
 
 def known_targets() -> tuple[str, ...]:
     """Every name that `target` takes."""
     boarded = tuple(f"{core}:{name}" for core in CORES for name in boards_of(core))
-    return ("host", *CORES, *boarded, *known_accelerators())
+    return ("host", *CORES, *boarded, *known_accelerators(), *known_platforms())
