@@ -10,6 +10,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "docs" / "torch-compile.md",
     ROOT / "docs" / "accelerators.md",
+    ROOT / "docs" / "memory.md",
     ROOT / "docs" / "recurrent.md",
     *sorted((ROOT / "docs").glob("adding-*.md")),
 ]

@@ -368,7 +368,7 @@ def test_09_draws_are_log_uniform_seeded_and_shared_where_the_numbers_are() -> N
     assert draw(stated) == {}
     with pytest.raises(ConfigError, match="0 draws"):
         draw(found, 0)
-    with pytest.raises(ConfigError, match="has no value 'board.colour'"):
+    with pytest.raises(ConfigError, match=r"has no value 'board\.colour'"):
         found.having(board__colour=1.0)
 
 
@@ -408,9 +408,9 @@ def test_11_clear_errors() -> None:
         works_of(graph, "int7")
     with pytest.raises(UnknownNameError, match="unknown pruning scheme 'random'"):
         conv(scheme="random")
-    with pytest.raises(ConfigError, match="bandwidth is 0.0; it must be above zero"):
+    with pytest.raises(ConfigError, match=r"bandwidth is 0\.0; it must be above zero"):
         layer_time(1.0, 1.0, 1.0, 0.0)
-    with pytest.raises(ConfigError, match=r"board.bandwidth is 0; it must be above zero"):
+    with pytest.raises(ConfigError, match=r"board\.bandwidth is 0; it must be above zero"):
         parameters("zcu102").having(board__bandwidth=0.0)
     with pytest.raises(ConfigError, match="layer 'conv' has no whole shape"):
         conv(side=0)

@@ -24,7 +24,10 @@ from cofit.reproductions.recnmp.twin import VARIANTS
 from cofit.targets.memory import ENERGY_SETS, memory_system
 
 LATENCY, THROUGHPUT, ENERGY = 9.8, 4.2, 45.8
-PRIVATE = "the published figure rests on production traces that are not public"
+PRIVATE = (
+    "no reproduction of the figure, which rests on production traces that are not public; here on "
+    "Zipf and Criteo-derived ones"
+)
 
 
 def speedup(found: Results, arm: str, base: str = "host") -> float:
