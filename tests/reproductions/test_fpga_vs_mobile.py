@@ -1,4 +1,4 @@
-"""fpga-vs-mobile as a reproduction: networks on grids, this CPU, measured anchors, the smoke run."""
+"""fpga-vs-mobile as a reproduction: networks on grids, this CPU, anchors, the smoke run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_05_trained_binary_networks_keep_their_ends_int8() -> None:
 
 
 def test_08_calibration_finds_a_machine_that_is_planted() -> None:
-    """20 layers that it was not calibrated on, under 10 % noise; a machine of constant time is worse."""
+    """20 layers that it was not calibrated on, under 10 % noise; constant times are worse."""
     truth = host.HostModel(
         {kind: (2e-11 * (i + 1), 1e-10, 3e-11, 2e-6) for i, kind in enumerate(KINDS)}
     )

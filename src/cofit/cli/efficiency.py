@@ -70,8 +70,8 @@ def efficiency_command(
     out = console()
     out.print(f"{graph.name}: {FIRST_LINE} ({draws})")
     out.print(table(COLUMNS, [_row(key, each) for key, each in ordered], COLUMNS[2:]))
-    for label, error in refusals.items():
-        out.print(f"{label}: {error}")
+    for label, refusal in refusals.items():
+        out.print(f"{label}: {refusal}")
     for text in rankings:
         out.print(f"order: {text}")
     for name, kinds in tags.items():

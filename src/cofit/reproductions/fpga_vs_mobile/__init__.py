@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cofit.reproductions.fpga_vs_mobile.claims import claims, drawing, tables
-from cofit.reproductions.fpga_vs_mobile.study import Settings, run_steps
+from cofit.reproductions.fpga_vs_mobile.study import VARIANTS, Settings, run_steps
 from cofit.reproductions.harness import Outcome, Reproduction, Study
 
 
@@ -31,6 +31,7 @@ _STANDARD = Settings(
     calibration=120,
     asked=20,
     draws=1000,
+    variants=tuple(VARIANTS),
 )
 
 REPRODUCTION = Reproduction(
@@ -39,8 +40,8 @@ REPRODUCTION = Reproduction(
     source="Yuan, Dong, Sun, et al., RTAS 2021, arXiv 2106.09166",
     scales={
         "smoke": Settings(
-            data="digits", train=600, test=300, widths=(16, 32), epochs=3, tune_epochs=1,
-            calibration=16, asked=4, draws=200,
+            data="digits", train=800, test=300, widths=(16, 32), epochs=4, tune_epochs=1,
+            calibration=8, asked=4, draws=200, size=32, variants=("fp32", "int8", "binary", "block 4x"),
         ),
         "standard": _STANDARD,
         "full": replace(_STANDARD, train=60000, widths=(32, 64, 128), epochs=10, tune_epochs=5),

@@ -51,12 +51,22 @@ def within(results: Results) -> list[str]:
     ]  # fmt: skip
 
 
-def best(results: Results, names: Iterable[str], platforms: Iterable[str]) -> Entry:
+def names(results: Results) -> list[str]:
+    """Variants that were trained."""
+    return list(results["accuracies"])
+
+
+def trained(results: Results, wanted: Iterable[str]) -> list[str]:
+    """Those of some variants that were trained."""
+    return [name for name in wanted if name in names(results)]
+
+
+def best(results: Results, variants: Iterable[str], platforms: Iterable[str]) -> Entry:
     """The most efficient of some variants on some platforms, undrawn."""
     found: dict[tuple[str, str], Entry] = results["entries"]
     places = list(platforms)
     return max(
-        (found[name, place] for name in names for place in places),
+        (found[name, place] for name in variants for place in places),
         key=lambda each: float(each.efficiency()[0]),
     )
 
@@ -71,7 +81,10 @@ def claims(results: Results) -> list[Claim]:
 def _platforms(results: Results) -> list[Claim]:
     equal = [name for name in within(results) if name not in LOW]
     phone, fpga = best(results, equal, PHONES), best(results, equal, FPGAS)
-    low, any_phone = best(results, LOW, FPGAS), best(results, VARIANTS, PHONES)
+    low, any_phone = (
+        best(results, trained(results, LOW), FPGAS),
+        best(results, names(results), PHONES),
+    )
     base = np.array(results["accuracies"]["fp32"])
     variant = low.label.partition(" on ")[0]
     gap = base - np.array(results["accuracies"][variant])
@@ -119,9 +132,9 @@ def _compression(results: Results) -> list[Claim]:
             _ratio(entries[name, platform], entries["fp32", platform])
             for platform in ("zcu102", "snapdragon-855")
         )
-        for name in BLOCKS
+        for name in trained(results, BLOCKS)
     }
-    chosen = [name for name in BLOCKS if name in within(results)] or list(BLOCKS)
+    chosen = [name for name in gains if name in within(results)] or list(gains)
     unified = max(chosen, key=lambda name: gains[name])
     return [
         Claim(
@@ -197,7 +210,7 @@ def tables(results: Results) -> list[Table]:
     found = results["anchors"]
     front = set(pareto(list(entries.values())))
     rows = []
-    for name in VARIANTS:
+    for name in names(results):
         accuracy = measured(results["accuracies"][name], "%").text
         cells = []
         for platform in PLATFORMS:
@@ -257,11 +270,11 @@ def drawing(results: Results) -> Figure:
     panel = axes(drawn, "Modelled: 5 to 95 % of the draws", "frames per joule", "accuracy (%)")
     entries: dict[tuple[str, str], Entry] = results["entries"]
     for platform in PLATFORMS:
-        points = [(entries[name, platform], name) for name in VARIANTS]
-        spans = [each.interval() for each, _ in points]
+        points = [entries[name, platform] for name in names(results)]
+        spans = [each.interval() for each in points]
         panel.errorbar(
             [value for value, _, _ in spans],
-            [each.accuracy for each, _ in points],
+            [each.accuracy or 0.0 for each in points],
             xerr=[[v - min(low, v) for v, low, _ in spans], [max(h, v) - v for v, _, h in spans]],
             fmt="o", markersize=3, linewidth=0.8, label=platform,
         )  # fmt: skip

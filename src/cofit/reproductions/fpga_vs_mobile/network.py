@@ -104,7 +104,8 @@ def on_grid(weight: torch.Tensor, precision: str) -> torch.Tensor:
         top = 127 if precision == "int8" else 7
         step = (magnitude.amax(1, keepdim=True) / top).clamp(min=torch.finfo(flat.dtype).tiny)
         rounded = (flat / step).round() * step
-    return straight_through(weight, rounded.reshape(weight.shape))
+    found: torch.Tensor = straight_through(weight, rounded.reshape(weight.shape))
+    return found
 
 
 def activation(x: torch.Tensor, precision: str) -> torch.Tensor:

@@ -86,6 +86,8 @@ class Settings:
         calibration: layers that this CPU is calibrated on.
         asked: other layers that it is asked about.
         draws: of the Monte Carlo.
+        variants: of `VARIANTS` that are trained.
+        size: examples per batch.
         rate: learning rate of the dense network; a fifth of it when tuning.
     """
 
@@ -98,7 +100,9 @@ class Settings:
     calibration: int
     asked: int
     draws: int
+    variants: tuple[str, ...]
     rate: float = 0.05
+    size: int = 64
 
 
 def images(settings: Settings) -> Dataset:
@@ -117,7 +121,8 @@ def dense(study: Study[Settings], data: Dataset, seed: int) -> Results:
 
     def compute(step: Step) -> Results:
         model = seeded(lambda: network(settings, data, "fp32"), seed)
-        trained, _ = train(step, model, data, Recipe(settings.epochs, settings.rate), seed)
+        recipe = Recipe(settings.epochs, settings.rate)
+        trained, _ = train(step, model, data, recipe, seed, size=settings.size)
         return dict(trained.state_dict())
 
     return study.step(f"dense seed {seed}", compute)
@@ -140,7 +145,7 @@ def tuned(study: Study[Settings], data: Dataset, start: Results, name: str, seed
                     weight.copy_(structure.project(weight.detach()))
             regime = Masked(names)
         recipe = Recipe(settings.tune_epochs, settings.rate / 5)
-        found, _ = train(step, model, data, recipe, seed, regime)
+        found, _ = train(step, model, data, recipe, seed, regime, size=settings.size)
         return {**dict(found.state_dict()), "accuracy": accuracy(found, data.test)}
 
     return study.step(f"{name} seed {seed}", compute)
@@ -165,14 +170,16 @@ def works(settings: Settings, data: Dataset, name: str, found: Results) -> tuple
     return works_of(graph, variant.precision, variant.scheme, kept)
 
 
-def shares(settings: Settings, data: Dataset, found: Mapping[str, Results], _: Step) -> Results:
+def shares(settings: Settings, data: Dataset, found: Mapping[str, Results], step: Step) -> Results:
     """Share of the ideal speed-up that our programs of pruned networks reach on this CPU."""
-    graph, _model = graph_of(settings, data, found["fp32"])
+    graph, _ = graph_of(settings, data, found["fp32"])
     sample = data.train.inputs[:1]
     measured: Results = {}
-    for name, variant in VARIANTS.items():
+    for name in found:
+        variant = VARIANTS[name]
         if variant.structure is None:
             continue
+        step.progress(name, len(measured), len(found))
         _, model = graph_of(settings, data, found[name])
         structure = parse(variant.structure)
         named = {each: structure for each in kernel_weights(model)}
@@ -221,7 +228,8 @@ def entries(
 ) -> dict[tuple[str, str], Entry]:
     """Every variant on every platform; phones get the speed-ups measured on this CPU."""
     table = {}
-    for name, variant in VARIANTS.items():
+    for name in found:
+        variant = VARIANTS[name]
         asked = works(study.settings, data, name, found[name])
         share = dict(PRUNED_SHARE)
         if variant.structure is not None:
@@ -240,9 +248,12 @@ def run_steps(study: Study[Settings]) -> Results:
     seeds = []
     for seed in study.seeds:
         start = dense(study, data, seed)
-        seeds.append({name: tuned(study, data, start, name, seed) for name in VARIANTS})
+        seeds.append(
+            {name: tuned(study, data, start, name, seed) for name in study.settings.variants}
+        )
     accuracies = {
-        name: [100 * float(found[name]["accuracy"]) for found in seeds] for name in VARIANTS
+        name: [100 * float(found[name]["accuracy"]) for found in seeds]
+        for name in study.settings.variants
     }
     mean = {name: sum(values) / len(values) for name, values in accuracies.items()}
     measured = study.step("pruned programs", partial(shares, study.settings, data, seeds[0]))

@@ -43,7 +43,8 @@ def buffer_bits(work: LayerWork, filters: Number, channels: Number, rows: int = 
     inputs = channels * strip * ACTIVATION_BITS[work.precision]
     weights = filters * channels * work.taps * WEIGHT_BITS[work.precision]
     sums = filters * rows * work.width * ACCUMULATOR_BITS
-    return 2 * (inputs + weights + sums)
+    found: Number = 2 * (inputs + weights + sums)
+    return found
 
 
 def best_tile(works: Sequence[LayerWork], multipliers: float, bram_bits: float) -> Tile:
