@@ -95,7 +95,7 @@ def _document(
     ordered: Sequence[tuple[tuple[str, str], Entry]],
     refusals: dict[str, TargetError],
     rankings: Sequence[str],
-    tags: dict[str, dict[str, Any]],
+    tags: dict[str, dict[str, int]],
     draws: int,
 ) -> dict[str, Any]:
     rows = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -248,6 +248,11 @@ def tables(results: Results) -> list[Table]:
             ),
         ),
         Table(
+            title="This CPU, calibrated: errors on layers that it was not calibrated on (%)",
+            columns=("kind", "median", "largest"),
+            rows=tuple(_errors(results["host"])),
+        ),
+        Table(
             title="Cross-checks of published figures",
             columns=("design", "statement", "implied W"),
             rows=(("VGG-16 on an XC7Z045, 11.8 frames/s", checks, f"{implied:.2f}"),),
@@ -281,6 +286,12 @@ def drawing(results: Results) -> Figure:
     panel.set_xscale("log")
     panel.legend(fontsize=7, frameon=False)
     return drawn
+
+
+def _errors(host: Results) -> Iterator[tuple[str, str, str]]:
+    for kind in dict.fromkeys(host["kinds"]):
+        mine = [e for e, k in zip(host["errors"], host["kinds"], strict=True) if k == kind]
+        yield kind, f"{statistics.median(mine):.1f}", f"{max(mine):.1f}"
 
 
 def _ratio(first: Entry, second: Entry) -> float:

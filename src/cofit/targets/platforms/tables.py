@@ -6,7 +6,6 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from cofit.core import ConfigError, UnknownNameError
 from cofit.targets.dataflow import dram_pj_per_bit, operation_pj, sram_pj_per_bit
@@ -182,7 +181,7 @@ def check(found: Parameters) -> None:
         raise ConfigError("peak has no precision; add peak.fp32, peak.fp16 or peak.int8")
 
 
-def describe(found: Parameters) -> dict[str, Any]:
+def describe(found: Parameters) -> dict[str, int]:
     """How many numbers have which tag."""
     kinds = list(found.tags.values())
     return {kind: kinds.count(kind) for kind in dict.fromkeys(sorted(kinds))}
