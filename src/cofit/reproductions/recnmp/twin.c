@@ -61,25 +61,41 @@ double cofit_pool_packed(i64 bags, const i64 *offsets, const i64 *rows, const fl
     return now() - start;
 }
 
+/* Spreads row numbers over 2^bits places. */
+static i64 place_of(i64 row, int bits) {
+    return (i64)((uint64_t)row * 0x9e3779b97f4a7c15u >> (64 - bits));
+}
+
 /*
  * The profile of a batch: rows asked for `threshold` times or more are copied to the compact table,
- * up to its room, and their lookups are renamed. count has a place per row of the table and is zero
- * before and after. Gives the rows that were copied.
+ * up to its room, and their lookups are renamed. Counts are kept by hash, so that they stay in a
+ * cache: rows that share a place with others may be copied without need, which changes no result. Of
+ * rows that share a place in `owner` (2^owner_bits rows, with their slots) the first is copied. Gives
+ * the rows that were copied.
  */
-i64 cofit_profile(i64 lookups, const i64 *rows, const float *table, int32_t *count, i64 threshold,
-                  i64 room, i64 *renamed, float *compact, double *seconds) {
+i64 cofit_profile(i64 lookups, const i64 *rows, const float *table, uint8_t *count, int bits,
+                  i64 *owner, i64 *slot, int owner_bits, i64 threshold, i64 room, i64 *renamed,
+                  float *compact, double *seconds) {
     const double start = now();
     i64 used = 0;
-    for (i64 i = 0; i < lookups; i++) count[rows[i]]++;
+    memset(count, 0, (size_t)1 << bits);
+    memset(owner, -1, sizeof(i64) << owner_bits);
     for (i64 i = 0; i < lookups; i++) {
-        int32_t *seen = &count[rows[i]];
-        if (*seen >= threshold && used < room) {
-            memcpy(compact + used * DIM, table + rows[i] * DIM, DIM * sizeof(float));
-            *seen = (int32_t)(-1 - used++);
-        }
-        renamed[i] = *seen < 0 ? *seen : rows[i];
+        uint8_t *seen = &count[place_of(rows[i], bits)];
+        *seen += *seen < 255;
     }
-    for (i64 i = 0; i < lookups; i++) count[rows[i]] = 0;
+    for (i64 i = 0; i < lookups; i++) {
+        const i64 row = rows[i];
+        renamed[i] = row;
+        if (count[place_of(row, bits)] < threshold) continue;
+        const i64 at = place_of(row, owner_bits);
+        if (owner[at] < 0 && used < room) {
+            memcpy(compact + used * DIM, table + row * DIM, DIM * sizeof(float));
+            owner[at] = row;
+            slot[at] = used++;
+        }
+        if (owner[at] == row) renamed[i] = -1 - slot[at];
+    }
     *seconds = now() - start;
     return used;
 }

@@ -25,6 +25,9 @@ AHEAD = 16
 COMPACT_BYTES = 256 << 10
 """Of the table of hot rows: it stays in the second-level cache."""
 
+MOST_COUNTS, OWNERS = 20, 14
+"""Places of the profile's counts and of the rows that it copies, as powers of two."""
+
 VARIANTS = ("plain", "prefetch", "packed", "table-aware")
 FLUSH_BYTES = 128 << 20
 _SOURCE = Path(__file__).with_name("twin.c")
@@ -87,21 +90,20 @@ class Twin:
     ) -> tuple[float, float]:
         width = self.table.shape[1]
         room = COMPACT_BYTES // (4 * width)
+        bits = min(max(int(2 * len(rows)).bit_length(), 10), MOST_COUNTS)
+        count = np.empty(1 << bits, np.uint8)
+        owner, slot = np.empty((2, 1 << OWNERS), np.int64)
         compact, renamed = np.zeros((room, width), np.float32), np.empty_like(rows)
         counted = ctypes.c_double()
         library.cofit_profile(
-            len(rows), _at(rows), _at(self.table), _at(self._count), self.threshold, room,
-            _at(renamed), _at(compact), ctypes.byref(counted),
+            len(rows), _at(rows), _at(self.table), _at(count), bits, _at(owner), _at(slot), OWNERS,
+            self.threshold, room, _at(renamed), _at(compact), ctypes.byref(counted),
         )  # fmt: skip
         took = library.cofit_pool_packed(
             len(offsets) - 1, _at(offsets), _at(renamed), _at(self.table), _at(compact), _at(out),
             AHEAD,
         )  # fmt: skip
         return float(took), counted.value
-
-    @functools.cached_property
-    def _count(self) -> NDArray[np.int32]:
-        return np.zeros(len(self.table), np.int32)
 
 
 def race_variants(twin: Twin, repeats: int) -> dict[str, Any]:
@@ -160,7 +162,21 @@ def _library(width: int) -> ctypes.CDLL:
         "cofit_pool_prefetch": ([*common, pointer, integer], real),
         "cofit_pool_packed": ([*common, pointer, pointer, integer], real),
         "cofit_profile": (
-            [integer, pointer, pointer, pointer, integer, integer, pointer, pointer, pointer],
+            [
+                integer,
+                pointer,
+                pointer,
+                pointer,
+                ctypes.c_int,
+                pointer,
+                pointer,
+                ctypes.c_int,
+                integer,
+                integer,
+                pointer,
+                pointer,
+                pointer,
+            ],
             integer,
         ),
     }
