@@ -81,8 +81,8 @@ def _latency(settings: Settings, results: Results) -> list[Claim]:
             "the host",
             published="not published; limit derived",
             measured=measured([speedup(case, "8 ranks") for case in random], "x"),
-            limit=f"{random_limit:.2f} x, {turning:.2f} x where ranks take turns on the host's bus: "
-            f"tFAW / 4 = {t.faw / 4:g} cycles per lookup and rank, {t.burst} or "
+            limit=f"{random_limit:.2f} x, {turning:.2f} x where ranks take turns on the host's "
+            f"bus: tFAW / 4 = {t.faw / 4:g} cycles per lookup and rank, {t.burst} or "
             f"{t.burst + t.rtrs} on the bus",
             basis=Basis.SIMULATED, rule=at_most(turning),
         ),
