@@ -19,21 +19,23 @@ from cofit.targets.platforms import KINDS, estimate, parameters, total_macs
 
 
 @pytest.mark.parametrize(
-    ("precision", "levels"), [("binary", 2), ("ternary", 3), ("int4", 15), ("int8", 255)]
+    ("precision", "top"), [("binary", 1), ("ternary", 1), ("int4", 7), ("int8", 127)]
 )
-def test_weights_and_activations_lie_on_their_grids(precision: str, levels: int) -> None:
+def test_weights_and_activations_lie_on_their_grids(precision: str, top: int) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(6, 4, 3, 3, generator=generator, requires_grad=True)
     rounded = on_grid(weight, precision)
     for channel, source in zip(rounded.detach(), weight.detach(), strict=True):
-        values = channel.unique()
-        assert len(values) <= levels and torch.allclose(values, -values.flip(0), atol=1e-6)
+        steps = channel / (channel.abs().max() / top)
+        assert torch.allclose(steps, steps.round(), atol=1e-4)
+        assert (steps == 0).any() if precision == "ternary" else len(channel.unique()) > 1
         assert (channel - source).norm() < source.norm()
     rounded.sum().backward()
     assert torch.equal(weight.grad, torch.ones_like(weight))
     x = torch.randn(2, 3, 8, 8, generator=generator)
-    bound = {"binary": 2, "int4": 15}.get(precision, 255)
-    assert 1 < len(activation(x, precision).unique()) <= bound
+    values = activation(x, precision).unique()
+    most = {"binary": 2, "int4": 15}.get(precision, 255)
+    assert 1 < len(values) <= most
 
 
 def test_ternary_and_binary_are_the_least_squares_grids() -> None:

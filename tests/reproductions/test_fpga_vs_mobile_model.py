@@ -117,7 +117,7 @@ def test_02_buffers_by_hand_and_oversize_tiles() -> None:
     work = conv(32, 16, 14)
     expected = 2 * (4 * 3 * 16 * 8 + 8 * 4 * 9 * 8 + 8 * 1 * 14 * 32)
     assert buffer_bits(work, 8, 4) == expected
-    assert best_tile([work], 32, 1e9) == Tile(32, 1)
+    assert best_tile([work], 32 * 16, 1e9) == Tile(32, 16)
     exact = buffer_bits(work, 1, 1)
     assert best_tile([work], 1000, exact) == Tile(1, 1)
     with pytest.raises(TargetError, match=r"no array fits .* layers conv; choose a larger"):
