@@ -51,3 +51,15 @@ def test_json_is_whole(cofit: Run) -> None:
 def test_bad_options(cofit: Run, words: tuple[str, ...], text: str) -> None:
     ran = cofit("efficiency", "digits_resnet", *words)
     assert ran.status == 2 and text in " ".join(ran.err.split())
+
+
+def test_platforms_are_listed_and_costed_beside_other_targets(cofit: Run) -> None:
+    ran = cofit("cost", "digits_resnet", "--targets", "pynq-z1,snapdragon-865,eyeriss", "--json")
+    assert (ran.status, ran.err) == (0, "")
+    document = json.loads(ran.out)
+    rows = {row["target"]: row for row in document["targets"]}
+    assert {row["basis"] for row in rows.values()} == {"modelled"}
+    assert rows["pynq-z1"]["macs"] == rows["eyeriss"]["macs"] > 0
+    assert any(note.startswith("pynq-z1: recalled: ") for note in document["notes"])
+    listed = cofit("list", "targets").out
+    assert "snapdragon-855" in listed and "zc706" in listed
