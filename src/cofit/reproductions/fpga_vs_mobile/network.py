@@ -70,7 +70,8 @@ class LowConv(nn.Conv2d):
         if self.precision == "fp32":
             return super().forward(x)
         weight = on_grid(self.weight, self.precision)
-        return self._conv_forward(activation(x, self.precision), weight, None)
+        out: torch.Tensor = self._conv_forward(activation(x, self.precision), weight, None)
+        return out
 
 
 class LowLinear(nn.Linear):
