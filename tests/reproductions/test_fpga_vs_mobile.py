@@ -100,6 +100,12 @@ def test_08_features_are_those_of_the_measured_programs() -> None:
         assert moved == 4 * (x.numel() + out.numel())
 
 
+def test_pruned_layers_are_timed_against_the_dense_one() -> None:
+    found = host.speedups(["block16x1@4", "block16x1@8"], 32, 8)
+    assert [ideal for _, ideal in found] == pytest.approx([4, 8], rel=0.01)
+    assert all(ratio > 0 for ratio, _ in found)
+
+
 @pytest.mark.slow
 def test_08_this_cpu_is_predicted() -> None:
     seen, asked = host.random_shapes(120, 0), host.random_shapes(20, 1)

@@ -32,6 +32,7 @@ _STANDARD = Settings(
     asked=20,
     draws=1000,
     variants=tuple(VARIANTS),
+    layer=(64, 14),
 )
 
 REPRODUCTION = Reproduction(
@@ -42,7 +43,7 @@ REPRODUCTION = Reproduction(
         "smoke": Settings(
             data="digits", train=800, test=300, widths=(16, 32), epochs=4, tune_epochs=1,
             calibration=4, asked=4, draws=200, size=32,
-            variants=("fp32", "int8", "binary", "block 4x"),
+            variants=("fp32", "int8", "binary", "block 4x"), layer=(32, 8),
         ),
         "standard": _STANDARD,
         "full": replace(_STANDARD, train=60000, widths=(32, 64, 128), epochs=10, tune_epochs=5),

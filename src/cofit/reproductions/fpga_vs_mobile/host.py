@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from torch import nn
 
-from cofit.core import ConfigError, numpy_generator
+from cofit.core import ConfigError, numpy_generator, torch_generator
 from cofit.ir import trace
+from cofit.structures import parse
 from cofit.targets import OpSignature, signature_of, time_together
 from cofit.targets.platforms import KINDS
 
@@ -95,6 +96,24 @@ def measure(shapes: Sequence[Shape]) -> list[float]:
         op, _ = next(graph.weighted())
         signatures.append(signature_of(graph, op))
     return [row.latency_s for row in time_together(signatures)]
+
+
+def speedups(structures: Sequence[str], channels: int, side: int) -> list[tuple[float, float]]:
+    """How many times faster pruned 3x3 layers are than dense, and how many times fewer weights.
+
+    Args:
+        structures: as text.
+        channels: in and out.
+        side: of the input.
+    """
+    module, x = Shape("conv3x3", channels, channels, side).module()
+    graph = trace(module.eval(), x)
+    op, weight = next(graph.weighted())
+    signatures = [signature_of(graph, op, text) for text in (None, *structures)]
+    dense, *pruned = (row.latency_s for row in time_together(signatures))
+    random = torch.randn(weight.shape, generator=torch_generator(0, "fpga-vs-mobile", "pruned"))
+    kept = [float((parse(text).project(random) != 0).float().mean()) for text in structures]
+    return [(dense / t, 1 / share) for t, share in zip(pruned, kept, strict=True)]
 
 
 def calibrate_host(shapes: Sequence[Shape], seconds: Sequence[float]) -> HostModel:

@@ -21,9 +21,7 @@ from cofit.reproductions.harness import (
     accuracy,
     fewer,
     kernel_weights,
-    latencies,
     seeded,
-    structured_graph,
     train,
 )
 from cofit.structures import parse
@@ -87,6 +85,7 @@ class Settings:
         asked: other layers that it is asked about.
         draws: of the Monte Carlo.
         variants: of `VARIANTS` that are trained.
+        layer: channels and side of the 3x3 layer that pruned kernels are timed on.
         size: examples per batch.
         rate: learning rate of the dense network; a fifth of it when tuning.
     """
@@ -101,6 +100,7 @@ class Settings:
     asked: int
     draws: int
     variants: tuple[str, ...]
+    layer: tuple[int, int]
     rate: float = 0.05
     size: int = 64
 
@@ -151,7 +151,7 @@ def tuned(study: Study[Settings], data: Dataset, start: Results, name: str, seed
     return study.step(f"{name} seed {seed}", compute)
 
 
-def graph_of(settings: Settings, data: Dataset, found: Results) -> tuple[Graph, nn.Module]:
+def _layers(settings: Settings, data: Dataset, found: Results) -> tuple[Graph, nn.Module]:
     """Graph and module of the layers of a trained variant, in fp32."""
     model = network(settings, data, "fp32")
     model.load_state_dict({key: found[key] for key in model.state_dict()})
@@ -162,7 +162,7 @@ def graph_of(settings: Settings, data: Dataset, found: Results) -> tuple[Graph, 
 def works(settings: Settings, data: Dataset, name: str, found: Results) -> tuple[LayerWork, ...]:
     """What a trained variant asks of a platform, its zeros as they really lie."""
     variant = VARIANTS[name]
-    graph, model = graph_of(settings, data, found)
+    graph, model = _layers(settings, data, found)
     kept = {}
     if variant.structure is not None:
         for each in kernel_weights(model):
@@ -170,27 +170,14 @@ def works(settings: Settings, data: Dataset, name: str, found: Results) -> tuple
     return works_of(graph, variant.precision, variant.scheme, kept)
 
 
-def shares(settings: Settings, data: Dataset, found: Mapping[str, Results], step: Step) -> Results:
-    """Share of the ideal speed-up that our programs of pruned networks reach on this CPU."""
-    graph, _ = graph_of(settings, data, found["fp32"])
-    sample = data.train.inputs[:1]
-    measured: Results = {}
-    for name in found:
-        variant = VARIANTS[name]
-        if variant.structure is None:
-            continue
-        step.progress(name, len(measured), len(found))
-        _, model = graph_of(settings, data, found[name])
-        structure = parse(variant.structure)
-        named = {each: structure for each in kernel_weights(model)}
-        took = latencies(graph, structured_graph(model, sample, named, "pruned"), False)
-        asked = works(settings, data, name, found[name])
-        ideal = sum(w.macs for w in asked) / sum(w.macs * w.density for w in asked)
-        measured[name] = {
-            "ratio": took["dense"] / took["sparse"], "ideal": ideal,
-            "share": min(1.0, took["dense"] / took["sparse"] / ideal),
-        }  # fmt: skip
-    return measured
+def shares(settings: Settings, _: Step) -> Results:
+    """Share of the ideal speed-up that our kernels of pruned layers reach on this CPU."""
+    pruned = {n: VARIANTS[n].structure for n in settings.variants if VARIANTS[n].structure}
+    found = host.speedups([text for text in pruned.values() if text], *settings.layer)
+    return {
+        name: {"ratio": ratio, "ideal": ideal, "share": min(1.0, ratio / ideal)}
+        for name, (ratio, ideal) in zip(pruned, found, strict=True)
+    }
 
 
 def host_errors(settings: Settings, step: Step) -> Results:
@@ -256,7 +243,7 @@ def run_steps(study: Study[Settings]) -> Results:
         for name in study.settings.variants
     }
     mean = {name: sum(values) / len(values) for name, values in accuracies.items()}
-    measured = study.step("pruned programs", partial(shares, study.settings, data, seeds[0]))
+    measured = study.step("pruned layers", partial(shares, study.settings))
     return {
         "accuracies": accuracies,
         "shares": measured,
