@@ -12,6 +12,7 @@ from cofit.targets.memory import (
     ENERGY_SETS,
     Bags,
     MemorySystem,
+    Order,
     Packets,
     Placement,
     Run,
@@ -36,6 +37,7 @@ ARMS = (
 FAIR = "host, cache, table-aware"
 """The host with the units' caches and order."""
 
+ORDERS: tuple[Order, ...] = ("interleaved", "table-aware")
 ALL = "table-aware"
 """8 ranks with cache, profile and table-aware order."""
 
@@ -43,7 +45,7 @@ ALL = "table-aware"
 def every_arm(bags: Bags, vector_bytes: int, memory: MemorySystem, seed: int) -> dict[str, Any]:
     """Cycles, hits and energies of all arms on the batches that are judged.
 
-    The threshold of the profile is chosen on every fourth batch, and those are not judged; a single
+    A threshold of the profile is chosen for each order on every fourth batch, and those are not judged; a single
     batch serves both.
     """
     judged, held_out = parts(bags)
@@ -51,24 +53,26 @@ def every_arm(bags: Bags, vector_bytes: int, memory: MemorySystem, seed: int) ->
     size = memory.near.poolings_per_packet
     plain, aware = packets(judged, size), packets(judged, size, "table-aware")
     lines = memory.near.cache_bytes // vector_bytes
-    probe = packets(held_out, size, "table-aware").bags
-    threshold = best_threshold(probe, placement.locate(probe).rank, lines)
-    found: dict[str, Any] = {"threshold": threshold}
+    thresholds = []
+    for order in ORDERS:
+        probe = packets(held_out, size, order).bags
+        thresholds.append(best_threshold(probe, placement.locate(probe).rank, lines))
+    found: dict[str, Any] = {"thresholds": thresholds}
 
     def keep(name: str, run: Run, where: Placement) -> None:
         found[name] = _counts(run, where)
 
     keep("host", simulate_host(plain, placement), placement)
-    for name, order in (("host, cache", plain), (FAIR, aware)):
-        hits = lru_hits(order.bags.ids, lines * memory.geometry.ranks)
-        keep(name, simulate_host(order, placement, hits), placement)
+    for name, sent in (("host, cache", plain), (FAIR, aware)):
+        hits = lru_hits(sent.bags.ids, lines * memory.geometry.ranks)
+        keep(name, simulate_host(sent, placement, hits), placement)
     for ranks in (2, 4):
         fewer = _placed(bags, vector_bytes, memory.with_ranks(ranks), seed)
         keep(f"{ranks} ranks", simulate_near(plain, fewer), fewer)
     keep("8 ranks", simulate_near(plain, placement), placement)
     keep("cache", _cached(plain, placement, lines, 1), placement)
-    keep("profile", _cached(plain, placement, lines, threshold), placement)
-    keep(ALL, _cached(aware, placement, lines, threshold), placement)
+    keep("profile", _cached(plain, placement, lines, thresholds[0]), placement)
+    keep(ALL, _cached(aware, placement, lines, thresholds[1]), placement)
     return found
 
 

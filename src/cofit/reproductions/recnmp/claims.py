@@ -240,7 +240,7 @@ def tables(settings: Settings, results: Results) -> list[Table]:
             f"{name}, {vector} B",
             f"{case['host, cache']['hit_rate']:.1%}", f"{case['cache']['hit_rate']:.1%}",
             f"{case['profile']['hit_rate']:.1%}", f"{case[ALL]['hit_rate']:.1%}",
-            f"{case['threshold']}", f"{case['8 ranks']['imbalance']:.2f}",
+            " / ".join(map(str, case["thresholds"])), f"{case['8 ranks']['imbalance']:.2f}",
             *(
                 f"{case['host']['energy_pj'][e] / 1e3:.1f} -> {case[ALL]['energy_pj'][e] / 1e3:.1f}"
                 for e in ENERGY_SETS
@@ -257,9 +257,9 @@ def tables(settings: Settings, results: Results) -> list[Table]:
             rows=cycles,
         ),
         Table(
-            title="Hit rates, threshold of the profile, fullest over mean rank, nJ per lookup",
+            title="Hit rates, thresholds of the profile in either order, fullest over mean rank, nJ per lookup",
             columns=(
-                "trace", "host's cache", "ranks' LRU", "profile", "all", "threshold", "imbalance",
+                "trace", "host's cache", "ranks' LRU", "profile", "all", "thresholds", "imbalance",
                 *ENERGY_SETS,
             ),
             rows=rest,

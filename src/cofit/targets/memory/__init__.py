@@ -29,7 +29,7 @@ from cofit.targets.memory.locality import (
 )
 from cofit.targets.memory.placement import Location, Placement, place
 from cofit.targets.memory.pooling import QuantisedTable, pool
-from cofit.targets.memory.schedule import Packets, packets
+from cofit.targets.memory.schedule import Order, Packets, packets
 from cofit.targets.memory.simulate import COMMANDS, Run, simulate_host, simulate_near
 from cofit.targets.memory.system import (
     ENERGY_SETS,
@@ -54,6 +54,7 @@ __all__ = [
     "Instruction",
     "Location",
     "MemorySystem",
+    "Order",
     "Packets",
     "Placement",
     "QuantisedTable",
