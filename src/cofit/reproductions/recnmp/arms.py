@@ -45,8 +45,8 @@ ALL = "table-aware"
 def every_arm(bags: Bags, vector_bytes: int, memory: MemorySystem, seed: int) -> dict[str, Any]:
     """Cycles, hits and energies of all arms on the batches that are judged.
 
-    A threshold of the profile is chosen for each order on every fourth batch, and those are not judged; a single
-    batch serves both.
+    A threshold of the profile is chosen for each order on every fourth batch, and those are not
+    judged; a single batch serves both.
     """
     judged, held_out = parts(bags)
     placement = _placed(bags, vector_bytes, memory, seed)

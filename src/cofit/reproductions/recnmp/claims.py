@@ -257,7 +257,8 @@ def tables(settings: Settings, results: Results) -> list[Table]:
             rows=cycles,
         ),
         Table(
-            title="Hit rates, thresholds of the profile in either order, fullest over mean rank, nJ per lookup",
+            title="Hit rates, thresholds of the profile in either order, fullest over mean rank, nJ "
+            "per lookup",
             columns=(
                 "trace", "host's cache", "ranks' LRU", "profile", "all", "thresholds", "imbalance",
                 *ENERGY_SETS,
