@@ -60,7 +60,8 @@ def _latency(settings: Settings, results: Results) -> list[Claim]:
     scaled = [s["balanced"][0] / s["balanced"][-1] for s in results["scaling"]]
     limit = (
         f"64 B: {random_limit:.2f} x by tFAW; 128 B and more: 8 x; each divided by 1 - hit rate "
-        "and by the load of the fullest rank"
+        f"and by the load of the fullest rank; {memory_system().near.instructions_per_cycle} "
+        "instructions per cycle"
     )
     return [
         Claim(
@@ -257,8 +258,8 @@ def tables(settings: Settings, results: Results) -> list[Table]:
             rows=cycles,
         ),
         Table(
-            title="Hit rates, thresholds of the profile in either order, fullest over mean rank, nJ "
-            "per lookup",
+            title="Hit rates, thresholds of the profile in either order, fullest over mean rank, "
+            "nJ per lookup",
             columns=(
                 "trace", "host's cache", "ranks' LRU", "profile", "all", "thresholds", "imbalance",
                 *ENERGY_SETS,
