@@ -301,7 +301,7 @@ def test_07_every_parameter_has_value_unit_and_tag() -> None:
         ("zcu102", 'kind = "recalled"', 'kind = "sure"', "kind is 'sure'; known: published"),
         ("zcu102", 'source = "pack"', 'source = "rumour"', "source is 'rumour'; known: energy"),
         ("zcu102", 'unit = "GB/s", ', "", "board.bandwidth.unit is missing"),
-        ("zcu102", 'unit = "GB/s"', 'unit = "W"', "unit is 'W'; known: B/s, MB/s, GB/s"),
+        ("zcu102", 'unit = "GB/s"', 'unit = "W"', "unit is 'W'; known: B/s, GB/s"),
         ("zcu102", "value = 19.2", "value = 0", "board.bandwidth is 0; it must be above zero"),
         ("zcu102", "value = 0.8", "value = 1.8", "fabric.dsp_share is 1.8; it must be above 0"),
         ("zcu102", "[fabric]", "[fabrics]", "unknown key fabrics"),
@@ -434,6 +434,8 @@ def test_platforms_are_targets_and_rows_add_up() -> None:
         assert cost.energy_j == pytest.approx(found.energy_j[0], rel=1e-9)
         assert cost.macs == total_macs(works_of(graph))
         assert {str(row.basis) for row in cost.rows} == {"modelled"}
+        fabric = parameters(name).kind == "fpga"
+        assert all(("multipliers" in row.note) == fabric for row in cost.rows)
 
 
 def test_widths_of_every_precision() -> None:

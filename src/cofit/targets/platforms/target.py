@@ -9,7 +9,8 @@ from cofit.ir import Graph
 from cofit.targets.contract import Limits
 from cofit.targets.platforms.model import estimate
 from cofit.targets.platforms.tables import Parameters
-from cofit.targets.platforms.work import works_of
+from cofit.targets.platforms.tiles import Tile, utilisation
+from cofit.targets.platforms.work import LayerWork, works_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,14 @@ class Platform:
                     basis=Basis.MODELLED,
                     macs=work.macs,
                     energy_j=float(layer.energy_j[0]) + static * latency,
-                    note=f"{layer.bound} binds",
+                    note=f"{layer.bound} binds{_occupied(work, result.tiles.get(work.precision))}",
                 )
             )
         return Cost(self.name, tuple(rows))
+
+
+def _occupied(work: LayerWork, tile: Tile | None) -> str:
+    if tile is None:
+        return ""
+    share = utilisation(work.filters, work.channels, tile)
+    return f"; {share:.0%} of {tile.filters} x {tile.channels} multipliers"
