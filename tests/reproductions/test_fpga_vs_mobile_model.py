@@ -5,64 +5,71 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from platform_cases import conv, small_net
 
-from cofit.core import ConfigError, FileError, TargetError, UnknownNameError, numpy_generator
+from cofit.core import ConfigError, TargetError, numpy_generator
 from cofit.ir import trace
 from cofit.targets import known_targets, target
 from cofit.targets.platforms import (
     PRECISIONS,
-    Entry,
     LayerWork,
     Tile,
     balance,
     best_tile,
     buffer_bits,
     cycles,
-    draw,
-    entry,
     estimate,
     implied_power_w,
     known_platforms,
     layer_time,
     parameters,
-    pareto,
     power_statement,
-    rank,
-    read_parameters,
     total_macs,
     utilisation,
     works_of,
 )
-from cofit.targets.platforms.tables import PRESETS
 from cofit.targets.platforms.work import ACTIVATION_BITS, WEIGHT_BITS
 
 
-def conv(
-    filters: int = 32, channels: int = 16, side: int = 14, precision: str = "int8", **more
-) -> LayerWork:
-    return LayerWork(
-        "conv", "conv3x3", filters, channels, 9, side, side, channels * (side + 2) ** 2,
-        filters * side * side, precision, **more,
-    )  # fmt: skip
+def brute_utilisation(filters: int, channels: int, tile: Tile) -> float:
+    busy = total = 0
+    for m0 in range(0, filters, tile.filters):
+        for n0 in range(0, channels, tile.channels):
+            for m, n in itertools.product(range(tile.filters), range(tile.channels)):
+                total += 1
+                busy += m0 + m < filters and n0 + n < channels
+    return busy / total
 
 
-def small_net(widths: tuple[int, ...] = (8, 16)) -> nn.Module:
-    layers: list[nn.Module] = []
-    before = 3
-    for width in widths:
-        layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-        before = width
-    return nn.Sequential(
-        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 10)
-    ).eval()
+def synchronous(kept: np.ndarray, lanes: int, together: int) -> float:
+    """Lanes step by step: every lane does one MAC per cycle, all wait at the end of a step."""
+    busy = spent = 0
+    for first in range(0, len(kept), lanes):
+        group = kept[first : first + lanes]
+        for column in range(0, kept.shape[1], together):
+            left = [int(lane[column : column + together].sum()) for lane in group]
+            while any(left):
+                busy += sum(work > 0 for work in left)
+                spent += len(left)
+                left = [max(0, work - 1) for work in left]
+    return busy / spent if spent else 1.0
+
+
+def vgg16_macs() -> int:
+    plan = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
+    total, side, before = 0, 224, 3
+    for width in plan:
+        if width == "M":
+            side //= 2
+        else:
+            total, before = total + side * side * 9 * before * int(width), int(width)
+    return total + 512 * 49 * 4096 + 4096 * 4096 + 4096 * 1000
 
 
 def test_01_roofline_identities() -> None:
@@ -91,16 +98,6 @@ def test_01_layers_of_a_processor_are_rooflines() -> None:
     found = estimate(narrow, [dense]).layers[0]
     assert found.bound == "bandwidth"
     assert found.latency_s[0] == pytest.approx(moved / 1e9 + 30e-6, rel=1e-12)
-
-
-def brute_utilisation(filters: int, channels: int, tile: Tile) -> float:
-    busy = total = 0
-    for m0 in range(0, filters, tile.filters):
-        for n0 in range(0, channels, tile.channels):
-            for m, n in itertools.product(range(tile.filters), range(tile.channels)):
-                total += 1
-                busy += m0 + m < filters and n0 + n < channels
-    return busy / total
 
 
 @settings(max_examples=60, deadline=None)
@@ -173,20 +170,6 @@ def test_03_more_never_hurts(name, filters, channels, side, density, factor) -> 
     )
     if found.kind == "processor":
         assert sparser.latency_s[0] <= base.latency_s[0]
-
-
-def synchronous(kept: np.ndarray, lanes: int, together: int) -> float:
-    """Lanes step by step: every lane does one MAC per cycle, all wait at the end of a step."""
-    busy = spent = 0
-    for first in range(0, len(kept), lanes):
-        group = kept[first : first + lanes]
-        for column in range(0, kept.shape[1], together):
-            left = [int(lane[column : column + together].sum()) for lane in group]
-            while any(left):
-                busy += sum(work > 0 for work in left)
-                spent += len(left)
-                left = [max(0, work - 1) for work in left]
-    return busy / spent if spent else 1.0
 
 
 @settings(max_examples=60, deadline=None)
@@ -262,17 +245,6 @@ def test_05_below_a_phones_precisions_only_storage_shrinks() -> None:
         estimate(replace(phone, values=values), [conv(precision="fp32")])
 
 
-def vgg16_macs() -> int:
-    plan = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
-    total, side, before = 0, 224, 3
-    for width in plan:
-        if width == "M":
-            side //= 2
-        else:
-            total, before = total + side * side * 9 * before * int(width), int(width)
-    return total + 512 * 49 * 4096 + 4096 * 4096 + 4096 * 1000
-
-
 def test_06_published_cross_checks() -> None:
     macs = vgg16_macs()
     assert macs == pytest.approx(15.5e9, rel=0.005)
@@ -283,145 +255,6 @@ def test_06_published_cross_checks() -> None:
     text = power_statement(rate, 135e9, board)
     assert re.search(r"365 Gop/s at 135 Gop/s/W is 2\.7 W: not board power, which is 10 W", text)
     assert "within the board's" in power_statement(rate, 20e9, board)
-
-
-def test_07_every_parameter_has_value_unit_and_tag() -> None:
-    assert len(known_platforms()) == 6
-    for name in known_platforms():
-        found = parameters(name)
-        assert set(found.tags) == set(found.values)
-        assert set(found.tags.values()) <= {"published", "derived", "recalled", "chosen"}
-        assert found.name == name and "recalled" in found.facts
-
-
-@pytest.mark.parametrize(
-    ("preset", "old", "new", "text"),
-    [
-        ("zcu102", ', source = "sheet" }', " }", r"source is missing; add it"),
-        ("zcu102", 'kind = "recalled"', 'kind = "sure"', "kind is 'sure'; known: published"),
-        ("zcu102", 'source = "pack"', 'source = "rumour"', "source is 'rumour'; known: energy"),
-        ("zcu102", 'unit = "GB/s", ', "", "board.bandwidth.unit is missing"),
-        ("zcu102", 'unit = "GB/s"', 'unit = "W"', "unit is 'W'; known: B/s, GB/s"),
-        ("zcu102", "value = 19.2", "value = 0", "board.bandwidth is 0; it must be above zero"),
-        ("zcu102", "value = 0.8", "value = 1.8", "fabric.dsp_share is 1.8; it must be above 0"),
-        ("zcu102", "[fabric]", "[fabrics]", "unknown key fabrics"),
-        ("zcu102", 'kind = "fpga"', 'kind = "asic"', "kind is 'asic'; known: fpga, processor"),
-        ("zcu102", 'kind = "fpga"', 'kind = "processor"', "a processor has no table fabric"),
-        ("zcu102", "binary = {", "unary = {", "unknown key luts_per_mac.unary"),
-        ("snapdragon-855", "dense = {", "dense_ = {", "unknown key share.dense_"),
-        ("snapdragon-855", "[share]", "[fabric]", "a processor has no table fabric"),
-        ("snapdragon-855", "value = 475", "value = 0", "peak.fp32 is 0; it must be above zero"),
-    ],
-)
-def test_07_files_without_tags_fail_to_load(
-    tmp_path: Path, preset: str, old: str, new: str, text: str
-) -> None:
-    content = (PRESETS / f"{preset}.toml").read_text(encoding="utf-8")
-    assert old in content
-    path = tmp_path / "mine.toml"
-    path.write_text(content.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(ConfigError, match=text) as error:
-        read_parameters(path)
-    assert str(error.value).startswith("mine.toml") and "\n" not in str(error.value)
-    with pytest.raises(FileError, match="cannot read the platform"):
-        read_parameters(tmp_path / "none.toml")
-
-
-def entries_of(names: tuple[str, ...], draws: int = 400) -> list[Entry]:
-    works = works_of(trace(small_net(), torch.zeros(1, 3, 16, 16)), "int8")
-    return [entry(name, parameters(name), works, draws=draws) for name in names]
-
-
-def test_09_rankings_carry_their_frequency() -> None:
-    entries = entries_of(("zcu102", "pynq-z1", "snapdragon-855"))
-    found = rank(entries)
-    assert re.fullmatch(r"\S+ before \S+ before \S+ in \d+ % of 400 draws", str(found))
-    values = np.stack([e.efficiency() for e in entries])
-    order = [next(i for i, e in enumerate(entries) if e.label == n) for n in found.labels]
-    assert (np.diff(values[order, 0]) <= 0).all()
-    agree = [
-        all(values[a, d] >= values[b, d] for a, b in itertools.pairwise(order))
-        for d in range(1, 401)
-    ]
-    assert found.share == pytest.approx(np.mean(agree)) and 0 < found.share <= 1
-    works = works_of(trace(small_net(), torch.zeros(1, 3, 16, 16)))
-    plain = [Entry(n, estimate(parameters(n), works)) for n in ("zcu102", "pynq-z1")]
-    with pytest.raises(ConfigError, match="stated with its frequency only"):
-        rank(plain)
-    for bad in ([entries[0]], entries):
-        with pytest.raises(ConfigError, match="two or more, by model or board"):
-            rank(bad, "guess" if len(bad) > 1 else "model")
-
-
-def test_09_draws_are_log_uniform_seeded_and_shared_where_the_numbers_are() -> None:
-    first, second = draw(parameters("zcu102")), draw(parameters("zc706"))
-    assert all(len(f) == 1000 for f in first.values())
-    every = np.concatenate(list(first.values()))
-    assert every.min() >= 1 / 1.3 and every.max() <= 1.3
-    assert np.log(every).mean() == pytest.approx(0, abs=0.005)
-    assert np.log(every).std() == pytest.approx(np.log(1.3) / np.sqrt(3), rel=0.02)
-    assert (first["energy.dram_byte"] == second["energy.dram_byte"]).all()
-    assert (first["board.bandwidth"] != second["board.bandwidth"]).any()
-    assert (draw(parameters("zcu102"))["fabric.dsp"] == first["fabric.dsp"]).all()
-    found = parameters("zcu102")
-    stated = replace(found, tags=dict.fromkeys(found.tags, "published"))
-    assert draw(stated) == {}
-    with pytest.raises(ConfigError, match="0 draws"):
-        draw(found, 0)
-    with pytest.raises(ConfigError, match=r"has no value 'board\.colour'"):
-        found.having(board__colour=1.0)
-
-
-def test_09_a_draw_is_the_model_at_those_numbers() -> None:
-    works = works_of(trace(small_net(), torch.zeros(1, 3, 16, 16)), "fp32")
-    for name in ("snapdragon-865", "cortex-m7-board"):
-        found = parameters(name)
-        factors = draw(found, 5)
-        drawn = estimate(found, works, factors)
-        for number in range(5):
-            values = {
-                key: min(1.0, v * factors[key][number]) if key.startswith("share.") else
-                v * factors[key][number] for key, v in found.values.items()
-            }  # fmt: skip
-            alone = estimate(replace(found, values=values), works)
-            assert drawn.energy_j[number + 1] == pytest.approx(alone.energy_j[0], rel=1e-12)
-            assert drawn.latency_s[number + 1] == pytest.approx(alone.latency_s[0], rel=1e-12)
-
-
-def test_09_pareto_set() -> None:
-    entries = [replace(e, accuracy=a) for e, a in zip(
-        entries_of(("zcu102", "pynq-z1", "snapdragon-855", "cortex-m7-board"), 2),
-        (90.0, 90.0, 80.0, 95.0), strict=True)]  # fmt: skip
-    front = pareto(entries)
-    values = {e.label: (e.accuracy, e.efficiency()[0]) for e in entries}
-    for label, (accuracy, value) in values.items():
-        beaten = any(
-            a >= accuracy and v >= value and (a, v) != (accuracy, value) for a, v in values.values()
-        )
-        assert (label in front) != beaten
-    assert "cortex-m7-board" in front
-
-
-def test_11_clear_errors() -> None:
-    graph = trace(small_net(), torch.zeros(1, 3, 8, 8))
-    with pytest.raises(UnknownNameError, match=r"unknown precision 'int7'.*known: binary"):
-        works_of(graph, "int7")
-    with pytest.raises(UnknownNameError, match="unknown pruning scheme 'random'"):
-        conv(scheme="random")
-    with pytest.raises(ConfigError, match=r"bandwidth is 0\.0; it must be above zero"):
-        layer_time(1.0, 1.0, 1.0, 0.0)
-    with pytest.raises(ConfigError, match=r"board\.bandwidth is 0; it must be above zero"):
-        parameters("zcu102").having(board__bandwidth=0.0)
-    with pytest.raises(ConfigError, match="layer 'conv' has no whole shape"):
-        conv(side=0)
-    with pytest.raises(ConfigError, match=r"a mask of shape \(2, 2\); expected \(32, 144\)"):
-        conv(kept=np.ones((2, 2), bool))
-    with pytest.raises(UnknownNameError, match="unknown weight 'nope'"):
-        works_of(graph, kept={"nope": np.ones((1, 1), bool)})
-    with pytest.raises(ConfigError, match="has no layer that multiplies"):
-        works_of(trace(nn.ReLU(), torch.zeros(1, 3)))
-    with pytest.raises(UnknownNameError, match="unknown platform 'zcu103'"):
-        parameters("zcu103")
 
 
 def test_platforms_are_targets_and_rows_add_up() -> None:
