@@ -41,7 +41,7 @@ REPRODUCTION = Reproduction(
     source="Yuan, Dong, Sun, et al., RTAS 2021, arXiv 2106.09166",
     scales={
         "smoke": Settings(
-            data="digits", train=800, test=300, widths=(16, 32), epochs=4, tune_epochs=1,
+            data="digits", train=500, test=300, widths=(16, 32), epochs=4, tune_epochs=1,
             calibration=4, asked=4, draws=200, size=32,
             variants=("fp32", "int8", "binary", "block 4x"), layer=(32, 8),
         ),

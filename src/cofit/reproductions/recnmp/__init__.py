@@ -47,7 +47,7 @@ REPRODUCTION = Reproduction(
     source="Ke, Gupta, Cho, et al., ISCA 2020, arXiv 1912.12953",
     scales={
         "smoke": Settings(
-            alphas=(0.0, 0.9), real=False, tables=2, rows=1_000_000, lookups=51_200, pooling=80,
+            alphas=(0.0, 0.9), real=False, tables=2, rows=1_000_000, lookups=25_600, pooling=80,
             batch=32, vectors=(64, 256), caches=(8 << 10, 128 << 10), timed=20_000, twin_rows=4096,
             repeats=2, users=4, model_rows=1000,
         ),

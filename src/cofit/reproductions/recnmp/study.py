@@ -120,7 +120,7 @@ def arms(study: Study[Settings], seed: int) -> dict[tuple[str, int], Results]:
 def scaling(settings: Settings, seed: int, _: Step) -> Results:
     """Cycles of uniform lookups by ranks: balanced, and on random pages."""
     found: Results = {"ranks": [1, 2, 4, 8], "balanced": [], "random": [], "host": []}
-    count = settings.lookups // 8 * 8
+    count = 2 * settings.lookups // 8 * 8
     generator = numpy_generator(seed, "recnmp", "scaling")
     for ranks in found["ranks"]:
         memory = memory_system().with_ranks(ranks)
