@@ -23,7 +23,7 @@ def run(study: Study[Settings]) -> Outcome:
 
 _STANDARD = Settings(
     data="fashion_mnist",
-    train=8000,
+    train=6000,
     test=10000,
     widths=(16, 32, 64),
     epochs=3,

@@ -43,18 +43,17 @@ double cofit_pool_prefetch(i64 bags, const i64 *offsets, const i64 *rows, const 
     return now() - start;
 }
 
-/* Rows below zero are in the compact table: -1 is its first. */
-double cofit_pool_packed(i64 bags, const i64 *offsets, const i64 *rows, const float *table,
-                         const float *compact, float *out, i64 ahead) {
+/* Lookups by address, of the table or of the compact one, so that no branch tells them apart. */
+double cofit_pool_packed(i64 bags, const i64 *offsets, const float *const *rows, float *out,
+                         i64 ahead) {
     const double start = now();
     const i64 last = offsets[bags] - 1;
     for (i64 b = 0; b < bags; b++) {
         float sum[DIM] = {0};
         for (i64 i = offsets[b]; i < offsets[b + 1]; i++) {
-            const i64 far = rows[i + ahead < last ? i + ahead : last], row = rows[i];
-            if (far >= 0)
-                for (int d = 0; d < DIM; d += 16) __builtin_prefetch(table + far * DIM + d);
-            add(sum, row < 0 ? compact + (-1 - row) * DIM : table + row * DIM);
+            const float *next = rows[i + ahead < last ? i + ahead : last];
+            for (int d = 0; d < DIM; d += 16) __builtin_prefetch(next + d);
+            add(sum, rows[i]);
         }
         memcpy(out + b * DIM, sum, sizeof sum);
     }
@@ -68,14 +67,14 @@ static i64 place_of(i64 row, int bits) {
 
 /*
  * The profile of a batch: rows asked for `threshold` times or more are copied to the compact table,
- * up to its room, and their lookups are renamed. Counts are kept by hash, so that they stay in a
+ * up to its room, and their lookups get its addresses. Counts are kept by hash, so that they stay in a
  * cache: rows that share a place with others may be copied without need, which changes no result. Of
  * rows that share a place in `owner` (2^owner_bits rows, with their slots) the first is copied. Gives
  * the rows that were copied.
  */
 i64 cofit_profile(i64 lookups, const i64 *rows, const float *table, uint8_t *count, int bits,
-                  i64 *owner, i64 *slot, int owner_bits, i64 threshold, i64 room, i64 *renamed,
-                  float *compact, double *seconds) {
+                  i64 *owner, i64 *slot, int owner_bits, i64 threshold, i64 room,
+                  const float **address, float *compact, double *seconds) {
     const double start = now();
     i64 used = 0;
     memset(count, 0, (size_t)1 << bits);
@@ -86,7 +85,7 @@ i64 cofit_profile(i64 lookups, const i64 *rows, const float *table, uint8_t *cou
     }
     for (i64 i = 0; i < lookups; i++) {
         const i64 row = rows[i];
-        renamed[i] = row;
+        address[i] = table + row * DIM;
         if (count[place_of(row, bits)] < threshold) continue;
         const i64 at = place_of(row, owner_bits);
         if (owner[at] < 0 && used < room) {
@@ -94,7 +93,7 @@ i64 cofit_profile(i64 lookups, const i64 *rows, const float *table, uint8_t *cou
             owner[at] = row;
             slot[at] = used++;
         }
-        if (owner[at] == row) renamed[i] = -1 - slot[at];
+        if (owner[at] == row) address[i] = compact + slot[at] * DIM;
     }
     *seconds = now() - start;
     return used;

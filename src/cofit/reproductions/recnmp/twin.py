@@ -25,7 +25,7 @@ AHEAD = 16
 COMPACT_BYTES = 256 << 10
 """Of the table of hot rows: it stays in the second-level cache."""
 
-MOST_COUNTS, OWNERS = 20, 14
+MOST_COUNTS, OWNERS = 18, 14
 """Places of the profile's counts and of the rows that it copies, as powers of two."""
 
 VARIANTS = ("plain", "prefetch", "packed", "table-aware")
@@ -93,16 +93,15 @@ class Twin:
         bits = min(max(int(2 * len(rows)).bit_length(), 10), MOST_COUNTS)
         count = np.empty(1 << bits, np.uint8)
         owner, slot = np.empty((2, 1 << OWNERS), np.int64)
-        compact, renamed = np.zeros((room, width), np.float32), np.empty_like(rows)
+        compact, address = np.zeros((room, width), np.float32), np.empty_like(rows)
         counted = ctypes.c_double()
         library.cofit_profile(
             len(rows), _at(rows), _at(self.table), _at(count), bits, _at(owner), _at(slot), OWNERS,
-            self.threshold, room, _at(renamed), _at(compact), ctypes.byref(counted),
+            self.threshold, room, _at(address), _at(compact), ctypes.byref(counted),
         )  # fmt: skip
         took = library.cofit_pool_packed(
-            len(offsets) - 1, _at(offsets), _at(renamed), _at(self.table), _at(compact), _at(out),
-            AHEAD,
-        )  # fmt: skip
+            len(offsets) - 1, _at(offsets), _at(address), _at(out), AHEAD
+        )
         return float(took), counted.value
 
 
@@ -160,7 +159,7 @@ def _library(width: int) -> ctypes.CDLL:
     signatures: dict[str, tuple[list[Callable[..., Any]], Callable[..., Any]]] = {
         "cofit_pool_plain": ([*common, pointer], real),
         "cofit_pool_prefetch": ([*common, pointer, integer], real),
-        "cofit_pool_packed": ([*common, pointer, pointer, integer], real),
+        "cofit_pool_packed": ([integer, pointer, pointer, pointer, integer], real),
         "cofit_profile": (
             [
                 integer,
