@@ -11,6 +11,7 @@ PAGES = [
     ROOT / "docs" / "torch-compile.md",
     ROOT / "docs" / "accelerators.md",
     ROOT / "docs" / "arrays.md",
+    ROOT / "docs" / "memory.md",
     ROOT / "docs" / "recurrent.md",
     ROOT / "docs" / "bayesian.md",
     *sorted((ROOT / "docs").glob("adding-*.md")),

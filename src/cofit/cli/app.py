@@ -116,6 +116,23 @@ def cost(
     cost_command(model, _words(targets), weights, data, precision, per_op, as_json)
 
 
+@app.command()
+def efficiency(
+    model: Model,
+    targets: Annotated[str, typer.Option(help="FPGAs, phones and boards, comma-separated.")],
+    weights: Weights = None,
+    precisions: Annotated[
+        str, typer.Option(help="fp32, fp16, int8, int4, ternary, binary; comma-separated.")
+    ] = "fp32,int8",
+    draws: Annotated[int, typer.Option(help="Of all numbers that are not published.")] = 1000,
+    as_json: Json = False,
+) -> None:
+    """Compare frames per joule on FPGAs, phones and boards, with error bars."""
+    from cofit.cli.efficiency import efficiency_command
+
+    efficiency_command(model, _words(targets), weights, _words(precisions), draws, as_json)
+
+
 @app.command("compile")
 def compile_(
     model: Model,

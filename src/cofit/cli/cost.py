@@ -11,7 +11,8 @@ from cofit.cli.console import console, print_json, table
 from cofit.cli.network import Network, choose_precision, load_network
 from cofit.core import ConfigError, Cost, CostRow, TargetError, format_quantity
 from cofit.fit.precision import Precision
-from cofit.targets import Modelled, target
+from cofit.targets import Modelled, Platform, target
+from cofit.targets.quantities import KINDS
 
 COLUMNS = ("latency", "flash", "RAM", "energy", "instructions", "MACs", "basis")
 QUANTITIES = COLUMNS[:-1]
@@ -55,13 +56,14 @@ def cost_command(
 def _provenance(name: str, full: bool) -> list[str]:
     """What a modelled target's numbers rest on."""
     found = target(name)
-    if not isinstance(found, Modelled):
+    if not isinstance(found, Modelled | Platform):
         return []
     facts = found.facts()
     if full:
         return [f"{kind}: {text}" for kind, text in facts.items()]
-    kinds = ", ".join(kind for kind in ("published", "derived", "chosen") if kind in facts)
-    return [f"modelled at {facts['node']}; --per-op lists which numbers are {kinds}"]
+    kinds = ", ".join(kind for kind in KINDS if kind in facts)
+    node = f" at {facts['node']}" if "node" in facts else ""
+    return [f"modelled{node}; --per-op lists which numbers are {kinds}"]
 
 
 def _document(

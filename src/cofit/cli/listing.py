@@ -14,7 +14,7 @@ from cofit.models import known_models
 from cofit.reproductions import known_reproductions, reproduction, state
 from cofit.reproductions.harness import SCALES
 from cofit.structures import family, known_families
-from cofit.targets import CortexM, Modelled, cpu_name, known_targets, target
+from cofit.targets import CortexM, Modelled, Platform, cpu_name, known_targets, target
 
 
 def list_command(what: str | None) -> None:
@@ -40,6 +40,8 @@ def _targets() -> Table:
         if isinstance(found, Modelled):
             facts = found.facts()
             rows.append((name, f"modelled, {facts['node']}", facts["accelerator"], "–", "–"))
+        elif isinstance(found, Platform):
+            rows.append((name, "modelled", found.facts()["platform"], "–", "–"))
         elif not isinstance(found, CortexM):
             rows.append((name, "this CPU, measured", cpu_name(), "–", "–"))
         elif ":" in name:

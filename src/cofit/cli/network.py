@@ -15,7 +15,7 @@ from cofit.fit.device import device
 from cofit.fit.precision import Lowering, Precision
 from cofit.ir import Graph, trace
 from cofit.models import load_model
-from cofit.targets import Modelled
+from cofit.targets import Modelled, Platform
 from cofit.targets import target as find_target
 
 CALIBRATION_INPUTS = 64
@@ -84,7 +84,10 @@ def choose_precision(target: str, wanted: str) -> Precision:
     """
     if wanted not in ("auto", "fp32", "int8"):
         raise ConfigError(f"unknown precision {wanted!r}; known: auto, fp32, int8")
-    if isinstance(find_target(target), Modelled):
+    found = find_target(target)
+    if isinstance(found, Platform):
+        return "fp32" if wanted == "fp32" else "int8"
+    if isinstance(found, Modelled):
         if wanted == "fp32":
             raise ConfigError(f"target {target!r} computes in integers; use precision int8 or auto")
         return "int8"

@@ -9,6 +9,10 @@ from cofit.targets.contract import Target
 from cofit.targets.cortex_m import CortexM
 from cofit.targets.dataflow import Accelerator, accelerator, known_accelerators
 from cofit.targets.host import HostTarget
+from cofit.targets.platforms import Platform, known_platforms, parameters
+
+Modelled = Accelerator | ArrayTarget
+"""Targets whose costs are computed from a table of numbers, in integers."""
 
 
 def target(name: str) -> Target:
@@ -33,10 +37,12 @@ def target(name: str) -> Target:
         return Accelerator(accelerator(name))
     if name in known_chips():
         return ArrayTarget(chip(name))
+    if name in known_platforms():
+        return Platform(parameters(name))
     raise UnknownNameError("target", name, known_targets())
 
 
 def known_targets() -> tuple[str, ...]:
     """Every name that `target` takes."""
     boarded = tuple(f"{core}:{name}" for core in CORES for name in boards_of(core))
-    return ("host", *CORES, *boarded, *known_accelerators(), *known_chips())
+    return ("host", *CORES, *boarded, *known_accelerators(), *known_chips(), *known_platforms())

@@ -13,7 +13,7 @@ from cofit.targets.arrays.crossbar_chip import CrossbarChip
 from cofit.targets.arrays.digital_macro import DigitalChip, Mode
 from cofit.targets.arrays.spec import Scheme
 from cofit.targets.arrays.tables import Chip, read_chip
-from cofit.targets.sheet import Sheet, read_document
+from cofit.targets.quantities import HardwareFile, read_document
 
 PRESETS = Path(__file__).with_name("presets")
 CONVERTERS = Path(__file__).with_name("converters.toml")
@@ -154,7 +154,7 @@ def _converters() -> tuple[dict[int, float], dict[int, float]]:
     types: dict[str, type] = {
         "about": str, "node_nm": int, "source": dict, "energy": dict, "area": dict,
     }  # fmt: skip
-    sheet = Sheet(CONVERTERS.name, document, "table", types, types)
+    sheet = HardwareFile(CONVERTERS, "table", types, types)
 
     def column(name: str) -> dict[int, float]:
         known: dict[str, Any] = dict.fromkeys(document[name], name)

@@ -11,7 +11,7 @@ from cofit.targets.arrays.charge_chip import ChargeChip
 from cofit.targets.arrays.crossbar_chip import CrossbarChip
 from cofit.targets.arrays.digital_macro import MODES, DigitalChip, Macro
 from cofit.targets.arrays.spec import ArraySpec
-from cofit.targets.sheet import Sheet, read_document
+from cofit.targets.quantities import HardwareFile, read_document
 
 Chip = CrossbarChip | ChargeChip | DigitalChip
 
@@ -69,13 +69,14 @@ def read_chip(path: Path) -> Chip:
         raise ConfigError(f"{path.name}: kind is {kind!r}; known: {', '.join(_CHIPS)}")
     sections, make = _CHIPS[kind]
     types = NAMED | (CODED if kind == "crossbars" else {}) | dict.fromkeys(sections, dict)
-    sheet = Sheet(path.name, document, "accelerator", types, types)
+    sheet = HardwareFile(path, "accelerator", types, types)
     found = {
         name: sheet.numbers(document[name], name, known, [k for k in known if k not in UNKNOWN])
         for name, known in sections.items()
     }
     try:
-        return make(document, found, sheet.facts())
+        about = {"accelerator": document["about"], "node": f"{document['node_nm']} nm"}
+        return make(document, found, about | sheet.facts())
     except ConfigError as error:
         raise sheet.fail(str(error)) from error
 

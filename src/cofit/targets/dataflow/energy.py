@@ -39,6 +39,12 @@ def sram_pj_per_bit(bits: Number) -> Number:
     return found if isinstance(bits, np.ndarray) else float(found)
 
 
+def dram_pj_per_bit() -> float:
+    """Energy of a bit from or to DRAM: the middle of the published range."""
+    low, high = _table()["dram"]["pj"]
+    return float(low + high) / 2 / 64
+
+
 def resized(hardware: Hardware, memory: str, bits: float) -> Hardware:
     """The accelerator with another capacity of a memory, its energies scaled as those of SRAM.
 

@@ -10,7 +10,7 @@ from typing import Any
 from cofit.core import ConfigError, UnknownNameError
 from cofit.targets.dataflow.hardware import SPARSE_USES, Axis, Hardware, Memory
 from cofit.targets.dataflow.layer import DIMS
-from cofit.targets.sheet import Sheet, read_document
+from cofit.targets.quantities import HardwareFile
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -62,16 +62,18 @@ def read_accelerator(path: Path) -> Hardware:
         ConfigError: a key is unknown or absent, a number lacks unit or source, a unit does not
             measure the quantity, or a source is of another node than the file.
     """
-    return _Reader(path.name, read_document(path, "accelerator")).hardware()
+    return _Reader(path).hardware()
 
 
-class _Reader(Sheet):
-    def __init__(self, file: str, document: dict[str, Any]) -> None:
-        super().__init__(file, document, "accelerator", TOP, TOP_NEEDS)
+class _Reader(HardwareFile):
+    """One accelerator."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "accelerator", TOP, TOP_NEEDS)
 
     def hardware(self) -> Hardware:
         """What the file says."""
-        top = self._document
+        top = self.document
         array = self.numbers(top["array"], "array", ARRAY, ARRAY_NEEDS)
         axes = tuple(self._axis(entry, f"axis {i}") for i, entry in enumerate(top["axis"], 1))
         memories = tuple(self._memory(entry, i) for i, entry in enumerate(top["memory"], 1))
@@ -97,10 +99,10 @@ class _Reader(Sheet):
                 index_bits=array.get("index_bits", 0.0),
                 mac_um2=array.get("mac_area"),
                 node_nm=top["node_nm"],
-                facts=self.facts(),
+                facts={"accelerator": top["about"], "node": f"{top['node_nm']} nm", **self.facts()},
             )
         except ConfigError as error:
-            raise ConfigError(f"{self._file}: {error}") from error
+            raise ConfigError(f"{self.name}: {error}") from error
 
     def _axis(self, entry: Mapping[str, Any], where: str) -> Axis:
         self.keys(entry, where, ("dims", "size"), ("dims", "size"))
@@ -120,7 +122,7 @@ class _Reader(Sheet):
         self.keys(entry, where, (*MEMORY, *MEMORY_PLAIN), ("name", "level", "tensors"))
         plain = {key: value for key, value in entry.items() if key in MEMORY_PLAIN}
         self.plain(plain, where, MEMORY_PLAIN, ())
-        last = index == len(self._document["memory"])
+        last = index == len(self.document["memory"])
         needs = MEMORY_NEEDS[1:] if last else MEMORY_NEEDS
         numbers = self.numbers(
             {key: value for key, value in entry.items() if key in MEMORY},
