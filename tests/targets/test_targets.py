@@ -10,7 +10,14 @@ from cofit.codegen.cortex_m import CORES, CortexMRunner, board, boards_of
 from cofit.core import Basis, TargetError, UnknownNameError, numpy_generator
 from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Tensor
 from cofit.ir import attributes as at
-from cofit.targets import Accelerator, CortexM, HostTarget, known_targets, target, toolchain_report
+from cofit.targets import (
+    CortexM,
+    HostTarget,
+    Modelled,
+    known_targets,
+    target,
+    toolchain_report,
+)
 
 
 def network(integer: bool = True, channels: int = 12) -> Graph:
@@ -56,7 +63,7 @@ def test_every_known_name_is_a_target():
     for name in known_targets():
         found = target(name)
         limits = found.limits
-        if name == "host" or isinstance(found, Accelerator):
+        if name == "host" or isinstance(found, Modelled):
             assert limits.flash_bytes is None and limits.ram_bytes is None
         else:
             assert found.name.startswith(name)
