@@ -8,13 +8,13 @@
 
 from cofit.targets.arrays import ArrayTarget
 from cofit.targets.ceilings import Ceilings, cortex_m_ceilings, host_ceilings
-from cofit.targets.contract import Limits, Modelled, Target
+from cofit.targets.contract import Limits, Target
 from cofit.targets.cortex_m import CortexM
 from cofit.targets.dataflow import Accelerator
 from cofit.targets.doctor import Tool, cpu_name, toolchain_report
 from cofit.targets.host import HostTarget
 from cofit.targets.instructions import Executed, executed_by_step
-from cofit.targets.lookup import known_targets, target
+from cofit.targets.lookup import Modelled, known_targets, target
 from cofit.targets.roofline import Roofline, roofline_of, traffic
 from cofit.targets.signature import OpSignature, one_op_graph, signature_of
 from cofit.targets.table import CostTable, table_key

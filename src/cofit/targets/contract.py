@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from cofit.core import Cost
 from cofit.ir import Graph
@@ -32,13 +32,4 @@ class Target(Protocol):
 
     def cost(self, graph: Graph) -> Cost:
         """Rows per op, each with its basis."""
-        ...
-
-
-@runtime_checkable
-class Modelled(Target, Protocol):
-    """A target whose costs are computed from a table of numbers, in integers."""
-
-    def facts(self) -> dict[str, str]:
-        """The "accelerator" in words, its "node", and sources of numbers by kind."""
         ...

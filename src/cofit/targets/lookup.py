@@ -10,6 +10,9 @@ from cofit.targets.cortex_m import CortexM
 from cofit.targets.dataflow import Accelerator, accelerator, known_accelerators
 from cofit.targets.host import HostTarget
 
+Modelled = Accelerator | ArrayTarget
+"""Targets whose costs follow from tables of numbers; they compute in integers and run nothing."""
+
 
 def target(name: str) -> Target:
     """Target by name: "host", "cortex-m4", "cortex-m4:nrf52840", "eyeriss", "forms:8" and so on.
