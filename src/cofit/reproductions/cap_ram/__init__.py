@@ -144,8 +144,8 @@ def _claims(found: Sequence[dict[str, Any]], settings: Settings, cells: int) -> 
             limit="20x: 10 % of a current to 0.5 % of a capacitor, were charge not an average",
             basis=Basis.SIMULATED,
             rule=at_least(3.0),
-            note="lines alone: what neither a line per column nor a common curve corrects; conversions "
-            f"by the calibrated converters, their rounding and noise included: {converted:.1f}x",
+            note="lines alone: what neither a line per column nor a common curve corrects; "
+            f"conversions, with rounding and noise of the converters: {converted:.1f}x",
         ),
         Claim(
             claim="ternary weights, 3-bit inputs: exact integers over calibrated chips",
