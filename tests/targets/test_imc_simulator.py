@@ -257,7 +257,7 @@ def test_06_both_ways_agree_on_random_arrays() -> None:
 
 
 def test_07_large_layers_take_few_passes_of_bounded_size() -> None:
-    """No loop over positions, groups or slices; the floor of 1 s is kept by a benchmark."""
+    """No loop over positions, groups or slices."""
     counted: list[int] = []
     matrix = torch.ones(512, 512, dtype=torch.long)
     x = inputs(ArraySpec(), 256, 512, torch_generator(10))

@@ -14,6 +14,9 @@ from cofit.targets.platforms import Platform, known_platforms, parameters
 Modelled = Accelerator | ArrayTarget
 """Targets whose costs are computed from a table of numbers, in integers."""
 
+Modelled = Accelerator | ArrayTarget
+"""Targets whose costs follow from tables of numbers; they compute in integers and run nothing."""
+
 
 def target(name: str) -> Target:
     """Target by name: "host", "cortex-m4", "cortex-m4:nrf52840", "eyeriss", "forms:8" and so on.

@@ -16,7 +16,7 @@ from cofit.ir import Graph
 from cofit.reproductions.equal_rate.arms import kernels
 from cofit.structures import parse
 from cofit.targets import target
-from cofit.targets.crossbars import Crossbar, used_matrix
+from cofit.targets.arrays import Crossbar, used_matrix
 
 BITS = 8
 """Of a weight on crossbars, sign included."""
