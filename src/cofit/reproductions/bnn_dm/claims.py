@@ -148,12 +148,13 @@ def hardware_claims(settings: Settings, chips: Mapping[str, Found]) -> list[Clai
         Claim(
             claim=f"energy of one layer that memorising saves, {lanes}", published=ENERGY,
             measured=saved("layer", same), limit=share, basis=Basis.SIMULATED, rule=at_least(73),
-            note=f"first layer of {chip}; the generators of normal numbers cost the same in both",
+            note=f"first layer of {chip}; a 15-bit product costs what "
+            "the saved multiplier did, and small memories of weights have little to save",
         ),
         Claim(
             claim=f"energy of the network that tree {tree} saves, {multipliers}",
             published=ENERGY, measured=saved("network", wide), limit=share, basis=Basis.SIMULATED,
-            rule=at_least(73), note=chip,
+            rule=at_least(73), note=f"{chip}; every vote still draws its numbers",
         ),
         Claim(
             claim=f"energy of a larger network that the tree saves, {multipliers}",
