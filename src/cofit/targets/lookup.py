@@ -12,9 +12,6 @@ from cofit.targets.host import HostTarget
 from cofit.targets.platforms import Platform, known_platforms, parameters
 
 Modelled = Accelerator | ArrayTarget
-"""Targets whose costs are computed from a table of numbers, in integers."""
-
-Modelled = Accelerator | ArrayTarget
 """Targets whose costs follow from tables of numbers; they compute in integers and run nothing."""
 
 
