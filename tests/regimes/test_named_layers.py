@@ -192,7 +192,7 @@ def test_regimes_of_graphs_and_modules_name_the_layer():
         RegimeStack([Masked(["conv.weight"]), Masked(["conv.weight"])])
 
 
-NO_LAYERS = {"Distillation", "RegimeStack", "Watch", "Gap", "Gaps"}
+NO_LAYERS = {"Distillation", "RegimeStack", "Watch", "Gap", "Gaps", "Variational"}
 """They take no layer: whole networks, other regimes, or only look."""
 OF_GRAPHS = {"QAT", "Renormalise", "ActivationGates", "ActivationRemoval"}
 

@@ -120,7 +120,7 @@ def _finding_claims():
 def test_smoke_scale_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "THREADS", 1)
     finding = reproduce("cap-ram", "smoke", tmp_path, lambda *a: None)
-    assert len(finding.claims) == 6
+    assert len(finding.claims) == 7
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     cells = next(claim for claim in finding.claims if "cells" in claim.claim)
     assert cells.holds and cells.measured.mean == 2 * (72 + 1152 + 2048 + 320)

@@ -28,7 +28,7 @@ from cofit.targets.memory.system import FILE
         ("[current]\nvdd = { value", "[current]\nidd0 = { value", "is not TOML"),
         ('faw = { value = 26, unit = "cycle",', "faw = { value = 26,", "faw.unit is missing"),
         (', unit = "nJ", source = "recnmp"', ', unit = "nJ"', "activate.source is missing"),
-        ('value = 2.1, unit = "nJ"', 'value = 2.1, unit = "W"', "unit is 'W'; known: pJ, nJ"),
+        ('value = 2.1, unit = "nJ"', 'value = 2.1, unit = "W"', "unit is 'W'; known: fJ, pJ, nJ"),
         ("value = 48, unit", 'value = "48", unit', "idd0.value is '48'"),
         ('source = "jedec"', 'source = "intel"', "source is 'intel'; known: dramsim3, jedec"),
         ('kind = "chosen"', 'kind = "felt"', "source.ours.kind is 'felt'; known: published"),

@@ -78,7 +78,11 @@ def test_every_preset_states_node_and_sources() -> None:
             'source = "x" }\nmac_bits',
             "source is 'x'; known: cell, dram",
         ),
-        ('unit = "pJ", source', 'unit = "J", source', "array.mac_energy.unit is 'J'; known: pJ"),
+        (
+            'unit = "pJ", source',
+            'unit = "J", source',
+            "array.mac_energy.unit is 'J'; known: fJ, pJ, nJ",
+        ),
         ('"pJ/64 bit"', '"pJ/word"', "unit is 'pJ/word'; known: pJ/bit"),
         ("value = 0.23", 'value = "a"', "array.mac_energy.value is 'a'"),
         ("value = 0.23", "value = -1", "value is -1; it must be a number, not negative"),

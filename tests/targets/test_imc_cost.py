@@ -63,7 +63,7 @@ def test_05_every_preset_states_node_and_sources() -> None:
         (', unit = "pJ", source = "rate"', ', source = "rate"', "converter.energy.unit is missing"),
         ('"pJ", source = "rate" }', '"pJ" }', "converter.energy.source is missing"),
         ('source = "rate" }', 'source = "rates" }', "source is 'rates'; known: hwc, isca16"),
-        ('"pJ", source = "rate"', '"nJ", source = "rate"', "unit is 'nJ'; known: pJ, fJ"),
+        ('"pJ", source = "rate"', '"J", source = "rate"', "unit is 'J'; known: fJ, pJ, nJ"),
         ("area = { value = 1200", "area = { value = -1", "converter.area.value is -1"),
         (
             'kind = "derived"\n\n[source.puma]',
