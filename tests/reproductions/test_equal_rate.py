@@ -15,8 +15,8 @@ from cofit.reproductions.equal_rate.arms import (
     PATTERN,
     RANDOM,
     Arm,
-    _begun,
     arms_of,
+    begun,
     kernels,
     restored,
     subject_of,
@@ -40,20 +40,20 @@ def test_every_arm_begins_with_the_weights_that_the_rate_leaves(subject):
     names = kernels(dense)
     total = sum(dense.tensors[name].data.size for name in names)
     for arm in (ONE_SHOT, RANDOM):
-        structure, graph = _begun(SMOKE, arm, dense, names, 0)
+        structure, graph = begun(SMOKE, arm, dense, names, 0)
         kept = 0
         for name in names:
             weight = torch.from_numpy(graph.tensors[name].data)
             assert structure.check(weight) is None
             kept += int(weight.count_nonzero())
         assert kept == pytest.approx(total / SMOKE.rate, rel=0.02)
-    drawn = {_begun(SMOKE, RANDOM, dense, names, seed)[0].text for seed in range(3)}
+    drawn = {begun(SMOKE, RANDOM, dense, names, seed)[0].text for seed in range(3)}
     assert len(drawn) == 3
-    own = {_begun(SMOKE, arm, dense, names, seed)[0].text for arm in (PATTERN, ONE_SHOT)
+    own = {begun(SMOKE, arm, dense, names, seed)[0].text for arm in (PATTERN, ONE_SHOT)
            for seed in range(3)}  # fmt: skip
     assert len(own) == 1 and not own & drawn
     assert torch.equal(
-        torch.from_numpy(_begun(SMOKE, PATTERN, dense, names, 0)[1].tensors[names[0]].data),
+        torch.from_numpy(begun(SMOKE, PATTERN, dense, names, 0)[1].tensors[names[0]].data),
         torch.from_numpy(dense.tensors[names[0]].data),
     )
 
@@ -92,7 +92,7 @@ def test_the_smoke_scale_runs_and_resumes(tmp_path):
 def test_blocks_take_fewer_instructions_than_the_dense_network(subject):
     low = Lowering("int8", subject.calibration)
     dense = traced(subject)
-    structure, graph = _begun(SMOKE, replace(ONE_SHOT, form="block2x4@{rate}"), dense,
+    structure, graph = begun(SMOKE, replace(ONE_SHOT, form="block2x4@{rate}"), dense,
                               kernels(dense), 0)  # fmt: skip
     names = kernels(graph)
     marked = graph.with_tensors(

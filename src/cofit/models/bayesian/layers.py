@@ -10,6 +10,7 @@ N(0, 1). The draws of training come from the global generator, which `regimes.fi
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ RHO = -5.0
 """Start of rho; sigma = softplus(rho), about 0.0067."""
 
 
-class _Bayesian(nn.Module):
+class _Bayesian(nn.Module, ABC):
     """Parameters of a layer and their divergence from the prior.
 
     Attributes:
@@ -59,11 +60,11 @@ class _Bayesian(nn.Module):
             total = total + _kl(self.bias, self.bias_sigma)
         return total
 
+    @abstractmethod
     def linear_map(
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
         """What the layer does with its weight."""
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """One draw per example in training, the mean weights' output in eval mode."""

@@ -17,7 +17,6 @@ from cofit.fit.subject import Subject, make_subject
 from cofit.fit.training import Trainer
 from cofit.ir import Graph, trace
 from cofit.models import find_weights, load_model
-from cofit.models import model as known_model
 from cofit.regimes import Recipe
 from cofit.reproductions.harness import Step, fewer, train
 from cofit.structures import (
@@ -108,9 +107,8 @@ def subject_of(settings: Settings) -> Subject:
     loaded = load_model(settings.entry, path)
     data: Dataset = fewer(load(settings.data), settings.examples)
     return make_subject(
-        settings.entry, loaded.module, data, known_model(settings.entry).preprocess,
-        untrained=path is None,
-    )  # fmt: skip
+        settings.entry, loaded.module, data, loaded.preprocess, untrained=path is None
+    )
 
 
 def start(step: Step, settings: Settings, subject: Subject) -> dict[str, Any]:
@@ -148,7 +146,7 @@ def trained(
         epochs=settings.epochs, batch_size=settings.batch,
     )  # fmt: skip
     trainer = Trainer(subject, config, step.folder, step.progress)
-    structure, first = _begun(settings, arm, dense, names, seed)
+    structure, first = begun(settings, arm, dense, names, seed)
     chosen = {} if structure is None else dict.fromkeys(names, structure)
     if arm.how != "admm":
         first = reconstruct(first, dense, subject.calibration, chosen, step.progress)
@@ -178,7 +176,7 @@ def restored(subject: Subject, found: Mapping[str, Any]) -> Graph:
     )
 
 
-def _begun(
+def begun(
     settings: Settings, arm: Arm, dense: Graph, names: list[str], seed: int
 ) -> tuple[Structure | None, Graph]:
     """The structure of an arm, and the graph its training starts from."""
