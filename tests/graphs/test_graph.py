@@ -4,34 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.graphs.dense import dense
 
 from cofit.core import DataError, torch_generator
 from cofit.graphs import Adjacency, Graph
 
 N, E = 40, 300
-
-
-def random_graph(seed: int = 0, n: int = N, edges: int = E) -> Graph:
-    """Directed, with self-loops, parallel edges and isolated nodes (the last three)."""
-    generator = torch_generator(seed, "graph")
-    index = torch.randint(0, n - 3, (2, edges), generator=generator)
-    return Graph.from_edges(
-        index,
-        n,
-        x=torch.randn(n, 5, generator=generator),
-        y=torch.randint(0, 3, (n,), generator=generator),
-        edge_attr=torch.randn(edges, 2, generator=generator),
-    )
-
-
-def dense(adjacency: Adjacency) -> torch.Tensor:
-    """By a loop, independent of the code under test."""
-    matrix = torch.zeros(adjacency.num_dst, adjacency.num_src, dtype=torch.float64)
-    for v in range(adjacency.num_dst):
-        for e in range(int(adjacency.indptr[v]), int(adjacency.indptr[v + 1])):
-            weight = 1.0 if adjacency.weight is None else float(adjacency.weight[e])
-            matrix[v, int(adjacency.indices[e])] += weight
-    return matrix
 
 
 def test_from_edges_sorts_by_destination_then_source_and_keeps_attributes_with_their_edge() -> None:
@@ -45,8 +23,7 @@ def test_from_edges_sorts_by_destination_then_source_and_keeps_attributes_with_t
     assert (graph.edge_attr.diff()[parallel] > 0).all()  # parallel edges keep their order
 
 
-def test_degrees_and_transpose_against_the_dense_matrix() -> None:
-    graph = random_graph()
+def test_degrees_and_transpose_against_the_dense_matrix(graph: Graph) -> None:
     matrix = dense(graph.adjacency)
     assert torch.equal(graph.in_degree.double(), matrix.sum(1))
     assert torch.equal(graph.out_degree.double(), matrix.sum(0))
@@ -58,8 +35,7 @@ def test_degrees_and_transpose_against_the_dense_matrix() -> None:
     assert (graph.in_degree[-3:] == 0).all()  # isolated nodes are there
 
 
-def test_symmetrised_is_the_union_with_the_reverse_each_edge_once() -> None:
-    graph = random_graph(edges=60)
+def test_symmetrised_is_the_union_with_the_reverse_each_edge_once(graph: Graph) -> None:
     both = graph.symmetrised()
     matrix = dense(graph.adjacency)
     assert torch.equal(dense(both.adjacency), ((matrix + matrix.T) > 0).double())
@@ -78,8 +54,7 @@ def test_symmetry_counts_parallel_edges() -> None:
     assert Graph.from_edges(torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0]]), 2).is_symmetric
 
 
-def test_without_self_loops() -> None:
-    graph = random_graph()
+def test_without_self_loops(graph: Graph) -> None:
     matrix = dense(graph.adjacency)
     assert graph.has_self_loops
     bare = graph.without_self_loops()
@@ -88,8 +63,7 @@ def test_without_self_loops() -> None:
     assert bare.edge_attr is not None and len(bare.edge_attr) == bare.num_edges
 
 
-def test_subgraph_is_the_block_of_the_matrix() -> None:
-    graph = random_graph()
+def test_subgraph_is_the_block_of_the_matrix(graph: Graph) -> None:
     nodes = torch.tensor([7, 39, 3, 21, 0, 11, 12, 13])
     part = graph.subgraph(nodes)
     assert torch.equal(dense(part.adjacency), dense(graph.adjacency)[nodes][:, nodes])
@@ -99,8 +73,7 @@ def test_subgraph_is_the_block_of_the_matrix() -> None:
     assert torch.equal(nodes[weighted.edge_index], graph.edge_index[:, weighted.edge_attr])
 
 
-def test_permuting_there_and_back_is_bit_exact() -> None:
-    graph = random_graph()
+def test_permuting_there_and_back_is_bit_exact(graph: Graph) -> None:
     order = torch.randperm(N, generator=torch_generator(2))
     there = graph.permute(order)
     back = there.permute(order.argsort())
@@ -113,8 +86,7 @@ def test_permuting_there_and_back_is_bit_exact() -> None:
     assert torch.equal(first[order], second)
 
 
-def test_normalised_is_the_formula() -> None:
-    graph = random_graph()
+def test_normalised_is_the_formula(graph: Graph) -> None:
     matrix = dense(graph.adjacency)
     matrix = matrix - matrix.diag().diag() + torch.eye(N, dtype=torch.float64)
     scale = matrix.sum(1).rsqrt()
@@ -122,8 +94,8 @@ def test_normalised_is_the_formula() -> None:
     torch.testing.assert_close(dense(graph.adjacency.normalised), expected, rtol=1e-12, atol=0)
 
 
-def test_normalised_takes_the_degrees_of_the_whole_graph() -> None:
-    graph = random_graph().without_self_loops()
+def test_normalised_takes_the_degrees_of_the_whole_graph(graph: Graph) -> None:
+    graph = graph.without_self_loops()
     whole = dense(graph.adjacency.normalised)
     m = 10  # rows 0 to 9 as the destinations of a part whose sources are all nodes
     part = Adjacency(

@@ -7,13 +7,29 @@ destination i for i < num_dst. A whole graph, a sampled block and the local grap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 
 from cofit.core import DataError
 from cofit.graphs.ordering import group_by
+
+
+@dataclass(frozen=True)
+class Compact:
+    """Row starts (the last one is E) and column numbers as kernels read them: int32 if they fit."""
+
+    indptr: torch.Tensor
+    indices: torch.Tensor
+
+
+def _compact(indptr: torch.Tensor, indices: torch.Tensor, width: int) -> Compact:
+    if max(len(indices), len(indptr), width) < 2**31:
+        return Compact(indptr.int(), indices.int())
+    return Compact(indptr, indices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +45,11 @@ class Transpose:
     indptr: torch.Tensor
     indices: torch.Tensor
     edges: torch.Tensor
+
+    @cached_property
+    def compact(self) -> Compact:
+        """What kernels read, made once."""
+        return _compact(self.indptr, self.indices, len(self.indices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +101,78 @@ class Adjacency:
         return Transpose(indptr, self.destinations[edges], edges)
 
     @cached_property
+    def compact(self) -> Compact:
+        """What kernels read, made once."""
+        return _compact(self.indptr, self.indices, self.num_src)
+
+    def values(self, dtype: torch.dtype) -> torch.Tensor | None:
+        """(E,) weights as `dtype`, converted once; None where all are one."""
+        weight = self.weight
+        if weight is None:
+            return None
+        return self._once("values", dtype, lambda: weight.to(dtype))
+
+    def transposed_values(self, dtype: torch.dtype) -> torch.Tensor | None:
+        """(E,) weights as `dtype` in the order of `transpose`, converted once."""
+        weight = self.weight
+        if weight is None:
+            return None
+        return self._once("transposed", dtype, lambda: weight[self.transpose.edges].to(dtype))
+
+    def pattern(self, dtype: torch.dtype) -> torch.Tensor:
+        """The edges as a `torch.sparse_csr` matrix of ones, made once per `dtype`."""
+        return self._once("pattern", dtype, lambda: self._ones(dtype))
+
+    def _ones(self, dtype: torch.dtype) -> torch.Tensor:
+        rows, shape = self.compact, (self.num_dst, self.num_src)
+        ones = torch.ones(self.num_edges, dtype=dtype)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            # neighbours may come in any order, which the invariants of the type forbid
+            return torch.sparse_csr_tensor(
+                rows.indptr, rows.indices, ones, shape, check_invariants=False
+            )
+
+    def _once(
+        self, what: str, dtype: torch.dtype, make: Callable[[], torch.Tensor]
+    ) -> torch.Tensor:
+        key = (what, dtype)
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    @cached_property
+    def _made(self) -> dict[tuple[str, torch.dtype], torch.Tensor]:
+        return {}
+
+    @cached_property
+    def edgewise(self) -> Adjacency:
+        """The adjacency whose sources are the edges themselves, made once."""
+        return Adjacency(self.indptr, torch.arange(self.num_edges), self.num_edges)
+
+    @cached_property
     def divisor(self) -> torch.Tensor:
         """(num_dst,) float64 divisor of a mean: the degree in the whole graph, at least one."""
         degree = self.counts if self.degree is None else self.degree[: self.num_dst]
         return degree.double().clamp(min=1)
 
     @cached_property
-    def normalised(self) -> Adjacency:
-        """D^-1/2 (A + I) D^-1/2 with float64 weights: self-loops are replaced by one per node.
+    def looped(self) -> Adjacency:
+        """The edges with each destination's self-loops replaced by one, of weight one."""
+        loops = torch.arange(self.num_dst)
+        kept = torch.nonzero(self.indices != self.destinations).squeeze(1)
+        indptr, order = group_by(torch.cat([self.destinations[kept], loops]), self.num_dst)
+        weight = None
+        if self.weight is not None:
+            weight = torch.cat([self.weight[kept], self.weight.new_ones(self.num_dst)])[order]
+        indices = torch.cat([self.indices[kept], loops])[order]
+        return Adjacency(indptr, indices, self.num_src, weight, self.degree)
 
-        D counts the in-edges in the whole graph and the new loop, for both ends of an edge. Where
+    @cached_property
+    def normalised(self) -> Adjacency:
+        """D^-1/2 (A + I) D^-1/2 with float64 weights, from `looped`.
+
+        D counts the in-edges in the whole graph and the loop, for both ends of an edge. Where
         `degree` is given it is taken as counted without self-loops.
         Source: T. Kipf, M. Welling, "Semi-Supervised Classification with Graph Convolutional
         Networks", ICLR 2017.
@@ -102,21 +185,10 @@ class Adjacency:
                 f"an adjacency of {self.num_dst} destinations and {self.num_src} sources has no "
                 "degrees to normalise by; give `degree`, counted in the whole graph"
             )
-        loops = torch.arange(self.num_dst)
-        kept = torch.nonzero(self.indices != self.destinations).squeeze(1)
-        targets = torch.cat([self.destinations[kept], loops])
-        sources = torch.cat([self.indices[kept], loops])
-        indptr, order = group_by(targets, self.num_dst)
-        targets, sources = targets[order], sources[order]
-        degree = self._degree_without_loops(kept)
-        scale = (degree + 1).rsqrt()
-        weight = scale[targets] * scale[sources]
-        if self.weight is not None:
-            own = torch.ones(self.num_dst, dtype=self.weight.dtype)
-            weight = weight * torch.cat([self.weight[kept], own])[order]
-        return Adjacency(indptr, sources, self.num_src, weight, self.degree)
-
-    def _degree_without_loops(self, kept: torch.Tensor) -> torch.Tensor:
-        if self.degree is not None:
-            return self.degree.double()
-        return torch.bincount(self.destinations[kept], minlength=self.num_dst).double()
+        looped = self.looped
+        degree = looped.counts if self.degree is None else self.degree + 1
+        scale = degree.double().rsqrt()
+        weight = scale[looped.destinations] * scale[looped.indices]
+        if looped.weight is not None:
+            weight = weight * looped.weight
+        return replace(looped, weight=weight)
