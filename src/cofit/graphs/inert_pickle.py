@@ -111,7 +111,7 @@ def _dense(record: _Csr) -> NDArray[np.generic]:
     rows, columns = state["_shape"]
     matrix = csr_array(parts, shape=(int(rows), int(columns)))
     matrix.check_format(full_check=True)
-    return matrix.toarray()
+    return np.asarray(matrix.toarray())
 
 
 def _lists(found: Any) -> dict[int, list[int]]:

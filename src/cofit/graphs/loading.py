@@ -81,8 +81,8 @@ def known_graphs() -> tuple[GraphSource, ...]:
 def read_planetoid(folder: Path, name: str) -> Graph:
     """The graph `ind.NAME.*` with its public split.
 
-    Nodes between test numbers without features or label (Citeseer has 15) stay in, isolated, with
-    zero features and class -1.
+    Nodes without features and label (Citeseer has 15, numbered between the test nodes) stay in,
+    with zero features, class -1, and in no part of the split.
 
     Source: Z. Yang, W. Cohen, R. Salakhutdinov, ICML 2016.
 
