@@ -1,4 +1,4 @@
-"""Trains with a checkpoint until it kills itself with SIGKILL; run by test_training."""
+"""Trains with a checkpoint until it kills itself with SIGKILL; run by test_graph_training."""
 
 import os
 import signal

@@ -34,14 +34,14 @@ def from_pyg(data: Any) -> Graph:
         x = x.float()
     if y is not None and not y.is_floating_point() and y.dim() == 2 and y.shape[1] == 1:
         y = y.squeeze(1)
-    masks = {name: getattr(data, name, None) for name in MASKS}
-    for name, mask in masks.items():
+    train, val, test = (getattr(data, name, None) for name in MASKS)
+    for name, mask in zip(MASKS, (train, val, test), strict=True):
         if mask is not None and mask.dim() == 2:
             raise DataError(
                 f"{name} holds {mask.shape[1]} splits; choose one: data.{name} = data.{name}[:, 0]"
             )
     graph = Graph.from_edges(edges, data.num_nodes, x=x, y=y, edge_attr=data.edge_attr)
-    return replace(graph, **masks)
+    return replace(graph, train_mask=train, val_mask=val, test_mask=test)
 
 
 def to_pyg(graph: Graph) -> Any:

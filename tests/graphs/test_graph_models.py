@@ -47,7 +47,7 @@ def test_widths(graph: Graph, kind: str) -> None:
 
 def test_refused(graph: Graph) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'gcn'"):
-        build_gnn("gnc", [5, 3], seed=0)
+        build_gnn("gcm", [5, 3], seed=0)
     with pytest.raises(ConfigError, match="widths"):
         build_gnn("gcn", [5], seed=0)
     with pytest.raises(ConfigError, match="multiple of the heads"):
