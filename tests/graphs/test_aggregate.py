@@ -9,6 +9,7 @@ from tests.graphs.dense import dense
 from cofit.core import ConfigError, DataError, torch_generator
 from cofit.graphs import Adjacency, Graph, aggregate, edge_softmax, reduce_edges
 from cofit.graphs.aggregate import edge_products
+from cofit.graphs.edges import attend
 
 EMPTY = Adjacency(torch.zeros(4, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), 3)
 
@@ -113,6 +114,21 @@ def test_softmax_over_the_edges_of_each_destination(graph: Graph) -> None:
         edges = adjacency.destinations == v
         torch.testing.assert_close(found[edges], logits[edges].softmax(0))
     torch.autograd.gradcheck(lambda x: edge_softmax(adjacency, x), (logits / 50).requires_grad_())
+
+
+def test_attention_is_one_weighted_sum_per_head(
+    block: Adjacency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cofit.graphs.edges._CHUNK_BYTES", 700)  # several uneven chunks
+    generator = torch_generator(7)
+    h = torch.randn(block.num_src, 3, 2, dtype=torch.float64, generator=generator)
+    weights = torch.rand(block.num_edges, 3, dtype=torch.float64, generator=generator)
+    found = attend(block, h, weights)
+    for head in range(3):
+        matrix = dense(replace(block, weight=weights[:, head]))
+        torch.testing.assert_close(found[:, head], matrix @ h[:, head])
+    inputs = h.requires_grad_(), weights.requires_grad_()
+    torch.autograd.gradcheck(lambda h, w: attend(block, h, w), inputs)
 
 
 def test_refused(graph: Graph) -> None:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from cofit.core import ConfigError, UnknownNameError
+from cofit.core import ConfigError, UnknownNameError, torch_generator
 from cofit.graphs import GCN, GNN, Graph, build_gnn
+from cofit.graphs.features import SparseRows, dropout, linear, sparse_rows
 
 
 def test_layers_norms_and_relu_in_order(graph: Graph) -> None:
@@ -43,6 +44,57 @@ def test_weights_come_from_the_seed_and_the_global_generator_is_left_alone() -> 
 def test_widths(graph: Graph, kind: str) -> None:
     model = build_gnn(kind, [5, 8, 3], seed=0, heads=2)
     assert model(graph.adjacency, graph.x).shape == (40, 3)
+
+
+@pytest.mark.parametrize("kind", ["gcn", "sage", "gat"])
+def test_zeros_of_features_change_nothing_but_the_time(
+    graph: Graph, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch_generator(0)
+    x = torch.rand(40, 200, dtype=torch.float64, generator=generator)
+    x[torch.rand(40, 200, generator=generator) < 0.95] = 0
+    results = []
+    for sparse in (True, False):
+        if not sparse:
+            monkeypatch.setattr("cofit.graphs.models.sparse_rows", lambda x: None)
+        model = build_gnn(kind, [200, 8, 3], seed=0).double()
+        assert isinstance(model._features(graph.adjacency, x), SparseRows) == sparse
+        outputs = model(graph.adjacency, x)
+        outputs.square().sum().backward()
+        results.append([outputs, *(p.grad for p in model.parameters())])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_features_are_looked_at_again_when_they_change(graph: Graph) -> None:
+    x = torch.zeros(40, 100)
+    x[:, 0] = 1
+    model = build_gnn("gcn", [100, 3], seed=0)
+    first = model(graph.adjacency, x)
+    x[:, 1] = 1
+    assert not torch.equal(model(graph.adjacency, x), first)
+    layer = model.layers[0]
+    torch.testing.assert_close(model(graph.adjacency, x), layer(graph.adjacency, x))
+    assert sparse_rows(torch.ones(40, 100)) is None
+    leaf = x.clone().requires_grad_()
+    model(graph.adjacency, leaf).sum().backward()
+    assert leaf.grad is not None and leaf.grad.any()
+    with torch.inference_mode():
+        torch.testing.assert_close(model(graph.adjacency, x.clone()), layer(graph.adjacency, x))
+
+
+def test_dropout_of_sparse_features_drops_and_scales_the_non_zeros() -> None:
+    x = torch.zeros(1000, 100)
+    x[:, :5] = 3
+    rows = sparse_rows(x)
+    assert rows is not None and dropout(rows, 0.25, False) is rows
+    dropped = dropout(rows, 0.25, True)
+    assert isinstance(dropped, SparseRows) and dropped.values is not None
+    assert set(dropped.values.tolist()) == {0.0, 4.0}
+    assert abs(float((dropped.values == 0).double().mean()) - 0.25) < 0.03  # 5,000 draws
+    weight = torch.eye(100)
+    dense = linear(dropped, weight)
+    assert torch.equal(dense[x == 0], torch.zeros(95_000)) and (dense[:, :5] == 4).any()
 
 
 def test_refused(graph: Graph) -> None:

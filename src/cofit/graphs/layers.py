@@ -1,7 +1,8 @@
 """Graph convolutions on an adjacency: GCN, GraphSAGE, GAT, GIN and EdgeConv.
 
 Every layer is called as `layer(adjacency, x)` with one row of `x` per source, and gives one row per
-destination; the destinations are the first sources.
+destination; the destinations are the first sources. A layer with `takes_sparse` also takes the
+features of a whole graph as `SparseRows`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from torch import nn
 from cofit.core import ConfigError
 from cofit.graphs.adjacency import Adjacency
 from cofit.graphs.aggregate import aggregate, check_reduction
-from cofit.graphs.edges import edge_softmax, reduce_edges
-
-GATHER_MACS = 5
-"""Cost of gathering and adding one element in MACs of a matrix product; measured on AVX2."""
+from cofit.graphs.edges import attend, edge_softmax, reduce_edges
+from cofit.graphs.features import GATHER_MACS, Features, SparseRows, linear
 
 
 def transform_first(adjacency: Adjacency, x: torch.Tensor, d_out: int) -> bool:
@@ -36,11 +35,11 @@ def transform_first(adjacency: Adjacency, x: torch.Tensor, d_out: int) -> bool:
 
 
 def aggregate_linear(
-    adjacency: Adjacency, x: torch.Tensor, weight: torch.Tensor, reduce: str = "sum"
+    adjacency: Adjacency, x: Features, weight: torch.Tensor, reduce: str = "sum"
 ) -> torch.Tensor:
     """`reduce` over in-neighbours of `x @ weight.T`, in the cheaper of the two orders."""
-    if transform_first(adjacency, x, len(weight)):
-        return aggregate(adjacency, F.linear(x, weight), reduce)
+    if isinstance(x, SparseRows) or transform_first(adjacency, x, len(weight)):
+        return aggregate(adjacency, linear(x, weight), reduce)
     return F.linear(aggregate(adjacency, x, reduce), weight)
 
 
@@ -54,8 +53,9 @@ class GCN(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(_glorot(d_out, d_in))
         self.bias = nn.Parameter(torch.zeros(d_out)) if bias else None
+        self.takes_sparse = True
 
-    def forward(self, adjacency: Adjacency, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, adjacency: Adjacency, x: Features) -> torch.Tensor:
         """(num_src, d_in) to (num_dst, d_out)."""
         result = aggregate_linear(adjacency.normalised, x, self.weight)
         return result if self.bias is None else result + self.bias
@@ -79,15 +79,18 @@ class SAGE(nn.Module):
         self.reduce = reduce
         self.neighbours = nn.Linear(d_in, d_out)
         self.own = nn.Linear(d_in, d_out, bias=False)
+        self.takes_sparse = reduce in ("sum", "mean")  # the others do not commute with a matrix
 
-    def forward(self, adjacency: Adjacency, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, adjacency: Adjacency, x: Features) -> torch.Tensor:
         """(num_src, d_in) to (num_dst, d_out)."""
-        if self.reduce in ("max", "min"):  # these do not commute with a matrix
-            result = self.neighbours(aggregate(adjacency, x, self.reduce))
-        else:
+        if self.takes_sparse:
             weight = self.neighbours.weight
             result = aggregate_linear(adjacency, x, weight, self.reduce) + self.neighbours.bias
-        return torch.add(result, self.own(x[: adjacency.num_dst]))
+        else:
+            assert isinstance(x, torch.Tensor)
+            result = self.neighbours(aggregate(adjacency, x, self.reduce))
+        own = x if isinstance(x, SparseRows) else x[: adjacency.num_dst]
+        return result + linear(own, self.own.weight)
 
 
 class GAT(nn.Module):
@@ -124,23 +127,20 @@ class GAT(nn.Module):
         self.source = nn.Parameter(_glorot(heads, d_out))
         self.target = nn.Parameter(_glorot(heads, d_out))
         self.bias = nn.Parameter(torch.zeros(heads * d_out if concat else d_out))
+        self.takes_sparse = True
 
-    def forward(self, adjacency: Adjacency, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, adjacency: Adjacency, x: Features) -> torch.Tensor:
         """(num_src, d_in) to (num_dst, heads d_out), or (num_dst, d_out) of a mean."""
         edges = adjacency.looped
-        h = F.linear(x, self.weight).view(-1, self.heads, self.d_out)
+        h = linear(x, self.weight).view(-1, self.heads, self.d_out)
         source = (h * self.source).sum(2)
         target = (h[: edges.num_dst] * self.target).sum(2)
         logits = source.index_select(0, edges.indices)
         logits = logits + target.index_select(0, edges.destinations)
         attention = edge_softmax(edges, F.leaky_relu(logits, self.slope))
         attention = F.dropout(attention, self.dropout, self.training)
-        outputs = [
-            aggregate(edges, features, weight=weights.contiguous())
-            for features, weights in zip(h.unbind(1), attention.unbind(1), strict=True)
-        ]
-        joined = torch.cat(outputs, 1) if self.concat else torch.stack(outputs).mean(0)
-        return joined + self.bias
+        outputs = attend(edges, h, attention)
+        return (outputs.flatten(1) if self.concat else outputs.mean(1)) + self.bias
 
 
 class GIN(nn.Module):

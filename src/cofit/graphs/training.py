@@ -198,7 +198,8 @@ def train_graph(
                 if start == 0:
                     regime.on_epoch(epoch)
                 for number, step in enumerate(loader.epoch(epoch, start), epoch * steps + start):
-                    torch.manual_seed(derive_seed(seed, "model", number))
+                    # torch.manual_seed would also note a call stack for each absent GPU
+                    torch.default_generator.manual_seed(derive_seed(seed, "model", number))
                     regime.before_step(number, total)
                     loss = _advance(model, optimiser, regime, step, number)
                     last = (number + 1) % steps == 0
