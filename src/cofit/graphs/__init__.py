@@ -8,9 +8,12 @@ from cofit.graphs.graph import Graph
 from cofit.graphs.layers import GAT, GCN, GIN, SAGE, EdgeConv
 from cofit.graphs.loaders import FullGraph, Loader, Sampled, Step
 from cofit.graphs.loading import GraphSource, known_graphs, load_graph
+from cofit.graphs.metis import metis_parts
 from cofit.graphs.models import GNN, build_gnn
 from cofit.graphs.nearest import knn
+from cofit.graphs.operations import Operations, aggregate_normalised, plain_operations
 from cofit.graphs.pyg import PygModule, from_pyg, to_pyg
+from cofit.graphs.rows import RowStream, off_chip_bytes, pull_stream, rcm_order
 from cofit.graphs.sampling import NeighbourSampler, Sample
 from cofit.graphs.scores import Metric, Scores, accuracy, evaluate, roc_auc
 from cofit.graphs.splits import random_split, stratified_split
@@ -32,7 +35,9 @@ __all__ = [
     "Loader",
     "Metric",
     "NeighbourSampler",
+    "Operations",
     "PygModule",
+    "RowStream",
     "Sample",
     "Sampled",
     "Scores",
@@ -41,6 +46,7 @@ __all__ = [
     "Transpose",
     "accuracy",
     "aggregate",
+    "aggregate_normalised",
     "build_gnn",
     "edge_softmax",
     "evaluate",
@@ -48,7 +54,12 @@ __all__ = [
     "knn",
     "known_graphs",
     "load_graph",
+    "metis_parts",
+    "off_chip_bytes",
+    "plain_operations",
+    "pull_stream",
     "random_split",
+    "rcm_order",
     "reddit_like",
     "reduce_edges",
     "roc_auc",

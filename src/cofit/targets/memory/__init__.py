@@ -24,6 +24,7 @@ from cofit.targets.memory.locality import (
     best_threshold,
     hot_lookups,
     lru_hits,
+    optimal_hits,
     rank_hits,
     stack_distances,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "hot_lookups",
     "lru_hits",
     "memory_system",
+    "optimal_hits",
     "pack_address",
     "packets",
     "place",

@@ -296,3 +296,46 @@ void cofit_stack_distances(i64 n, const i64 *before, i32 *tree, i64 *distance) {
         marked++;
     }
 }
+
+/* Largest first: positions of the next use, those never used again above all others. */
+static void sift_up(i64 *heap, i64 k) {
+    i64 value = heap[k];
+    for (; k > 0 && heap[(k - 1) / 2] < value; k = (k - 1) / 2) heap[k] = heap[(k - 1) / 2];
+    heap[k] = value;
+}
+
+static void sift_down(i64 *heap, i64 size) {
+    i64 value = heap[0], k = 0;
+    for (i64 child = 1; child < size; child = 2 * k + 1) {
+        if (child + 1 < size && heap[child + 1] > heap[child]) child++;
+        if (heap[child] <= value) break;
+        heap[k] = heap[child];
+        k = child;
+    }
+    heap[k] = value;
+}
+
+/* Belady's rule. `after`: position of the next access of the same id, or n + id if there is none.
+ * `heap` has room for n. A hit leaves its old entry behind; it lies in the past and thus below
+ * every id in the cache, so what is taken from the top is always cached. */
+void cofit_optimal_hits(
+    i64 n, const i64 *id, const i64 *after, i64 lines, i64 *heap, uint8_t *cached, uint8_t *hit
+) {
+    i64 size = 0, used = 0;
+    for (i64 i = 0; i < n; i++) {
+        hit[i] = cached[id[i]];
+        if (!hit[i]) {
+            if (used == lines) {
+                i64 far = heap[0];
+                cached[far < n ? id[far] : far - n] = 0;
+                heap[0] = heap[--size];
+                if (size) sift_down(heap, size);
+                used--;
+            }
+            cached[id[i]] = 1;
+            used++;
+        }
+        heap[size] = after[i];
+        sift_up(heap, size++);
+    }
+}

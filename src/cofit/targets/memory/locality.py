@@ -44,6 +44,28 @@ def lru_hits(ids: Ints, lines: int, allowed: Flags | None = None) -> Flags:
     return hits
 
 
+def optimal_hits(ids: Ints, lines: int) -> Flags:
+    """(L,) hits of a cache that evicts the line whose next use is farthest away.
+
+    No cache of `lines` lines that loads what it misses hits more often (L. Belady, IBM Systems
+    Journal, 1966). It knows the future, so it is a bound and no hardware.
+    """
+    hits = np.zeros(len(ids), bool)
+    if lines < 1 or len(ids) == 0:
+        return hits
+    distinct, dense = np.unique(ids, return_inverse=True)
+    dense = np.ascontiguousarray(dense, np.int64)
+    order = np.argsort(dense, kind="stable")
+    after = len(ids) + dense
+    same = dense[order[1:]] == dense[order[:-1]]
+    after[order[:-1][same]] = order[1:][same]
+    heap, cached = np.empty(len(ids), np.int64), np.zeros(len(distinct), np.uint8)
+    library().cofit_optimal_hits(
+        len(ids), at(dense), at(after), lines, at(heap), at(cached), at(hits)
+    )
+    return hits
+
+
 def rank_hits(ids: Ints, rank: NDArray[np.int32], lines: int, allowed: Flags | None) -> Flags:
     """(L,) hits of LRU caches that each serve one rank."""
     hits = np.zeros(len(ids), bool)

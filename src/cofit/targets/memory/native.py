@@ -51,6 +51,10 @@ def library() -> ctypes.CDLL:
     found.cofit_channel_bytes.restype = integer
     found.cofit_stack_distances.argtypes = [integer, pointer, pointer, pointer]
     found.cofit_stack_distances.restype = None
+    found.cofit_optimal_hits.argtypes = [
+        integer, pointer, pointer, integer, pointer, pointer, pointer,
+    ]  # fmt: skip
+    found.cofit_optimal_hits.restype = None
     return found
 
 
