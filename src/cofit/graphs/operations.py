@@ -33,6 +33,7 @@ class Operations:
         source: (L,) row that is added.
         sign: (L,) 1 adds, -1 subtracts, 2 copies (the first term of a partial sum).
         partial: number of partial sums.
+        ends: where each piece of the list ends, the last one at L.
     """
 
     nodes: int
@@ -40,11 +41,18 @@ class Operations:
     source: Ints
     sign: NDArray[np.int8]
     partial: int
+    ends: Ints
 
     @property
     def additions(self) -> int:
         """Row additions and subtractions, as `execute` counts them."""
         return int((self.sign != COPY).sum())
+
+    @property
+    def piecewise(self) -> Ints:
+        """(pieces,) additions of each piece."""
+        before = np.concatenate([[0], np.cumsum(self.sign != COPY)])
+        return np.diff(before[self.ends], prepend=0)
 
     def execute(self, x: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Run on rows (n, d) of float32 or int32; the sums (n, d) and the additions done.
@@ -86,13 +94,18 @@ class Operations:
             np.concatenate([self.source, moved(other.source)]),
             np.concatenate([self.sign, other.sign]),
             self.partial + other.partial,
+            np.concatenate([self.ends, len(self.to) + other.ends]),
         )
 
 
 def plain_operations(adjacency: Adjacency) -> Operations:
-    """One addition per edge, row by row."""
-    to, source = adjacency.destinations.numpy(), adjacency.indices.numpy()
-    return Operations(adjacency.num_dst, to, source, np.ones(len(to), np.int8), 0)
+    """One addition per edge, row by row; one piece."""
+    return additions(adjacency.num_dst, adjacency.destinations.numpy(), adjacency.indices.numpy())
+
+
+def additions(nodes: int, to: Ints, source: Ints) -> Operations:
+    """One addition each, in this order; one piece."""
+    return Operations(nodes, to, source, np.ones(len(to), np.int8), 0, np.array([len(to)]))
 
 
 def aggregate_normalised(operations: Operations, graph: Graph, x: torch.Tensor) -> torch.Tensor:

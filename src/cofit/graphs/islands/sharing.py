@@ -19,7 +19,7 @@ from cofit.core import ConfigError
 from cofit.graphs.graph import Graph
 from cofit.graphs.islands.locate import HUB, Islands
 from cofit.graphs.islands.native import Ops, library
-from cofit.graphs.operations import Operations, at
+from cofit.graphs.operations import Operations, additions, at
 
 Ints = NDArray[np.int64]
 
@@ -27,8 +27,9 @@ Ints = NDArray[np.int64]
 def share_sums(islands: Islands, window: int, *, sorted_columns: bool = True) -> Operations:
     """The sums of A + I, with shared neighbours of an island summed once.
 
-    Islands come in the order in which they were found; hubs collect what islands add to them. Edges
-    between hubs, hubs' own rows and repetitions of parallel edges come last, one addition each.
+    Islands come in the order in which they were found; hubs collect what islands add to them. Each
+    island is a piece; the last piece is edges between hubs, hubs' own rows and repetitions of
+    parallel edges, one addition each.
 
     Args:
         islands: they are checked first.
@@ -51,6 +52,7 @@ def share_sums(islands: Islands, window: int, *, sorted_columns: bool = True) ->
     ops = Ops(at(to), at(source), at(sign), 0, n)
     local = np.full(n, -1, np.int64)
     arrays = [at(a) for a in (single.indptr.numpy(), single.indices.numpy(), state)]
+    ends = [0]
     for first, size in zip(islands.starts[:-1], islands.sizes, strict=True):
         member = islands.members.ctypes.data + 8 * int(first)
         done = library().cofit_island_ops(
@@ -58,9 +60,12 @@ def share_sums(islands: Islands, window: int, *, sorted_columns: bool = True) ->
         )
         if not done:
             raise MemoryError(f"no memory for the bitmap of an island of {size} nodes")
+        ends.append(ops.count)
     count = ops.count
-    inside = Operations(n, to[:count].copy(), source[:count].copy(), sign[:count].copy(),
-                        ops.partial - n)  # fmt: skip
+    inside = Operations(
+        n, to[:count].copy(), source[:count].copy(), sign[:count].copy(), ops.partial - n,
+        np.array(ends[1:], np.int64),
+    )  # fmt: skip
     return inside + _rest(graph, islands.hubs, state == HUB)
 
 
@@ -72,10 +77,8 @@ def _rest(graph: Graph, hubs: Ints, is_hub: NDArray[np.bool_]) -> Operations:
     again = np.zeros(len(key), bool)
     again[order[1:]] = key[order[1:]] == key[order[:-1]]
     left = again | (is_hub[source] & is_hub[target])
-    to = np.concatenate([target[left], hubs])
-    return Operations(
-        graph.num_nodes, to, np.concatenate([source[left], hubs]), np.ones(len(to), np.int8), 0
-    )
+    to, rows = np.concatenate([target[left], hubs]), np.concatenate([source[left], hubs])
+    return additions(graph.num_nodes, to, rows)
 
 
 def bitmap_operations(bitmap: NDArray[np.bool_], window: int) -> Operations:
@@ -95,4 +98,4 @@ def bitmap_operations(bitmap: NDArray[np.bool_], window: int) -> Operations:
         ctypes.byref(ops), at(packed), at(nodes), m, m, words, window, at(nodes)
     )
     kept = slice(ops.count)
-    return Operations(m, to[kept], source[kept], sign[kept], ops.partial - m)
+    return Operations(m, to[kept], source[kept], sign[kept], ops.partial - m, np.array([ops.count]))
