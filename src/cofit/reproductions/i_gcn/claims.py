@@ -131,7 +131,7 @@ def claims(settings: Settings, found: Found) -> list[Claim]:
 
 def _over_random(run: Results) -> float:
     misses = run["misses"]
-    return max(i / d for i, d in zip(misses["islands"], misses["random"], strict=True))
+    return max(float(i / d) for i, d in zip(misses["islands"], misses["random"], strict=True))
 
 
 def _ceiling(found: Found) -> str:
@@ -142,7 +142,7 @@ def _ceiling(found: Found) -> str:
 
 def _above_pairs(settings: Settings, found: Found) -> list[float]:
     def above(run: Results) -> float:
-        return 100 * max(float(share) - run["pairs"] for share in run["pruned"].values())
+        return 100 * max(float(share) - float(run["pairs"]) for share in run["pruned"].values())
 
     merged = {name: runs for name, runs in found.items() if "pairs" in runs[0]}
     return largest(merged, above)

@@ -179,11 +179,12 @@ def island_traffic(islands: Islands, width: int, lines: int) -> np.ndarray:
             f"a buffer of {lines} rows; {len(islands.hubs)} hubs with their sums and the largest "
             f"island need {resident_lines(islands)}"
         )
-    degree = islands.graph.in_degree.numpy()
-    edges = np.add.reduceat(degree[islands.members], islands.starts[:-1]) if len(islands) else []
+    degree, island_of = islands.graph.in_degree.numpy(), islands.island_of
+    edges = np.bincount(island_of[island_of >= 0], degree[island_of >= 0], len(islands))
     rows = np.concatenate([islands.sizes, [len(islands.hubs)]])
     read = np.concatenate([edges, [degree[islands.hubs].sum()]])
-    return 2 * rows * width * ELEMENT_BYTES + read * INDEX_BYTES
+    found: np.ndarray = 2 * rows * width * ELEMENT_BYTES + read * INDEX_BYTES
+    return found
 
 
 def modelled(graph: Graph, islands: Islands, shared: Operations, width: int) -> Results:
