@@ -33,7 +33,7 @@ REPRODUCTION = Reproduction(
     source="You, Geng, Zhang, Li, Lin, HPCA 2022, arXiv 2112.11594",
     scales={
         "smoke": Settings(
-            graphs=("blocks",), nodes=500, epochs=40, phis=(10.0, 0.001), least=4, subgraphs=6
+            graphs=("blocks",), nodes=400, epochs=15, phis=(10.0, 0.001), least=4, subgraphs=6
         ),
         "standard": _STANDARD,
         "full": replace(_STANDARD, nodes=50_000, epochs=400),

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from cofit.core import torch_generator
@@ -178,7 +177,7 @@ def branches_error(graph: Graph, split: Split, seed: int) -> float:
     dense, sparse = two_branches(graph, split)
     plain = plain_operations(graph.adjacency.looped).execute(x)[0]
     both = dense.execute(x)[0] + sparse.execute(x)[0]
-    return float(np.divide((both - plain).norm(), plain.norm()))
+    return float((both - plain).norm() / plain.norm())
 
 
 def run_steps(study: Study[Settings]) -> dict[str, list[Results]]:
