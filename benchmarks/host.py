@@ -111,7 +111,9 @@ def layer_case(row: Mapping[str, str]) -> tuple[Graph, torch.Tensor]:
         for i, value in enumerate([*random, *biases])
     ]
     tensors = [Tensor("x", shape, DType.F32), *constants]
-    tensors.append(Tensor("y", output_shape(attributes, [t.shape for t in tensors]), DType.F32))
+    tensors.append(
+        Tensor("y", output_shape(attributes, tuple(t.shape for t in tensors)), DType.F32)
+    )
     op = Op("y", attributes, tuple(t.name for t in tensors[:-1]))
     graph = Graph.build("layer", ("x",), ("y",), (op,), {t.name: t for t in tensors})
     x = torch.rand(SAMPLES, *shape[1:], generator=torch_generator(0, "host", row["case"]))

@@ -68,7 +68,7 @@ class GruSpeech(nn.Module):
     """
 
     def __init__(
-        self, classes: int = 10, features: int = 10, hidden: int = 128, stack: int = 3,
+        self, classes: int = 10, features: int = 10, hidden: int = 256, stack: int = 3,
         layers: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
