@@ -12,10 +12,12 @@ import signal
 import sys
 from pathlib import Path
 
-import torch.export  # noqa: F401 - children would import it each
+import torch
 from fit_cases import tiny
+from torch import nn
 
 from cofit.fit import run_fit
+from cofit.ir import trace
 
 
 def die(*_):
@@ -65,6 +67,8 @@ def serve():
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
+    trace(nn.Linear(1, 1), torch.zeros(1, 1), "first")  # which imports much that fits need
     if len(sys.argv) > 1:
         tell("imported", 0, 1)
         run_fit(tiny(sys.argv[1]), tell)
