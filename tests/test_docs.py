@@ -14,6 +14,7 @@ PAGES = [
     ROOT / "docs" / "memory.md",
     ROOT / "docs" / "recurrent.md",
     ROOT / "docs" / "bayesian.md",
+    ROOT / "docs" / "graphs.md",
     *sorted((ROOT / "docs").glob("adding-*.md")),
 ]
 

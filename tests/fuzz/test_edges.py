@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from batch import HOST, faults, run_together
-from graphs import FUNCTIONS, Growing
 
 from cofit.codegen import compile as compile_program
 from cofit.codegen.emit import emit
@@ -29,6 +28,7 @@ from cofit.ir import (
 )
 from cofit.ir import attributes as at
 from cofit.structures import parse
+from graphs import FUNCTIONS, Growing
 
 pytestmark = pytest.mark.device
 Build = Callable[[Growing], object]

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from batch import HOST, PORTABLE, faults, run_together
-from graphs import Case, cases
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from sanitise import sanitised
 
@@ -23,6 +22,7 @@ from cofit.codegen.emit import emit
 from cofit.codegen.machine import Machine, machine
 from cofit.ir import Graph, describe, load_graph, save_graph
 from cofit.ir.attributes import KINDS
+from graphs import Case, cases
 
 # random graphs are of images; these have tests of their own in tests/codegen
 SEQUENCES = frozenset({"matmul", "transpose", "layernorm", "embedding", "gru", "lstm"})

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from batch import PORTABLE, faults, run_together
-from graphs import Growing
 from sanitise import sanitised
 
 from cofit.codegen.emit import emit
 from cofit.ir import Graph, QuantSpec, Rounding, calibrate, quantise
 from cofit.ir import attributes as at
+from graphs import Growing
 
 pytestmark = pytest.mark.device
 

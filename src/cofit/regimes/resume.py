@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -12,8 +12,19 @@ from torch import nn
 from cofit.core import ConfigError
 from cofit.regimes.checkpoint import load_checkpoint, save_checkpoint
 from cofit.regimes.contract import Regime
-from cofit.regimes.ledger import Ledger
 from cofit.regimes.recipe import restore_optimiser
+
+
+class Record(Protocol):
+    """What a run writes down as it goes, for example a `Ledger`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of a regime."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,7 +34,7 @@ class Run:
     model: nn.Module
     optimiser: torch.optim.Optimizer
     regime: Regime
-    ledger: Ledger
+    ledger: Record
     settings: dict[str, Any]
 
 
