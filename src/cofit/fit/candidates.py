@@ -72,6 +72,7 @@ def make_menu(
     free: Collection[str],
     price: Pricer,
     steepness: Mapping[str, float],
+    joint: bool = False,
 ) -> Menu:
     """Enumerate, price and rate every option.
 
@@ -85,6 +86,7 @@ def make_menu(
         free: ops whose output channels can be removed (see `removal.free_layers`).
         price: cost of layers alone on the target.
         steepness: divergence per unit of noise to signal, by weight name (see `measure_slopes`).
+        joint: whether weights in structures may have fewer bits too.
     """
     rows = {row.op: row for row in dense.rows}
     wanted: dict[str, list[tuple[Structure | None, int]]] = {}
@@ -99,10 +101,12 @@ def make_menu(
             reason = f"{readers[weight.name]} layers share its weight"
         if not structures:
             reasons[op.output] = reason
+        stored = [s for s in structures if s.text.partition("@")[0] != REMOVAL]
         wanted[op.output] = [
             (None, bits[0]),
             *((structure, bits[0]) for structure in structures),
             *((None, fewer) for fewer in narrower),
+            *((s, fewer) for s in stored for fewer in narrower if joint),
         ]
     asked = [(op, s, b) for op, _ in graph.weighted() for s, b in wanted[op.output]]
     priced = iter(price([(op, s.text if s else None, b) for op, s, b in asked]))

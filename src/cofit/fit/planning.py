@@ -116,10 +116,17 @@ def scaled_option(
 ) -> Option:
     """An option's cost inside the network, from costs measured on the layer alone.
 
-    Latency and energy keep the ratio to the dense layer; flash and RAM keep the difference.
+    Latency and energy keep the ratio to the dense layer; flash and RAM keep the difference. Energy
+    that is not stated of the layer alone goes with its latency.
     """
     ratio = option.latency_s / isolated_dense.latency_s if isolated_dense.latency_s else 1.0
-    energy = None if in_network.energy_j is None else in_network.energy_j * ratio
+    energy = in_network.energy_j
+    if energy is not None:
+        energy *= (
+            option.energy_j / isolated_dense.energy_j
+            if (option.energy_j is not None and isolated_dense.energy_j)
+            else ratio
+        )
     return Option(
         structure,
         bits,
