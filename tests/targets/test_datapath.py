@@ -9,7 +9,7 @@ import pytest
 
 from cofit.core import ConfigError, FileError, StructureError, UnknownNameError
 from cofit.targets import datapath as room
-from cofit.targets.datapath import Operands, activity, datapath, read_datapath, sequence
+from cofit.targets.datapath import Bits, Operands, activity, datapath, read_datapath, sequence
 
 TABLE = Path(room.__file__).with_name("datapath.toml")
 
@@ -51,8 +51,13 @@ def by_cycle(operands, height, orders, stationary):
                 flips = [a + b for a, b in zip(flips, found, strict=True)]
                 still = 1.0
                 tables = (hardware.weight_j, hardware.input_j, hardware.sum_j)
-                for table, count in zip(tables, found, strict=True):
-                    still *= 1 - table[count] / hardware.top_j
+                factors = (
+                    hardware.weight_factor[bits(new[1], 0, 8)],
+                    hardware.input_factor[bits(new[0], 0, 8)],
+                    1.0,
+                )
+                for table, count, factor in zip(tables, found, factors, strict=True):
+                    still *= 1 - min(table[count] * factor / hardware.top_j, 1.0)
                 energy += hardware.top_j * (1 - still)
         held = seen
     return (*flips, energy)
@@ -93,13 +98,20 @@ def test_what_is_held_does_not_toggle():
 
 def test_energy_is_the_tables_alone_and_within_the_top_together():
     unit, none = datapath(), np.zeros((1, 1), np.uint8)
-    for table, place in ((unit.weight_j, 0), (unit.input_j, 1), (unit.sum_j, 2)):
-        for flips in range(len(table)):
-            counts = [none, none, none]
-            counts[place] = np.full((1, 1), flips, np.uint8)
-            assert unit.energy_j(*counts) == pytest.approx(table[flips], abs=1e-25)
-    everything = unit.energy_j(none + 8, none + 8, none + 24)
+    for ones in range(9):
+        set_ = Bits(none + ones, none + ones, none)
+        for flips in range(9):
+            for counts, alone in (
+                (Bits(none + flips, none, none), unit.weight_j[flips] * unit.weight_factor[ones]),
+                (Bits(none, none + flips, none), unit.input_j[flips] * unit.input_factor[ones]),
+                (Bits(none, none, none + 3 * flips), unit.sum_j[3 * flips]),
+            ):
+                expected = pytest.approx(min(alone, unit.top_j), abs=1e-25)
+                assert unit.energy_j(counts, set_) == expected
+    half = Bits(none + 4, none + 4, none)
+    everything = unit.energy_j(Bits(none + 8, none + 8, none + 24), half)
     assert max(unit.weight_j[8], unit.input_j[8], unit.sum_j[24]) < everything < unit.top_j
+    assert (np.diff(unit.weight_factor)[:4] > 0).all()  # more ones, more gates
     assert "derived" in unit.facts and unit.facts["node"] == "45 nm"
 
 

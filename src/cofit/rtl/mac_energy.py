@@ -27,9 +27,14 @@ Floats = NDArray[np.float64]
 class MacEnergy:
     """Joules of a transition by the bits that toggle in one operand while the others are held.
 
+    A bit of a factor that toggles adds or takes a multiple of the other one, as many gates as that
+    has ones.
+
     Attributes:
         weight, x: (9,).
         sum: (25,).
+        weight_factor: (9,) what a toggling weight costs by the ones of the activation, relative.
+        x_factor: (9,) what a toggling activation costs by the ones of the weight.
         top: what a transition of all operands tends to: with chances e / top that are taken for
             independent, several operands that toggle cost top * (1 - product of (1 - e / top)).
     """
@@ -37,6 +42,8 @@ class MacEnergy:
     weight: Floats
     x: Floats
     sum: Floats
+    weight_factor: Floats
+    x_factor: Floats
     top: float
 
 
@@ -56,7 +63,13 @@ def measured_energy(seed: int = 0) -> MacEnergy:
         name: np.array([_mean(pools, rng, name, flips) for flips in range(bits + 1)])
         for name, bits in (("weight", OPERAND_BITS), ("x", OPERAND_BITS), ("sum", SUM_BITS))
     }
-    return MacEnergy(**alone, top=_top(pools, alone))
+    weight_factor = _factor(pools, rng, "weight", "x")
+    return MacEnergy(
+        **alone,
+        weight_factor=weight_factor,
+        x_factor=_factor(pools, rng, "x", "weight"),
+        top=_top(pools, alone, weight_factor),
+    )
 
 
 def flips_of(before: Integers, after: Integers, bits: int) -> NDArray[np.uint8]:
@@ -65,6 +78,11 @@ def flips_of(before: Integers, after: Integers, bits: int) -> NDArray[np.uint8]:
         (before.astype(np.int64) ^ after) & ((1 << bits) - 1)
     )
     return found
+
+
+def ones_of(values: Integers) -> NDArray[np.uint8]:
+    """Ones of 8-bit two's complement words."""
+    return flips_of(np.zeros_like(values), values, OPERAND_BITS)
 
 
 def _laplace(rng: np.random.Generator, scale: float, most: int) -> Integers:
@@ -84,12 +102,26 @@ def _mean(pools: dict[str, Integers], rng: np.random.Generator, name: str, flips
     return stream(chosen["weight"], chosen["x"], chosen["sum"]).logic_j
 
 
-def _top(pools: dict[str, Integers], alone: dict[str, Floats]) -> float:
+def _factor(pools: dict[str, Integers], rng: np.random.Generator, moving: str, held: str) -> Floats:
+    """Mean energy by the ones of the operand that is held, relative to that of its pool."""
+    pairs, sums = pools[moving][:, :PAIRS], np.repeat(pools["sum"][:1, :PAIRS], 2, axis=0)
+
+    def energy(values: Integers) -> float:
+        chosen = {moving: pairs, held: np.stack([values, values]), "sum": sums}
+        return stream(chosen["weight"], chosen["x"], chosen["sum"]).logic_j
+
+    every = np.arange(-128, 128)
+    groups = [every[ones_of(every) == ones] for ones in range(OPERAND_BITS + 1)]
+    found = np.array([energy(rng.choice(group, PAIRS)) for group in groups])
+    return found / energy(pools[held][0, :PAIRS])
+
+
+def _top(pools: dict[str, Integers], alone: dict[str, Floats], factor: Floats) -> float:
     """Where weights and sums toggle together, activations held: what the rule has to give."""
     weights, sums = (pools[name][:, :PAIRS] for name in ("weight", "sum"))
-    held = np.repeat(pools["x"][:1, :PAIRS], 2, axis=0)
-    wanted = stream(weights, held, sums).logic_j
-    a = alone["weight"][flips_of(weights[0], weights[1], OPERAND_BITS)]
+    held = pools["x"][0, :PAIRS]
+    wanted = stream(weights, np.stack([held, held]), sums).logic_j
+    a = alone["weight"][flips_of(weights[0], weights[1], OPERAND_BITS)] * factor[ones_of(held)]
     b = alone["sum"][flips_of(sums[0], sums[1], SUM_BITS)]
     # the mean of a + b - a b / top
     return float((a * b).mean() / ((a + b).mean() - wanted))

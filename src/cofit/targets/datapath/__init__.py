@@ -5,11 +5,12 @@ by a table from gate-level simulation. The order in which rows of a weight are s
 input, since that is what a compiler may choose.
 """
 
-from cofit.targets.datapath.energy import Datapath, datapath, read_datapath
+from cofit.targets.datapath.energy import Bits, Datapath, datapath, read_datapath
 from cofit.targets.datapath.streams import Activity, Operands, Sequence, activity, sequence
 
 __all__ = [
     "Activity",
+    "Bits",
     "Datapath",
     "Operands",
     "Sequence",

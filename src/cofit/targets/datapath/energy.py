@@ -16,11 +16,24 @@ OPERAND_BITS, SUM_BITS = 8, 24
 TABLES = {"weight": OPERAND_BITS, "input": OPERAND_BITS, "sum": SUM_BITS}
 """Operands and their widths."""
 
+FACTORS = {"weight": "by_input_ones", "input": "by_weight_ones"}
+"""Tables of how the energy of an operand's flips goes with the ones of the other factor."""
+
 TOP: dict[str, type] = {
-    "about": str, "node_nm": int, "source": dict, "together": dict, **dict.fromkeys(TABLES, dict),
+    "about": str, "node_nm": int, "source": dict, "together": dict,
+    **dict.fromkeys((*TABLES, *FACTORS.values()), dict),
 }  # fmt: skip
 
 Counts = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Bits:
+    """Numbers of bits by operand, arrays of one shape."""
+
+    weights: Counts
+    inputs: Counts
+    sums: Counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +43,8 @@ class Datapath:
     Attributes:
         weight_j, input_j: (9,) joules of a cycle by the bits that toggle in this operand alone.
         sum_j: (25,) likewise.
+        weight_factor: (9,) times `weight_j`, by the ones of the input.
+        input_factor: (9,) times `input_j`, by the ones of the weight.
         top_j: what a cycle in which everything toggles tends to.
         facts: what reports say.
     """
@@ -37,18 +52,29 @@ class Datapath:
     weight_j: NDArray[np.float64]
     input_j: NDArray[np.float64]
     sum_j: NDArray[np.float64]
+    weight_factor: NDArray[np.float64]
+    input_factor: NDArray[np.float64]
     top_j: float
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    def energy_j(self, weight: Counts, inputs: Counts, sums: Counts) -> float:
-        """Joules of cycles in which so many bits of each operand toggle, arrays of one shape.
+    def energy_j(self, flips: Bits, ones: Bits) -> float:
+        """Joules of cycles.
 
         Operands that toggle together move some of the same gates: with the share of `top_j` that
         each would move taken for independent, 1 - (1 - a) (1 - b) (1 - c) of it is moved.
+
+        Args:
+            flips: bits that toggle in weights, inputs and sums, arrays of one shape.
+            ones: bits that are set after the cycle, of weights and inputs.
         """
-        still = 1 - self.weight_j[weight] / self.top_j
-        still *= 1 - self.input_j[inputs] / self.top_j
-        still *= 1 - self.sum_j[sums] / self.top_j
+        shares = (
+            self.weight_j[flips.weights] * self.weight_factor[ones.inputs] / self.top_j,
+            self.input_j[flips.inputs] * self.input_factor[ones.weights] / self.top_j,
+            self.sum_j[flips.sums] / self.top_j,
+        )
+        still = np.ones(flips.weights.shape)
+        for share in shares:
+            still *= 1 - np.minimum(share, 1)
         return float((self.top_j * (1 - still)).sum())
 
 
@@ -78,5 +104,18 @@ def read_datapath(path: Path) -> Datapath:
     top = 1e-12 * sheet.numbers(sheet.document["together"], "together", {"top": "energy"})["top"]
     if top < max(table[-1] for table in tables.values()):
         raise sheet.fail("together.top is below the energy of one operand alone")
+    ones = {str(count): "share" for count in range(OPERAND_BITS + 1)}
+    factors = {}
+    for name, table in FACTORS.items():
+        numbers = sheet.numbers(sheet.document[table], table, ones)
+        factors[name] = np.array([numbers[key] for key in ones])
     facts = {"unit": sheet.document["about"], "node": f"{sheet.document['node_nm']} nm"}
-    return Datapath(tables["weight"], tables["input"], tables["sum"], top, facts | sheet.facts())
+    return Datapath(
+        weight_j=tables["weight"],
+        input_j=tables["input"],
+        sum_j=tables["sum"],
+        weight_factor=factors["weight"],
+        input_factor=factors["input"],
+        top_j=top,
+        facts=facts | sheet.facts(),
+    )

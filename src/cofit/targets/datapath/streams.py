@@ -17,14 +17,14 @@ Idle units of a narrower last segment hold zeros and pass sums on.
 from __future__ import annotations
 
 from collections.abc import Sequence as Listed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cofit.core import ConfigError, StructureError, UnknownNameError
-from cofit.targets.datapath.energy import SUM_BITS, Datapath
+from cofit.targets.datapath.energy import SUM_BITS, Bits, Datapath
 
 Stationary = Literal["input", "weight"]
 STATIONARIES: tuple[Stationary, ...] = get_args(Stationary)
@@ -158,17 +158,19 @@ def sequence(
 
 def activity(found: Sequence, hardware: Datapath) -> Activity:
     """Bits that toggle between the cycles of a sequence, and what they cost."""
-    weight = _flips(found.weights.view(np.uint8))
-    inputs = _flips(found.inputs.view(np.uint8))
-    sums = _flips(found.sums.view(np.uint32) & np.uint32((1 << SUM_BITS) - 1))
+    weights, inputs = found.weights.view(np.uint8), found.inputs.view(np.uint8)
+    sums = found.sums.view(np.uint32) & np.uint32((1 << SUM_BITS) - 1)
+    flips = Bits(_flips(weights), _flips(inputs), _flips(sums))
+    ones = Bits(*(np.bitwise_count(words[1:]) for words in (weights, inputs, sums)))
+    still = replace(flips, weights=np.zeros_like(flips.weights))
     return Activity(
-        cycles=len(weight),
-        units=found.weights.shape[1],
-        weight_flips=int(weight.sum(dtype=np.int64)),
-        input_flips=int(inputs.sum(dtype=np.int64)),
-        sum_flips=int(sums.sum(dtype=np.int64)),
-        energy_j=hardware.energy_j(weight, inputs, sums),
-        rest_j=hardware.energy_j(np.zeros_like(weight), inputs, sums),
+        cycles=len(flips.weights),
+        units=weights.shape[1],
+        weight_flips=int(flips.weights.sum(dtype=np.int64)),
+        input_flips=int(flips.inputs.sum(dtype=np.int64)),
+        sum_flips=int(flips.sums.sum(dtype=np.int64)),
+        energy_j=hardware.energy_j(flips, ones),
+        rest_j=hardware.energy_j(still, ones),
     )
 
 
