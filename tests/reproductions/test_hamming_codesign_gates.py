@@ -13,9 +13,7 @@ from cofit.reproductions.hamming_codesign.network import SmallInvertedResidual
 from cofit.reproductions.hamming_codesign.streams import count, natural, segmented, streams
 from cofit.reproductions.hamming_codesign.study import MEASURES
 from cofit.reproductions.harness import seeded
-from cofit.rtl import Simulator, yosys
-from cofit.rtl.mac import mac, stream
-from cofit.rtl.mac_energy import measured_energy
+from cofit.rtl import Simulator, mac, measured_energy, stream_mac, yosys
 from cofit.targets.datapath import activity, datapath
 
 try:
@@ -49,11 +47,11 @@ def streamed(network, image) -> list[Layer]:
 def test_06_nothing_toggles_at_distance_zero_with_a_held_activation():
     rng = np.random.default_rng(0)
     held = [np.repeat(rng.integers(-128, 128, (1, 500)), 20, axis=0) for _ in range(2)]
-    found = stream(*held, np.repeat(rng.integers(-(2**20), 2**20, (1, 500)), 20, axis=0))
+    found = stream_mac(*held, np.repeat(rng.integers(-(2**20), 2**20, (1, 500)), 20, axis=0))
     assert found.gate_toggles == 0 and found.logic_j == 0
     moved = held[0].copy()
     moved[1::2] ^= 1
-    assert stream(moved, held[1], 0 * moved).gate_toggles > 0
+    assert stream_mac(moved, held[1], 0 * moved).gate_toggles > 0
 
 
 def test_06_the_table_is_that_of_the_gates_and_grows_with_the_distance():
@@ -74,20 +72,20 @@ def test_06_stream_means_of_real_layers_follow_the_gates(streamed):
     for layer in streamed:
         part = layer.sequence
         table.append(activity(part, datapath()).per_mac_j)
-        gates.append(stream(part.weights, part.inputs, part.sums).logic_j)
+        gates.append(stream_mac(part.weights, part.inputs, part.sums).logic_j)
     assert np.corrcoef(table, gates)[0, 1] >= 0.9
     assert np.abs(np.array(table) / gates - 1).mean() < 0.05
 
 
 def test_06_the_netlist_adds_and_multiplies():
-    """`stream` refuses a netlist that computes something else; here one that is given so."""
+    """`stream_mac` refuses a netlist that computes something else; here one that is given so."""
     simulator = Simulator(mac(), 3)
     simulator.set({"weight": np.array([-128, 127, 5]), "x": np.array([-128, -128, 0])})
     simulator.set({"sum": np.array([7, -1, -(2**23)])})
     simulator.step(2)
     assert simulator.read("y").tolist() == [16391, -16257, -(2**23)]
     with pytest.raises(ConfigError, match=r"give \(T, V\) for each, T at least 2"):
-        stream(np.zeros((1, 4), int), np.zeros((1, 4), int), np.zeros((1, 4), int))
+        stream_mac(np.zeros((1, 4), int), np.zeros((1, 4), int), np.zeros((1, 4), int))
 
 
 def test_datapath_columns_are_what_the_layers_multiply(network, image):

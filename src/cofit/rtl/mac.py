@@ -47,7 +47,9 @@ class Streamed:
     sums: NDArray[np.int64]
 
 
-def stream(weights: Integers, x: Integers, sums: Integers, table: Table | None = None) -> Streamed:
+def stream_mac(
+    weights: Integers, x: Integers, sums: Integers, table: Table | None = None
+) -> Streamed:
     """Pass operands through the netlist, one after another, many streams side by side.
 
     The first operands are in place before anything is counted.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.core import numpy_generator
-from cofit.rtl.mac import SUM_BITS, Integers, stream
+from cofit.rtl.mac import SUM_BITS, Integers, stream_mac
 
 OPERAND_BITS = 8
 PAIRS = 4096
@@ -99,7 +99,7 @@ def _mean(pools: dict[str, Integers], rng: np.random.Generator, name: str, flips
     places = np.flatnonzero(flips_of(pairs[0], pairs[1], bits) == flips)[:PAIRS]
     others = {n: np.repeat(pool[:1, : len(places)], 2, axis=0) for n, pool in pools.items()}
     chosen = others | {name: pairs[:, places]}
-    return stream(chosen["weight"], chosen["x"], chosen["sum"]).logic_j
+    return stream_mac(chosen["weight"], chosen["x"], chosen["sum"]).logic_j
 
 
 def _factor(pools: dict[str, Integers], rng: np.random.Generator, moving: str, held: str) -> Floats:
@@ -108,7 +108,7 @@ def _factor(pools: dict[str, Integers], rng: np.random.Generator, moving: str, h
 
     def energy(values: Integers) -> float:
         chosen = {moving: pairs, held: np.stack([values, values]), "sum": sums}
-        return stream(chosen["weight"], chosen["x"], chosen["sum"]).logic_j
+        return stream_mac(chosen["weight"], chosen["x"], chosen["sum"]).logic_j
 
     every = np.arange(-128, 128)
     groups = [every[ones_of(every) == ones] for ones in range(OPERAND_BITS + 1)]
@@ -120,7 +120,7 @@ def _top(pools: dict[str, Integers], alone: dict[str, Floats], factor: Floats) -
     """Where weights and sums toggle together, activations held: what the rule has to give."""
     weights, sums = (pools[name][:, :PAIRS] for name in ("weight", "sum"))
     held = pools["x"][0, :PAIRS]
-    wanted = stream(weights, np.stack([held, held]), sums).logic_j
+    wanted = stream_mac(weights, np.stack([held, held]), sums).logic_j
     a = alone["weight"][flips_of(weights[0], weights[1], OPERAND_BITS)] * factor[ones_of(held)]
     b = alone["sum"][flips_of(sums[0], sums[1], SUM_BITS)]
     # the mean of a + b - a b / top

@@ -23,7 +23,7 @@ from cofit.reproductions.hamming_codesign.streams import (
 )
 from cofit.reproductions.hamming_codesign.study import MEASURES, Settings
 from cofit.reproductions.harness import Step
-from cofit.rtl.mac import stream
+from cofit.rtl import stream_mac
 from cofit.targets.datapath import Activity, Operands, Sequence, activity, datapath, sequence
 
 ENCODING = "twos_complement"
@@ -152,5 +152,5 @@ def through_gates(graph: Graph, settings: Settings, data: Dataset, _: Step) -> d
                 layer.sequence.sums[:TRANSITIONS],
             )
             table.append(activity(part, datapath()).per_mac_j)
-            gates.append(stream(part.weights, part.inputs, part.sums).logic_j)
+            gates.append(stream_mac(part.weights, part.inputs, part.sums).logic_j)
     return {"table": table, "gates": gates}
