@@ -84,7 +84,7 @@ class Activity:
         units: of a column.
         weight_flips, input_flips, sum_flips: bits of all units.
         energy_j: of the array's column.
-        rest_j: the same if weights had not toggled: no order of them can save more.
+        rest_j: the same if weights had not toggled, and all else as it did.
     """
 
     cycles: int
