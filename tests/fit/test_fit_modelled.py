@@ -8,8 +8,8 @@ import torch
 from fit_cases import tiny
 from torch import nn
 
-from cofit.core import Basis, BudgetError, ConfigError, VerificationError
-from cofit.fit import Summary, load_subject, run_fit
+from cofit.core import Basis, BudgetError, ConfigError, FileError, VerificationError
+from cofit.fit import Summary, load_subject, open_program, run_fit
 from cofit.fit.devices import device
 from cofit.fit.evidence import verify_weights
 from cofit.fit.modelled import ModelledDevice
@@ -90,6 +90,8 @@ def test_what_is_reported_is_what_was_done(fit):
     seen = summary.verification
     assert not seen.ran and not seen.bit_exact and seen.max_abs_error is None
     assert seen.layers == len(list(final.weighted())) and seen.reference == "integer reference"
+    with pytest.raises(FileError, match="a fit to modelled hardware, which has no program"):
+        open_program(config.out)
     test = load_subject(config).data.test
     stored = run_integer(final, {final.inputs[0]: quantise_input(final, test.inputs.numpy())})
     scores = dequantise_output(final, stored[final.outputs[0]])

@@ -67,6 +67,11 @@ def open_program(folder: Path) -> Program:
             f"{str(folder)!r} is no folder; give one that cofit compile or cofit fit wrote"
         )
     deployed = folder / "deploy"
+    if (folder / "summary.json").exists() and not deployed.exists():
+        raise FileError(
+            f"{str(folder)!r} holds a fit to modelled hardware, which has no program to explain; "
+            "its report.html says what each layer costs"
+        )
     inside = not (folder / "manifest.json").exists() and (deployed / "manifest.json").exists()
     return load_program(deployed if inside else folder)
 
