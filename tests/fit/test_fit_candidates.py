@@ -9,7 +9,7 @@ from torch import nn
 
 from cofit.core import UnknownNameError
 from cofit.fit.candidates import layer_structures, make_menu, measure_slopes
-from cofit.fit.device import device
+from cofit.fit.devices import device
 from cofit.fit.progress import silent
 from cofit.fit.sensitivity import Probe
 from cofit.structures import FixedPoint, parse

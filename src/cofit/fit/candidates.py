@@ -78,6 +78,7 @@ def make_menu(
     free: Collection[str],
     price: Pricer,
     steepness: Mapping[str, float],
+    joint: bool = False,
 ) -> Menu:
     """Enumerate, price and rate every option.
 
@@ -91,6 +92,7 @@ def make_menu(
         free: ops whose output channels can be removed (see `removal.free_layers`).
         price: cost of ops alone on the target.
         steepness: divergence per unit of noise to signal, by weight name (see `measure_slopes`).
+        joint: whether weights in structures may have fewer bits too.
     """
     rows = {row.op: row for row in dense.rows}
     wanted: dict[str, list[tuple[Structure | None, int]]] = {}
@@ -107,10 +109,12 @@ def make_menu(
             reason = f"{readers[weight.name]} layers share its weight"
         if not structures:
             reasons[product.name] = reason
+        stored = [s for s in structures if s.text.partition("@")[0] != REMOVAL]
         wanted[product.name] = [
             (None, bits[0]),
             *((structure, bits[0]) for structure in structures),
             *((None, fewer) for fewer in narrower),
+            *((s, fewer) for s in stored for fewer in narrower if joint),
         ]
     asked = [(product, s, b) for product in found for s, b in wanted[product.name]]
     priced = iter(price([(product, s.text if s else None, b) for product, s, b in asked]))

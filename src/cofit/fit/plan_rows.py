@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from cofit.core import Cost
+from cofit.core import Basis, Cost, CostRow
 from cofit.fit.planning import LayerPlan, Plan
 from cofit.fit.summary import PlanRow
-from cofit.ir import Graph, kept_macs, macs
+from cofit.ir import Graph, Op, kept_macs, macs
 
 
 def plan_rows(
@@ -30,7 +30,7 @@ def plan_rows(
     for name, group in itertools.groupby(plan.layers, key=lambda layer: layer.op):
         layers = list(group)
         op = fitted.producer[name]
-        dense_macs, kept = macs(dense, dense.producer[name]), kept_macs(fitted, op)
+        dense_macs, kept = macs(dense, dense.producer[name]), executed_macs(fitted, op, after[name])
         shapes = [weight.shape for weight in dense.weights(dense.producer[name])]
         rows.append(
             PlanRow(
@@ -56,6 +56,13 @@ def plan_rows(
             )
         )
     return tuple(rows)
+
+
+def executed_macs(graph: Graph, op: Op, row: CostRow | None) -> int:
+    """Multiply-accumulates: those of the compiled graph, or as a model counts them."""
+    if row is not None and row.basis is Basis.MODELLED:
+        return row.macs
+    return kept_macs(graph, op)
 
 
 def _done(layer: LayerPlan, plan: Plan) -> list[str]:

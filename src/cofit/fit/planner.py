@@ -119,6 +119,7 @@ class Planner:
             free,
             lambda asked: self.device.price(probe.graph, asked, precision, self.progress),
             self._slopes(),
+            joint=self.device.narrows_structures,
         )
 
     def _slopes(self) -> dict[str, float]:

@@ -129,13 +129,16 @@ def scaled_option(
 ) -> Option:
     """An option's cost inside the network, from costs measured on its op alone.
 
-    Latency and energy keep the ratio to the dense op; flash and RAM keep the difference. Of an op
-    of several products, each bears its share of the dense op's cost and what its own option
-    changes of the whole.
+    Latency and energy keep the ratio to the dense op, energy that is not stated of the op alone
+    that of latency; flash and RAM keep the difference. Of an op of several products, each bears its
+    share of the dense op's cost and what its own option changes of the whole.
     """
     ratio = option.latency_s / isolated_dense.latency_s if isolated_dense.latency_s else 1.0
     part = share + ratio - 1
-    energy = None if in_network.energy_j is None else in_network.energy_j * part
+    energy = in_network.energy_j
+    if energy is not None:
+        own, dense = option.energy_j, isolated_dense.energy_j
+        energy *= share - 1 + (own / dense if own is not None and dense else ratio)
     return Option(
         structure,
         bits,
