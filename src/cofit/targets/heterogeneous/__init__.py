@@ -2,9 +2,19 @@
 
 A `Bench` is a `Mix` of networks on a `Chip`; `designs` enumerates partitions of the chip, `explore`
 schedules the mix on each. Below it, `cost_table` costs layers on arrays of many sizes, `schedule`
-and `best_schedule` place layers of a `Workload`, `check_schedule` checks every rule.
+and `best_schedule` place layers of a `Workload`, `check_schedule` checks every rule,
+`least_energy` and `allocate_design` work under hard limits.
 """
 
+from cofit.targets.heterogeneous.allocation import (
+    Allocated,
+    Specs,
+    allocate_design,
+    least_energy,
+    least_energy_exact,
+    penalty,
+    refined,
+)
 from cofit.targets.heterogeneous.baselines import fixed, reconfigurable, scaled_out
 from cofit.targets.heterogeneous.bounds import packed_edp, perfect_edp, relaxed_makespan
 from cofit.targets.heterogeneous.chip import Chip, chip, known_chips
@@ -23,6 +33,7 @@ from cofit.targets.heterogeneous.workload import Schedule, Workload, check_sched
 
 __all__ = [
     "DATAFLOWS",
+    "Allocated",
     "Bench",
     "Chip",
     "CostTable",
@@ -34,7 +45,9 @@ __all__ = [
     "Part",
     "Policy",
     "Schedule",
+    "Specs",
     "Workload",
+    "allocate_design",
     "best_schedule",
     "check_schedule",
     "chip",
@@ -46,10 +59,14 @@ __all__ = [
     "explore",
     "fixed",
     "known_chips",
+    "least_energy",
+    "least_energy_exact",
     "network_of",
     "packed_edp",
+    "penalty",
     "perfect_edp",
     "reconfigurable",
+    "refined",
     "relaxed_makespan",
     "scaled_out",
     "schedule",

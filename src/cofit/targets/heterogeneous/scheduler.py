@@ -19,7 +19,7 @@ from cofit.targets.heterogeneous.timeline import Timeline, place
 from cofit.targets.heterogeneous.workload import Array, Schedule, Workload
 
 ORDERS = ("depth", "breadth")
-IMBALANCES = (1.5, 3.0, float("inf"))
+IMBALANCES = (1.05, 1.5, 3.0, float("inf"))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def schedule(work: Workload, buffer_bits: float, policy: Policy | None = None) -
 def best_schedule(
     work: Workload, buffer_bits: float, static_pj: float = 0.0, objective: str = "edp"
 ) -> Schedule:
-    """The best of several policies: all orders, metrics and three imbalances.
+    """The best of several policies: all orders, metrics and four imbalances.
 
     Args:
         work: layers and their costs.

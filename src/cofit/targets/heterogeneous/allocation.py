@@ -1,0 +1,247 @@
+"""Units for layers, and sub-accelerators for networks, under hard limits (NASAIC, DAC 2020).
+
+The heterogeneous assignment problem: the least energy whose makespan stays within a limit. The
+heuristic begins with list schedules and moves single layers, those first that save the most energy
+per cycle they add.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cofit.core import ConfigError, InfeasibleError
+from cofit.targets.heterogeneous.bounds import relaxed_makespan
+from cofit.targets.heterogeneous.exact import assignments, least_makespan, shortest
+from cofit.targets.heterogeneous.partition import Bench, Design, Part
+from cofit.targets.heterogeneous.scheduler import (
+    IMBALANCES,
+    ORDERS,
+    Policy,
+    earliest_finish,
+    filled,
+    schedule,
+)
+from cofit.targets.heterogeneous.timeline import place
+from cofit.targets.heterogeneous.workload import Schedule, Workload
+
+Score = Callable[[Schedule], tuple[float, ...]]
+STARTS = 4
+"""Schedules that are improved by moves."""
+
+SWAPS = 16
+"""Layers up to which pairs of moves are tried too."""
+
+
+def refined(
+    work: Workload,
+    buffer_bits: float,
+    begin: Schedule,
+    score: Score,
+    static_pj: float = 0.0,
+) -> Schedule:
+    """A schedule improved by moving layers to other units, one by one, until no move helps.
+
+    Args:
+        work: layers and their costs.
+        buffer_bits: of the shared buffer.
+        begin: where to start.
+        score: to be made less.
+        static_pj: energy of all units per cycle.
+    """
+    best, least = begin, score(begin)
+    improved = True
+    while improved:
+        improved = False
+        for changes in _moves(work, buffer_bits, best):
+            units = best.unit.tolist()
+            for layer, unit in changes:
+                units[layer] = unit
+            order = np.lexsort((np.arange(work.layers), best.start)).tolist()
+            made = place(work, buffer_bits, order, units, gaps=True)
+            made = filled(work, buffer_bits, order, units, made)
+            tried = work.priced(units, *made, static_pj)
+            if score(tried) < least:
+                best, least, improved = tried, score(tried), True
+                if work.layers <= SWAPS:  # the moves of a small case are ranked anew
+                    break
+    return best
+
+
+def _moves(
+    work: Workload, buffer_bits: float, begin: Schedule
+) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Layers with other units for them, by energy saved per cycle added; then pairs if few."""
+    ranked = []
+    for layer, unit in enumerate(begin.unit):
+        for other in np.flatnonzero(work.buffer_bits[layer] <= buffer_bits):
+            if other == unit:
+                continue
+            saved = work.energy_pj[layer, unit] - work.energy_pj[layer, other]
+            added = work.cycles[layer, other] - work.cycles[layer, unit]
+            ratio = saved / added if added > 0 else np.inf if saved >= 0 else 0.0
+            ranked.append((-ratio, layer, int(other)))
+    single = [(layer, unit) for _, layer, unit in sorted(ranked)]
+    yield from ((move,) for move in single)
+    if work.layers <= SWAPS:
+        yield from ((a, b) for a, b in itertools.combinations(single, 2) if a[0] != b[0])
+
+
+def least_energy(work: Workload, buffer_bits: float, limit_cycles: float) -> Schedule:
+    """The schedule of least energy found whose makespan is within a limit.
+
+    Raises:
+        InfeasibleError: none was found; says the least makespan found, and the least possible.
+    """
+
+    def score(made: Schedule) -> tuple[float, ...]:
+        return max(made.makespan - limit_cycles, 0.0), made.energy_pj
+
+    begins = [earliest_finish(work, buffer_bits, order) for order in ORDERS]
+    begins += [
+        schedule(work, buffer_bits, Policy(order, metric, imbalance))
+        for order in ORDERS
+        for metric in ("cycles", "energy", "edp")
+        for imbalance in IMBALANCES
+    ]
+    begins.sort(key=score)
+    apart = {tuple(begin.unit.tolist()): begin for begin in reversed(begins)}
+    chosen = sorted(apart.values(), key=score)[:STARTS]
+    found = min((refined(work, buffer_bits, begin, score) for begin in chosen), key=score)
+    if found.makespan > limit_cycles:
+        raise InfeasibleError(
+            f"no schedule within {limit_cycles:g} cycles was found; the shortest found takes "
+            f"{found.makespan:g}, none takes less than {relaxed_makespan(work):g}"
+        )
+    return found
+
+
+def least_energy_exact(work: Workload, buffer_bits: float, limit_cycles: float) -> Schedule:
+    """The schedule of least energy within a limit, over all assignments and orders.
+
+    For a dozen layers on two units.
+
+    Raises:
+        InfeasibleError: there is none.
+    """
+    rows = np.arange(work.layers)
+    every = sorted(
+        assignments(work, buffer_bits),
+        key=lambda units: float(work.energy_pj[rows, list(units)].sum()),
+    )
+    for units in every:
+        if least_makespan(work, units) <= limit_cycles:
+            made = work.priced(units, *shortest(work, buffer_bits, units, limit_cycles))
+            if made.makespan <= limit_cycles:
+                return made
+    raise InfeasibleError(f"no schedule takes {limit_cycles:g} cycles or less; allow more")
+
+
+@dataclass(frozen=True)
+class Specs:
+    """Hard limits of a design; also the values of one, or bounds.
+
+    Attributes:
+        cycles: until all networks are done.
+        energy_pj: of all of them.
+        area_mm2: of units and buffer.
+    """
+
+    cycles: float
+    energy_pj: float
+    area_mm2: float
+
+    @property
+    def values(self) -> tuple[float, float, float]:
+        """Cycles, energy and area."""
+        return self.cycles, self.energy_pj, self.area_mm2
+
+
+def penalty(found: Specs, specs: Specs, bounds: Specs) -> float:
+    """How far a design is beyond its limits: 0 within all, 1 more for each that is at its bound.
+
+    Raises:
+        ConfigError: a bound is not beyond its limit.
+    """
+    if any(b <= s for b, s in zip(bounds.values, specs.values, strict=True)):
+        raise ConfigError(f"bounds {bounds.values} must be beyond the limits {specs.values}")
+    return sum(
+        max(value - limit, 0.0) / (bound - limit)
+        for value, limit, bound in zip(found.values, specs.values, bounds.values, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class Allocated:
+    """A design that meets its limits.
+
+    Attributes:
+        design: its sub-accelerators.
+        schedule: of the mix on them.
+        area_mm2: of the units in use, and the buffer.
+    """
+
+    design: Design
+    schedule: Schedule
+    area_mm2: float
+
+
+def allocate_design(bench: Bench, dataflows: Sequence[str], specs: Specs) -> Allocated:
+    """One or two sub-accelerators on which a mix takes the least energy within hard limits.
+
+    Units may be left out, where area is short; bandwidth is divided whole.
+
+    Args:
+        bench: mix and chip.
+        dataflows: that sub-accelerators may have; both may have the same.
+        specs: limits of cycles, energy and area.
+
+    Raises:
+        InfeasibleError: no design meets them; says the least that each could be alone.
+    """
+    best: Allocated | None = None
+    least = [np.inf, np.inf, np.inf]
+    for design in candidates(dataflows, bench.steps):
+        units = sum(part.units for part in design) * bench.chip.units / bench.steps
+        area = bench.chip.area_mm2(units)
+        work = bench.workload(design)
+        try:
+            floor = relaxed_makespan(work)
+        except InfeasibleError:
+            continue
+        energy = float(work.energy_pj.min(axis=1).sum())
+        least = [min(old, new) for old, new in zip(least, (floor, energy, area), strict=True)]
+        within = floor <= specs.cycles and energy <= specs.energy_pj and area <= specs.area_mm2
+        if not within or (best is not None and energy >= best.schedule.energy_pj):
+            continue
+        try:
+            made = least_energy(work, bench.chip.buffer_bits, specs.cycles)
+        except InfeasibleError:
+            continue
+        if made.energy_pj <= specs.energy_pj and (
+            best is None or made.energy_pj < best.schedule.energy_pj
+        ):
+            best = Allocated(design, made, area)
+    if best is None:
+        raise InfeasibleError(
+            f"no design meets {specs.cycles:g} cycles, {specs.energy_pj:g} pJ and "
+            f"{specs.area_mm2:g} mm2 together; alone, each is at least {least[0]:g} cycles, "
+            f"{least[1]:g} pJ, {least[2]:g} mm2"
+        )
+    return best
+
+
+def candidates(dataflows: Sequence[str], steps: int) -> Iterator[Design]:
+    """Designs of one and of two sub-accelerators, by units in use."""
+    for used in range(1, steps + 1):
+        yield from ((Part(name, used, steps),) for name in dataflows)
+        for pair in itertools.combinations_with_replacement(dataflows, 2):
+            for first in range(1, used):
+                for bandwidth in range(1, steps):
+                    yield (
+                        Part(pair[0], first, bandwidth),
+                        Part(pair[1], used - first, steps - bandwidth),
+                    )
