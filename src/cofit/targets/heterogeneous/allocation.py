@@ -15,7 +15,7 @@ import numpy as np
 
 from cofit.core import ConfigError, InfeasibleError
 from cofit.targets.heterogeneous.bounds import relaxed_makespan
-from cofit.targets.heterogeneous.exact import assignments, least_makespan, shortest
+from cofit.targets.heterogeneous.exact import assignments, chains, least_makespan, shortest
 from cofit.targets.heterogeneous.partition import Bench, Design, Part
 from cofit.targets.heterogeneous.scheduler import (
     IMBALANCES,
@@ -26,7 +26,7 @@ from cofit.targets.heterogeneous.scheduler import (
     schedule,
 )
 from cofit.targets.heterogeneous.timeline import place
-from cofit.targets.heterogeneous.workload import Schedule, Workload
+from cofit.targets.heterogeneous.workload import Array, Schedule, Workload
 
 Score = Callable[[Schedule], tuple[float, ...]]
 STARTS = 4
@@ -60,15 +60,27 @@ def refined(
             units = best.unit.tolist()
             for layer, unit in changes:
                 units[layer] = unit
-            order = np.lexsort((np.arange(work.layers), best.start)).tolist()
-            made = place(work, buffer_bits, order, units, gaps=True)
-            made = filled(work, buffer_bits, order, units, made)
-            tried = work.priced(units, *made, static_pj)
+            tried = min(
+                (
+                    work.priced(units, *_placed(work, buffer_bits, units, first), static_pj)
+                    for first in (best.start, -chains(work, units))
+                ),
+                key=score,
+            )
             if score(tried) < least:
                 best, least, improved = tried, score(tried), True
                 if work.layers <= SWAPS:  # the moves of a small case are ranked anew
                     break
     return best
+
+
+def _placed(
+    work: Workload, buffer_bits: float, units: Sequence[int], first: Array
+) -> tuple[Array, Array]:
+    """Layers placed by ascending `first`, gaps filled."""
+    order = np.lexsort((np.arange(work.layers), first)).tolist()
+    made = place(work, buffer_bits, order, units, gaps=True)
+    return filled(work, buffer_bits, order, units, made)
 
 
 def _moves(

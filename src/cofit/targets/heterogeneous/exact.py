@@ -84,7 +84,7 @@ class _Search:
     ) -> None:
         self._work, self._buffer_bits, self._units, self._enough = work, buffer_bits, units, enough
         self._seen: set[tuple[tuple[int, float], ...]] = set()
-        self._tails = _tails(work, units)
+        self._tails = chains(work, units).tolist()
         self.best: tuple[Array, Array] | None = None
         self._makespan = np.inf
 
@@ -113,11 +113,11 @@ class _Search:
             self.run([*order, layer])
 
 
-def _tails(work: Workload, units: Sequence[int]) -> list[float]:
-    """Cycles of the longest chain that begins with each layer."""
-    tails = [0.0] * work.layers
+def chains(work: Workload, units: Sequence[int]) -> Array:
+    """Cycles of the longest chain that begins with each layer, itself included."""
+    tails = np.zeros(work.layers)
     for layer in reversed(range(work.layers)):
-        tails[layer] += float(work.cycles[layer, units[layer]])
+        tails[layer] += work.cycles[layer, units[layer]]
         for other in work.before[layer]:
             tails[other] = max(tails[other], tails[layer])
     return tails
