@@ -34,9 +34,7 @@ class _Builder:
     ) -> _Map:  # fmt: skip
         """A square convolution."""
         lost = 0 if pad else kernel - 1
-        rows, columns = (
-            -(-(size - lost) // stride) for size in (source.rows, source.columns)
-        )
+        rows, columns = (-(-(size - lost) // stride) for size in (source.rows, source.columns))
         layer = Layer(
             f"{len(self.layers)}", k=filters, c=source.channels, y=rows, x=columns, r=kernel,
             s=kernel, stride=(stride, stride), groups=filters if depthwise else 1,

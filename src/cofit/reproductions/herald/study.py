@@ -104,7 +104,6 @@ def setting(settings: Settings, where: tuple[str, str, int], step: Step) -> Resu
     )
     begin = time.perf_counter()
     for flow in FLOWS:
-        bench.table(flow, 1)
         bench.table(flow, 2)
     table_s = time.perf_counter() - begin
     found: Results = {
@@ -186,9 +185,7 @@ def _ablation(bench: Bench, design: Design) -> Results:
 def _moved(bench: Bench, design: Design) -> list[float]:
     """The better of HERALD's and the greedy schedule, improved by moves of single layers."""
     work, room = bench.workload(design), bench.chip.buffer_bits
-    begin = min(
-        (bench.schedule(design), earliest_finish(work, room)), key=lambda made: made.edp
-    )
+    begin = min((bench.schedule(design), earliest_finish(work, room)), key=lambda made: made.edp)
     made = refined(work, room, begin, lambda tried: (tried.edp,))
     check_schedule(work, made, room)
     return _numbers(made)

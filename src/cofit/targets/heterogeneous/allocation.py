@@ -1,8 +1,9 @@
 """Units for layers, and sub-accelerators for networks, under hard limits (NASAIC, DAC 2020).
 
 The heterogeneous assignment problem: the least energy whose makespan stays within a limit. The
-heuristic begins with list schedules and moves single layers, those first that save the most energy
-per cycle they add.
+heuristic solves it without regard to waiting (a mixed-integer program), for the limit and for
+tighter ones; schedules what comes out; and moves single layers, those first that save the most
+energy per cycle they add.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array, csr_array, hstack
 
 from cofit.core import ConfigError, InfeasibleError
 from cofit.targets.heterogeneous.bounds import relaxed_makespan
+from cofit.targets.heterogeneous.costs import OBJECTIVES
 from cofit.targets.heterogeneous.exact import assignments, chains, least_makespan, shortest
 from cofit.targets.heterogeneous.partition import Bench, Design, Part
 from cofit.targets.heterogeneous.scheduler import (
-    IMBALANCES,
     ORDERS,
     Policy,
     earliest_finish,
-    filled,
     schedule,
 )
 from cofit.targets.heterogeneous.timeline import place
@@ -32,8 +34,16 @@ Score = Callable[[Schedule], tuple[float, ...]]
 STARTS = 4
 """Schedules that are improved by moves."""
 
-SWAPS = 16
-"""Layers up to which pairs of moves are tried too."""
+REPEATS = 40
+"""Assignments without waiting that are scheduled, best first, where layers are few."""
+
+TIGHTER = (0.95, 0.9, 0.8)
+"""Shares of the limit that other assignments must keep, so that waiting has room."""
+
+TIME_LIMIT_S, GAP = 5.0, 1e-3
+
+FEW = 16
+"""Layers up to which orders are searched, and pairs of moves tried."""
 
 
 def refined(
@@ -69,7 +79,7 @@ def refined(
             )
             if score(tried) < least:
                 best, least, improved = tried, score(tried), True
-                if work.layers <= SWAPS:  # the moves of a small case are ranked anew
+                if work.layers <= FEW:  # the moves of a small case are ranked anew
                     break
     return best
 
@@ -79,8 +89,7 @@ def _placed(
 ) -> tuple[Array, Array]:
     """Layers placed by ascending `first`, gaps filled."""
     order = np.lexsort((np.arange(work.layers), first)).tolist()
-    made = place(work, buffer_bits, order, units, gaps=True)
-    return filled(work, buffer_bits, order, units, made)
+    return place(work, buffer_bits, order, units, gaps=True)
 
 
 def _moves(
@@ -98,7 +107,7 @@ def _moves(
             ranked.append((-ratio, layer, int(other)))
     single = [(layer, unit) for _, layer, unit in sorted(ranked)]
     yield from ((move,) for move in single)
-    if work.layers <= SWAPS:
+    if work.layers <= FEW:
         yield from ((a, b) for a, b in itertools.combinations(single, 2) if a[0] != b[0])
 
 
@@ -114,13 +123,25 @@ def least_energy(work: Workload, buffer_bits: float, limit_cycles: float) -> Sch
 
     begins = [earliest_finish(work, buffer_bits, order) for order in ORDERS]
     begins += [
-        schedule(work, buffer_bits, Policy(order, metric, imbalance))
+        schedule(work, buffer_bits, Policy(order, metric))
         for order in ORDERS
-        for metric in ("cycles", "energy", "edp")
-        for imbalance in IMBALANCES
+        for metric in OBJECTIVES
     ]
-    begins.sort(key=score)
-    apart = {tuple(begin.unit.tolist()): begin for begin in reversed(begins)}
+    few = work.layers <= FEW
+    tried: list[list[int]] = []
+    for share in (*(1.0,) * (REPEATS if few else 1), *TIGHTER):
+        units = without_waiting(work, buffer_bits, share * limit_cycles, tried)
+        if units is None:
+            continue
+        tried.append(units)
+        if few:
+            made = shortest(work, buffer_bits, units, limit_cycles)
+        else:
+            made = _placed(work, buffer_bits, units, -chains(work, units))
+        begins.append(work.priced(units, *made))
+        if share == 1 and begins[-1].makespan <= limit_cycles:
+            return begins[-1]  # no other takes less energy, waiting or not
+    apart = {tuple(begin.unit.tolist()): begin for begin in sorted(begins, key=score, reverse=True)}
     chosen = sorted(apart.values(), key=score)[:STARTS]
     found = min((refined(work, buffer_bits, begin, score) for begin in chosen), key=score)
     if found.makespan > limit_cycles:
@@ -129,6 +150,62 @@ def least_energy(work: Workload, buffer_bits: float, limit_cycles: float) -> Sch
             f"{found.makespan:g}, none takes less than {relaxed_makespan(work):g}"
         )
     return found
+
+
+def without_waiting(
+    work: Workload,
+    buffer_bits: float,
+    limit_cycles: float,
+    but: Sequence[Sequence[int]] = (),
+) -> list[int] | None:
+    """Units of least energy if no layer ever waited for a unit or for room; None if there are none.
+
+    Work of each unit and each chain of layers stay within the limit, so its energy is a bound.
+
+    Args:
+        work: layers and their costs.
+        buffer_bits: of the shared buffer.
+        limit_cycles: of units and chains.
+        but: assignments that are not wanted.
+    """
+    layer, unit = np.nonzero(work.buffer_bits <= buffer_bits)
+    pairs, layers = len(layer), work.layers
+    spent, columns = work.cycles[layer, unit] / limit_cycles, np.arange(pairs)
+    free = np.zeros((layers, layers))
+    once = coo_array((np.ones(pairs), (layer, columns)), shape=(layers, pairs)).tocsr()
+    loads = coo_array((spent, (unit, columns)), shape=(work.units, pairs)).tocsr()
+    # ends[layer] - ends[other] - cycles of the layer >= 0, and ends - cycles >= release
+    own = coo_array((spent, (layer, columns)), shape=(layers, pairs)).tocsr()
+    rows = [(at, other) for at, needed in enumerate(work.before) for other in needed]
+    first = np.array([at for at, _ in rows], dtype=np.intp)
+    step = np.zeros((len(rows), layers))
+    step[np.arange(len(rows)), first] = 1.0
+    step[np.arange(len(rows)), [other for _, other in rows]] -= 1.0
+    known = np.array([[units[at] for at in layer] for units in but]).reshape(len(but), pairs)
+    same = csr_array((known == unit).astype(float))
+    solved = milp(
+        np.concatenate([work.energy_pj[layer, unit] / work.energy_pj.min(), np.zeros(layers)]),
+        integrality=np.concatenate([np.ones(pairs), np.zeros(layers)]),
+        bounds=Bounds(0, 1),
+        constraints=[
+            LinearConstraint(hstack([once, csr_array(free)]), 1, 1),
+            LinearConstraint(hstack([loads, csr_array((work.units, layers))]), -np.inf, 1),
+            LinearConstraint(
+                hstack([-own, csr_array(np.eye(layers))]),
+                np.array(work.releases) / limit_cycles,
+                np.inf,
+            ),
+            LinearConstraint(hstack([-own[first], csr_array(step)]), 0, np.inf),
+            LinearConstraint(hstack([same, csr_array((len(but), layers))]), 0, layers - 1),
+        ],
+        options={"time_limit": TIME_LIMIT_S, "mip_rel_gap": GAP},
+    )
+    if solved.x is None:
+        return None
+    units = np.zeros(layers, int)
+    taken = solved.x[:pairs] > 0.5
+    units[layer[taken]] = unit[taken]
+    return units.tolist()
 
 
 def least_energy_exact(work: Workload, buffer_bits: float, limit_cycles: float) -> Schedule:

@@ -28,9 +28,7 @@ def scaled_out(bench: Bench, dataflow: str) -> Schedule:
     return bench.schedule((Part(dataflow, half, half),) * 2)
 
 
-def reconfigurable(
-    bench: Bench, dataflows: Sequence[str], overhead: float = OVERHEAD
-) -> Schedule:
+def reconfigurable(bench: Bench, dataflows: Sequence[str], overhead: float = OVERHEAD) -> Schedule:
     """One array that takes the best dataflow for every layer (RDA).
 
     When the dataflow changes, every unit is set anew over the network: units / words per cycle.

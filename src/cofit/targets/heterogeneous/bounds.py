@@ -48,7 +48,7 @@ def relaxed_makespan(work: Workload) -> float:
 
 
 def perfect_edp(bench: Bench, dataflows: Sequence[str]) -> float:
-    """Energy times makespan of an oracle: each layer as fast and as cheap as any full array runs it.
+    """Energy times makespan of an oracle: each layer as fast and cheap as any full array has it.
 
     It needs no reconfiguration, and takes speed and energy from different dataflows where these
     differ. A partition whose layers leave much of the full array idle may beat it; none beats

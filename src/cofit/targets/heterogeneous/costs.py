@@ -173,9 +173,7 @@ def _blocks(
         whole = np.broadcast_to(values[:, None], promise.shape)
         return np.take_along_axis(whole, chosen, axis=-1)
 
-    return _Blocks(
-        taken(rows), taken(columns), taken(filters), taken(outside).astype(bool), fits
-    )
+    return _Blocks(taken(rows), taken(columns), taken(filters), taken(outside).astype(bool), fits)
 
 
 @dataclass(frozen=True, eq=False)

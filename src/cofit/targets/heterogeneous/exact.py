@@ -79,9 +79,7 @@ def shortest(
 class _Search:
     """Depth first over orders; orders that lead to the same starts are followed once."""
 
-    def __init__(
-        self, work: Workload, buffer_bits: float, units: list[int], enough: float
-    ) -> None:
+    def __init__(self, work: Workload, buffer_bits: float, units: list[int], enough: float) -> None:
         self._work, self._buffer_bits, self._units, self._enough = work, buffer_bits, units, enough
         self._seen: set[tuple[tuple[int, float], ...]] = set()
         self._tails = chains(work, units).tolist()

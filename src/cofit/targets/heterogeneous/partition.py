@@ -169,9 +169,7 @@ def designs(
         drawn = generator.permutation(len(pairs))[:count]
         pairs = [pairs[index] for index in drawn]
     for units, bandwidth in pairs:
-        yield tuple(
-            Part(*part) for part in zip(dataflows, units, bandwidth, strict=True)
-        )
+        yield tuple(Part(*part) for part in zip(dataflows, units, bandwidth, strict=True))
 
 
 def _shares(parts: int, steps: int) -> Iterator[tuple[int, ...]]:
