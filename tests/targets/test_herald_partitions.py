@@ -262,7 +262,7 @@ def test_networks_of_graphs() -> None:
 
 
 def test_09_errors() -> None:
-    with pytest.raises(ConfigError, match="network 'loop': layers .* wait for each other"):
+    with pytest.raises(ConfigError, match=r"network 'loop': layers .* wait for each other"):
         Network.of("loop", [Layer("a"), Layer("b")], [[1], [0]])
     with pytest.raises(ConfigError, match="layer 'a' waits for"):
         Network.of("far", [Layer("a")], [[3]])

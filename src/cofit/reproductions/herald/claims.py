@@ -70,14 +70,14 @@ def _limit(settings: list[Results]) -> str:
 def _partitions(settings: list[Results]) -> list[Claim]:
     limit = _limit(settings)
     setting = (
-        f"{len(settings)} setting(s), 1 less the geometric mean of ratios; both arms at equal units, "
-        "bandwidth and buffer, each with its own best tiles"
+        f"{len(settings)} setting(s), 1 less the geometric mean of ratios; both arms at equal "
+        "units, bandwidth and buffer, each with its own best tiles"
     )
     alone = saved(best_set(found)["relaxed"] / edp(best_fixed(found)) for found in settings)
     reason = (
-        f"without any waiting the best partition would save {alone:.3g} % of EDP: the networks with "
-        "most of the work have a dataflow that suits nearly all of it, and smaller arrays with a "
-        "share of the buffer bring more tiles from DRAM and leave more units idle"
+        f"without any waiting the best partition would save {alone:.3g} % of EDP: the networks "
+        "with most of the work have a dataflow that suits nearly all of it, and smaller arrays "
+        "with a share of the buffer bring more tiles from DRAM and leave more units idle"
     )
 
     def ratios(of: Callable[[list[float]], float], base: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""The run: for every chip and suite all baselines, all partitions, and the scheduler taken apart."""
+"""The run: baselines and partitions of every chip and suite, and the scheduler taken apart."""
 
 from __future__ import annotations
 

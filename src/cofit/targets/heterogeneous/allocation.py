@@ -181,7 +181,7 @@ def without_waiting(
     step = np.zeros((len(rows), layers))
     step[np.arange(len(rows)), first] = 1.0
     step[np.arange(len(rows)), [other for _, other in rows]] -= 1.0
-    known = np.array([[units[at] for at in layer] for units in but]).reshape(len(but), pairs)
+    known = np.array(but, dtype=np.intp).reshape(len(but), layers)[:, layer]
     same = csr_array((known == unit).astype(float))
     solved = milp(
         np.concatenate([work.energy_pj[layer, unit] / work.energy_pj.min(), np.zeros(layers)]),

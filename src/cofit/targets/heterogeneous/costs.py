@@ -231,19 +231,20 @@ def _points(
     chosen = dict(zip(TILES, np.concatenate(tiles, axis=1), strict=True))
     late = np.array([pick[-1] for pick in picks])[flat[-1]]
     for begin in range(0, len(flat[0]), CHUNK):
-        part = slice(begin, begin + CHUNK)
-        index = tuple(axis[part] for axis in flat)
+        chunk = slice(begin, begin + CHUNK)
+        index = tuple(axis[chunk] for axis in flat)
         at3 = index[:-1]
         nest = _nest(
             flow,
             {dim: count[at3] for dim, count in enumerate(counts)},
-            {dim: tile[part] for dim, tile in chosen.items()},
+            {dim: tile[chunk] for dim, tile in chosen.items()},
             {dim: trip[at3] for dim, trip in trips.items()},
             {dim: count[at3] for dim, count in spread.items()},
-            late[part],
+            late[chunk],
             blocks.pixels_outside[at3],
         )
-        dense[(slice(None), *index)] = _costs(layers.at(index[0]), nest, hardware)
+        for values, found in zip(dense, _costs(layers.at(index[0]), nest, hardware), strict=True):
+            values[index] = found
     return _dense(dense)
 
 

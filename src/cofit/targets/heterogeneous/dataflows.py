@@ -64,12 +64,13 @@ class Dataflow:
         if K in taken:
             left = np.floor(room[K] / np.maximum(taken[K], 1.0))
             taken[G] = even(sizes[G], np.maximum(left, 1.0))
-        return {dim: np.broadcast_to(count, sizes[0].shape) for dim, count in taken.items()}
+        shape = np.broadcast_shapes(sizes[0].shape, units.shape)
+        return {dim: np.broadcast_to(count, shape) for dim, count in taken.items()}
 
     def steps(self, sizes: Array, units: Array) -> Array:
         """Steps of layers (8, ...) on arrays; infinite where not even a cluster fits."""
         spread = self.spread(sizes, units)
-        total = np.ones(sizes[0].shape)
+        total = np.ones(np.broadcast_shapes(sizes[0].shape, units.shape))
         for dim, size in enumerate(sizes):
             count = spread.get(dim)
             with np.errstate(divide="ignore"):

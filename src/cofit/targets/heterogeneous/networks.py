@@ -32,7 +32,7 @@ class Network:
 
     @staticmethod
     def of(name: str, layers: Sequence[Layer], before: Sequence[Sequence[int]]) -> Network:
-        """A network of layers in any order.
+        """A network of layers in any order; one in which they can run is kept.
 
         Raises:
             ConfigError: there are none, or some wait for each other or for one that is not there.
@@ -52,6 +52,8 @@ class Network:
             raise ConfigError(
                 f"network {name!r}: layers {names} wait for each other; cut the cycle"
             ) from error
+        if all(other < at for at, needed in enumerate(before) for other in needed):
+            order = list(range(len(layers)))
         place = {layer: at for at, layer in enumerate(order)}
         return Network(
             name,
