@@ -125,7 +125,7 @@ def test_a_killed_proposal_goes_on_from_what_is_stored(tmp_path):
 def test_projected_weights_are_in_their_structures_and_the_rest_untouched():
     op, weight = next(iter(GRAPH.weighted()))
     chosen = option("unstructured@4", 1.0, 1e-3)
-    layer = LayerPlan(op.output, weight.name, weight.shape, chosen, chosen, 1, "")
+    layer = LayerPlan(op.output, "", weight.name, weight.shape, chosen, chosen, 1, "")
     shaped = projected(GRAPH, Plan((layer,), {}, 0.0, 0.0))
     found = shaped.tensors[weight.name]
     assert found.structure == "unstructured@4"

@@ -24,7 +24,8 @@ from cofit.core.budget import METRICS
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
 from cofit.fit.peers import time_peers
-from cofit.fit.planning import LayerPlan, Plan
+from cofit.fit.plan_rows import plan_rows
+from cofit.fit.planning import Plan
 from cofit.fit.precision import count_correct, reference_scores
 from cofit.fit.progress import Progress
 from cofit.fit.rounds import Outcome
@@ -36,14 +37,13 @@ from cofit.fit.summary import (
     Memory,
     MemoryBlock,
     Peer,
-    PlanRow,
     Search,
     Side,
     Summary,
     Tried,
     Verification,
 )
-from cofit.ir import Graph, Tensor, kept_macs, load_graph, macs, run_float
+from cofit.ir import Graph, kept_macs, load_graph, run_float
 from cofit.ir.module import GraphModule
 from cofit.targets import toolchain_report
 
@@ -122,7 +122,7 @@ def conclude(
         accuracy_given=given_correct / len(test),
         dense=sides[0],
         fitted=sides[1],
-        plan=_plan_rows(best, finding.dense, programs[1].graph, costs[0], costs[1]),
+        plan=plan_rows(best.plan, finding.dense, programs[1].graph, costs[0], costs[1]),
         tried=tuple(_tried(outcome) for outcome in finding.outcomes),
         memory=_memory(programs[1]),
         verification=verification,
@@ -207,7 +207,8 @@ def _verify(program: Program, subject: Subject, emulated: bool) -> Verification:
 
 def _side(program: Program, cost: Cost, correct: int, samples: int) -> Side:
     graph = program.graph
-    tensors = [graph.tensors[n] for op, _ in graph.weighted() for n in op.inputs[1:]]
+    names = [n for op in graph.ops if graph.weights(op) for n in op.inputs[1:]]
+    tensors = [graph.tensors[n] for n in names if graph.tensors[n].data is not None]
     spreads = [row.spread for row in cost.rows if row.spread is not None]
     return Side(
         accuracy=correct / samples,
@@ -258,58 +259,6 @@ def _verdict(met: bool, limits: Sequence[LimitRow]) -> str:
         for row in limits
     ]
     return f"budget {'met' if met else 'not met'}: {', '.join(texts)}"
-
-
-def _plan_rows(
-    best: Outcome, dense: Graph, fitted: Graph, dense_cost: Cost, fitted_cost: Cost
-) -> tuple[PlanRow, ...]:
-    before = {row.op: row for row in dense_cost.rows}
-    after = {row.op: row for row in fitted_cost.rows}
-    rows = []
-    for layer in best.plan.layers:
-        op = fitted.producer[layer.op]
-        dense_macs, kept = macs(dense, dense.producer[layer.op]), kept_macs(fitted, op)
-        rows.append(
-            PlanRow(
-                op=layer.op,
-                kind=op.kind,
-                weight_shape=_weight_of(layer.op, dense).shape,
-                structure=_carried_out(layer, best.plan),
-                rate=dense_macs / max(kept, 1),
-                bits=layer.chosen.bits,
-                macs=dense_macs,
-                kept_macs=kept,
-                loss=layer.chosen.loss,
-                considered=layer.considered,
-                note=_note(layer, dense),
-                basis=after[layer.op].basis,
-                latency_dense_s=before[layer.op].latency_s,
-                latency_predicted_s=layer.chosen.latency_s,
-                latency_measured_s=after[layer.op].latency_s,
-                flash_dense_bytes=before[layer.op].flash_bytes,
-                flash_predicted_bytes=layer.chosen.flash_bytes,
-                flash_measured_bytes=after[layer.op].flash_bytes,
-            )
-        )
-    return tuple(rows)
-
-
-def _carried_out(layer: LayerPlan, plan: Plan) -> str | None:
-    """What was done to a layer: channels removed, then a structure on what remained."""
-    done = [text for text in (plan.removals.get(layer.weight), layer.chosen.structure) if text]
-    return ", ".join(done) or None
-
-
-def _weight_of(op: str, graph: Graph) -> Tensor:
-    """By its op: an integer graph names the copies of a shared weight anew."""
-    return graph.tensors[graph.producer[op].inputs[1]]
-
-
-def _note(layer: LayerPlan, dense: Graph) -> str:
-    if layer.shape == _weight_of(layer.op, dense).shape:
-        return layer.note
-    now = f"now {'x'.join(map(str, layer.shape))}"
-    return f"{now}; {layer.note}" if layer.note else now
 
 
 def _tried(outcome: Outcome) -> Tried:

@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from cofit.codegen import Program, emit, machine
 from cofit.core import ConfigError, Cost, CostRow, format_quantity
 from cofit.fit.precision import Precision, Scores, reference_scores
+from cofit.fit.products import Product
 from cofit.fit.progress import Progress
-from cofit.ir import Graph, Op
+from cofit.ir import Graph
 from cofit.targets import CortexM, CostTable, HostTarget, signature_of, target
 
 HOST_FLOAT_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
 HOST_INTEGER_FAMILIES = ("block8x2", "block16x2", "channel")
 """Vectors multiply pairs of integers at once: blocks two inputs wide waste neither."""
+
+HOST_INTEGER_RECURRENT_FAMILIES = ("block8x1", "block16x1", "block32x1")
+"""There pairs are of kept columns, wherever these are."""
 
 CORTEX_FAMILIES = ("block1x4", "block2x4", "block4x4", "channel")
 
@@ -54,10 +58,12 @@ class Device:
         """Whether costs on the target include energy."""
         return isinstance(self.target, CortexM) and self.target.board.energy_j_per_cycle is not None
 
-    def families(self, precision: Precision) -> tuple[str, ...]:
-        """Structure families that the target's kernels run fast in a precision."""
+    def families(self, precision: Precision, kind: str = "conv2d") -> tuple[str, ...]:
+        """Structure families that the target's kernels run fast on ops of a kind."""
         if self.emulated:
             return CORTEX_FAMILIES
+        if precision == "int8" and kind in ("gru", "lstm"):
+            return HOST_INTEGER_RECURRENT_FAMILIES
         return HOST_FLOAT_FAMILIES if precision == "fp32" else HOST_INTEGER_FAMILIES
 
     def weight_bits(self, precision: Precision) -> tuple[int, ...]:
@@ -69,20 +75,24 @@ class Device:
     def price(
         self,
         graph: Graph,
-        asked: Sequence[tuple[Op, str | None, int]],
+        asked: Sequence[tuple[Product, str | None, int]],
         precision: Precision,
         progress: Progress,
     ) -> list[CostRow]:
-        """Cost of layers of a graph, each alone, from the cost table."""
+        """Cost of the ops of products, each alone, from the cost table.
+
+        The product has the structure; the other one of a recurrent op is dense.
+        """
         signatures = [
             signature_of(
                 graph,
-                op,
-                structure,
+                product.op,
+                None if product.side == "hh" else structure,
                 "float32" if precision == "fp32" else "int8",
                 bits=8 if precision == "fp32" else bits,
+                of_state=structure if product.side == "hh" else None,
             )
-            for op, structure, bits in asked
+            for product, structure, bits in asked
         ]
         for begin in range(0, len(signatures), PRICE_CHUNK):
             progress("cost table", begin, len(signatures))
