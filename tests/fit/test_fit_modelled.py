@@ -232,9 +232,9 @@ def test_rows_are_left_out_by_whole_groups_where_groups_have_signs(convolution):
 
 
 def test_sparsity_pays_where_the_accelerator_skips_it(convolution):
-    ((op, _),) = convolution.weighted()
+    (product,) = products(convolution)
     edge = accelerator("edge")
-    asked = [(op, None, 8), (op, "unstructured@4", 8)]
+    asked = [(product, None, 8), (product, "unstructured@4", 8)]
     plain = ModelledDevice(Accelerator(edge))
     skipping = ModelledDevice(Accelerator(replace(edge, sparse={"weight": ("skipped",)})))
     assert "unstructured" in skipping.families("int8") and plain.families("int8") == ("channel",)
