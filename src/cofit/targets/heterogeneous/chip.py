@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cofit.core import ConfigError, UnknownNameError
+from cofit.core.quantities import HardwareFile
 from cofit.targets.dataflow import TENSORS, Axis, Hardware, Memory
-from cofit.targets.quantities import HardwareFile
 
 _FILE = Path(__file__).with_name("chips.toml")
 _TOP: dict[str, type] = {
