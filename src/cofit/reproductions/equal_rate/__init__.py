@@ -117,8 +117,9 @@ def _short_of_rounds(settings: Settings) -> str:
     steps = -(-settings.examples // settings.batch)
     own = max(1, round(settings.epochs * ADMM_SHARE)) * steps
     return (
-        f"ADMM has {own} of the {settings.epochs * steps} steps, {own // ROUND_STEPS} rounds, before "
-        "the weights are hardened; those projected at once train within their structure in all steps"
+        f"ADMM has {own} of the {settings.epochs * steps} steps, {own // ROUND_STEPS} rounds, "
+        "before the weights are hardened; those projected at once train within their structure "
+        "in all steps"
     )
 
 
