@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cofit.core import UnknownNameError
-from cofit.targets.quantities import HardwareFile
+from cofit.core.quantities import HardwareFile
 
 _TOP: dict[str, type] = {
     "name": str, "about": str, "source": dict, "engine": dict, "locator": dict,
