@@ -23,12 +23,18 @@ def reachable(error):
     return float(value) * {"B": 1, "KB": 1000}[unit]
 
 
+@pytest.fixture(scope="module", params=[None, ["channel"]], ids=["blocks", "channels"])
+def structures(request):
+    """What a fit may choose from: with blocks 8 bits take least flash here, without them 4."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory):
+def refused(tmp_path_factory, structures):
     """What a fit into 1 KB of flash says and leaves."""
     folder = tmp_path_factory.mktemp("refused") / "out"
     with pytest.raises(InfeasibleError) as caught:
-        run_fit(tiny(folder, budget="flash<=1KB", **QUICK))
+        run_fit(tiny(folder, budget="flash<=1KB", structures=structures, **QUICK))
     return caught.value, folder
 
 
@@ -41,14 +47,16 @@ def test_a_budget_out_of_reach_says_what_binds_and_leaves_nothing(refused):
     assert not folder.exists()
 
 
-def test_the_stated_minimum_can_be_reached(refused, tmp_path):
+def test_the_stated_minimum_can_be_reached(refused, structures, tmp_path):
     minimum = reachable(refused[0])
     limit = int(minimum * 1.03)  # alignment of code, and what compilers merge, is in no price
-    config = tiny(tmp_path / "out", budget=f"flash<={limit}B", **{**QUICK, "rounds": 3})
+    config = tiny(
+        tmp_path / "out", budget=f"flash<={limit}B", structures=structures, **{**QUICK, "rounds": 3}
+    )
     summary = run_fit(config).summary
     assert summary.met and 0.95 * minimum <= summary.fitted.flash_bytes <= limit
     assert summary.fitted.flash_bytes < 0.3 * summary.dense.flash_bytes
-    assert any(row.bits == 4 for row in summary.plan)
+    assert any(row.bits == 4 for row in summary.plan) == (structures is not None)
     graph = load_graph(tmp_path / "out" / "deploy")
     for row in summary.plan:
         weight = graph.tensors[graph.producer[row.op].inputs[1]]

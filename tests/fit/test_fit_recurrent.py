@@ -11,7 +11,7 @@ from torch import nn
 from cofit.data import load
 from cofit.fit import run_fit
 from cofit.fit.candidates import make_menu, measure_slopes
-from cofit.fit.device import device
+from cofit.fit.devices import device
 from cofit.fit.plan_rows import plan_rows
 from cofit.fit.planning import choose
 from cofit.fit.products import products
