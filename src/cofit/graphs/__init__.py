@@ -13,7 +13,7 @@ from cofit.graphs.models import GNN, build_gnn
 from cofit.graphs.nearest import knn
 from cofit.graphs.operations import Operations, aggregate_normalised, plain_operations
 from cofit.graphs.pyg import PygModule, from_pyg, to_pyg
-from cofit.graphs.rows import RowStream, off_chip_bytes, pull_stream, rcm_order
+from cofit.graphs.rows import RowStream, pull_stream, rcm_order
 from cofit.graphs.sampling import NeighbourSampler, Sample
 from cofit.graphs.scores import Metric, Scores, accuracy, evaluate, roc_auc
 from cofit.graphs.splits import random_split, stratified_split
@@ -55,7 +55,6 @@ __all__ = [
     "known_graphs",
     "load_graph",
     "metis_parts",
-    "off_chip_bytes",
     "plain_operations",
     "pull_stream",
     "random_split",

@@ -125,8 +125,3 @@ def rcm_order(graph: Graph) -> torch.Tensor:
     matrix = csr_array((data, graph.indices.numpy(), graph.indptr.numpy()), shape=shape)
     order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
     return torch.from_numpy(order.astype(np.int64))
-
-
-def off_chip_bytes(misses: int, width: int, element_bytes: int = 4) -> int:
-    """Bytes of `misses` rows of `width` elements."""
-    return misses * width * element_bytes

@@ -46,7 +46,8 @@ class Round:
     """One threshold.
 
     Attributes:
-        threshold: degree from which on a free node became a hub.
+        threshold: degree from which on a free node became a hub; 0 for the nodes without edges,
+            which come last, each an island.
         hubs: that it made.
         islands: that it found.
         tasks: neighbours of hubs from which engines searched.

@@ -121,9 +121,12 @@ def examine(settings: Settings, name: str, seed: int, step: Step) -> Results:
             model, scores = train("split", ordered)
         arms = {"split": (ordered, scores)}
         choices = [
-            sparsify_edges(model, ordered, Sparsifying(share=settings.share, phi=phi))
-            for phi in settings.phis
-        ]
+            sparsify_edges(
+                model, ordered, Sparsifying(share=settings.share, phi=phi),
+                step.checkpoint(f"{kind} edges {i}"),
+            )
+            for i, phi in enumerate(settings.phis)
+        ]  # fmt: skip
         tried = [(c.graph, train(f"{kind} sparse {i}", c.graph)[1]) for i, c in enumerate(choices)]
         arms["sparse"] = best = max(tried, key=lambda each: each[1]["validation"])
         cleared = clear_patches(best[0], split, settings.least)
