@@ -70,6 +70,7 @@ class HaloExchange:
         self._features: dict[int, _Transfer] = {}
         self._gradients: dict[int, _Transfer] = {}
         self._averages: dict[str, list[torch.Tensor]] = {}
+        self._drawn: dict[tuple[int, int, int], torch.Tensor | None] = {}
         self._verify()
 
     def _verify(self) -> None:
@@ -87,6 +88,7 @@ class HaloExchange:
     def begin(self, step: int) -> None:
         """Draw what travels at a step, the same for all layers; counted from 0."""
         self._step = step
+        self._drawn = {key: rows for key, rows in self._drawn.items() if key[0] >= step - 2}
 
     @property
     def adjacency(self) -> Adjacency:
@@ -189,7 +191,11 @@ class HaloExchange:
         return result
 
     def _rows(self, step: int, owner: int, peer: int, count: int) -> torch.Tensor | None:
-        return None if owner == peer else self.policy.rows(step, owner, peer, count)
+        key = step, owner, peer
+        if key not in self._drawn:
+            rows = None if owner == peer else self.policy.rows(step, owner, peer, count)
+            self._drawn[key] = rows
+        return self._drawn[key]
 
     def _sent(self, step: int, peer: int) -> torch.Tensor | None:
         return self._rows(step, self.part.rank, peer, len(self.part.send[peer]))
