@@ -4,6 +4,8 @@ from cofit.graphs.halo.emulated import Emulated
 from cofit.graphs.halo.exchange import HaloExchange
 from cofit.graphs.halo.gloo import Gloo, gloo, is_rank
 from cofit.graphs.halo.in_process import InProcess, run_ranks
+from cofit.graphs.halo.job import GraphJob, run_rank, run_ranks_of
+from cofit.graphs.halo.launch import launch
 from cofit.graphs.halo.partition import METHODS, Partition, partition
 from cofit.graphs.halo.parts import Part, PartitionedGraph
 from cofit.graphs.halo.policy import Composed, Exact, Policy, Sampled, Stale, parse_policy
@@ -17,6 +19,7 @@ __all__ = [
     "Emulated",
     "Exact",
     "Gloo",
+    "GraphJob",
     "HaloExchange",
     "HaloResult",
     "InProcess",
@@ -33,8 +36,11 @@ __all__ = [
     "Transport",
     "gloo",
     "is_rank",
+    "launch",
     "parse_policy",
     "partition",
+    "run_rank",
     "run_ranks",
+    "run_ranks_of",
     "train_part",
 ]
