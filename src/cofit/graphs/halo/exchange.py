@@ -176,7 +176,7 @@ class HaloExchange:
         found = [gradient.new_zeros(self._count(r, len(s)), gradient.shape[1])
                  for r, s in zip(lent, part.send, strict=True)]  # fmt: skip
         tag = self._tag(_BACKWARD, layer)
-        result = inner.clone()
+        result: torch.Tensor = inner.clone()
         if not delay:
             received = self._now(tag, sent, found, "gradients")
         else:

@@ -44,7 +44,9 @@ def launch(
     Raises:
         CommunicationError: a rank failed; the text is its own, not that of those it took along.
     """
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False
+    )
     ranks: list[subprocess.Popen[bytes]] = []
     errors: list[IO[bytes]] = []
     try:

@@ -193,8 +193,8 @@ def parse_policy(text: str, seed: int = 0, attention: bool = False) -> Policy:
             case [["sampled", share]]:
                 return Sampled(float(share), seed, scale=not attention)
             case [["stale", *gammas]] if len(gammas) < 3:
-                values = [float(gamma) for gamma in gammas] or [None]
-                return Stale(values[0], values[-1])
+                values = [float(gamma) for gamma in gammas]
+                return Stale(values[0], values[-1]) if values else Stale()
             case [["sampled", share], ["stale"]]:
                 return Composed(Sampled(float(share), seed, scale=not attention), Stale())
     except ValueError as error:
