@@ -8,6 +8,7 @@ before are read.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,7 @@ class HaloExchange:
 
     Attributes:
         traffic: what this rank has sent.
+        waited_s: time that steps have stood still for messages, evaluation not counted.
 
     Raises:
         CommunicationError: the ranks are not as many as the parts, hold different partitions, or
@@ -65,6 +67,7 @@ class HaloExchange:
         self.part, self.transport = part, transport
         self.policy = Exact() if policy is None else policy
         self.traffic = Traffic()
+        self.waited_s = 0.0
         self._step = 0
         self._apart = 0
         self._features: dict[int, _Transfer] = {}
@@ -157,7 +160,7 @@ class HaloExchange:
             read = [x.new_zeros(self._count(r, len(n)), x.shape[1])
                     for r, n in zip(used, part.halo, strict=True)]  # fmt: skip
         else:
-            read = self._smooth(f"features {layer}", before.land(), self.policy.gamma_feat)
+            read = self._smooth(f"features {layer}", self._land(before), self.policy.gamma_feat)
         self._features[layer] = self._start(tag, sent, found, "features")
         return torch.cat([x, *read])
 
@@ -182,7 +185,7 @@ class HaloExchange:
         else:
             before = self._gradients.get(layer)
             received = [] if before is None else self._smooth(
-                f"gradients {layer}", before.land(), self.policy.gamma_grad
+                f"gradients {layer}", self._land(before), self.policy.gamma_grad
             )  # fmt: skip
             lent = [self._sent(step - 1 - delay, peer) for peer in range(part.size)]
             self._gradients[layer] = self._start(tag, sent, found, "gradients")
@@ -239,7 +242,13 @@ class HaloExchange:
     def _now(
         self, tag: int, sent: Sequence[torch.Tensor], found: list[torch.Tensor], kind: str
     ) -> list[torch.Tensor]:
-        return self._start(tag, sent, found, kind).land()
+        return self._land(self._start(tag, sent, found, kind), kind != "evaluation")
+
+    def _land(self, transfer: _Transfer, timed: bool = True) -> list[torch.Tensor]:
+        start = time.monotonic()
+        received = transfer.land()
+        self.waited_s += timed * (time.monotonic() - start)
+        return received
 
 
 class _Exchange(torch.autograd.Function):

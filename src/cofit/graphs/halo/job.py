@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from cofit.core import ConfigError, read_json, read_tensors, write_json, write_tensors
 from cofit.graphs.generate import reddit_like, stochastic_block_model
 from cofit.graphs.graph import Graph
+from cofit.graphs.halo.emulated import Emulated
 from cofit.graphs.halo.launch import launch
 from cofit.graphs.halo.partition import partition
 from cofit.graphs.halo.parts import PartitionedGraph
@@ -50,6 +50,8 @@ class GraphJob:
         seed: of the partition, the weights, dropout and sampling.
         timeout_s: of every wait for another rank.
         checkpoint_every: epochs between saves.
+        bandwidth_Bps: of an emulated link; None for what this machine has.
+        latency_s: of an emulated link.
 
     Raises:
         ConfigError: a value out of range.
@@ -71,6 +73,8 @@ class GraphJob:
     seed: int = 0
     timeout_s: float = 60.0
     checkpoint_every: int = 10
+    bandwidth_Bps: float | None = None
+    latency_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("parts", "hidden", "layers", "timeout_s", "checkpoint_every"):
@@ -179,13 +183,8 @@ def run_rank(job: GraphJob, out: Path, transport: Transport, progress: Progress)
     """
     part = prepare(job, out)
     shared = PartitionedGraph.build(job.data, part)
-    start, steps = time.monotonic(), 0
-
-    def count(stage: str, done: int, total: int) -> None:
-        nonlocal steps
-        steps += 1
-        progress(stage, done, total)
-
+    if job.bandwidth_Bps is not None:
+        transport = Emulated(transport, job.bandwidth_Bps, job.latency_s)
     result = train_part(
         job.data,
         part,
@@ -195,7 +194,7 @@ def run_rank(job: GraphJob, out: Path, transport: Transport, progress: Progress)
         policy=job.policy,
         seed=job.seed,
         checkpoint=(out / "checkpoints", job.checkpoint_every),
-        progress=count,
+        progress=progress,
     )
     trained = result.trained
     summary = {
@@ -207,7 +206,9 @@ def run_rank(job: GraphJob, out: Path, transport: Transport, progress: Progress)
         "epoch": trained.epoch,
         "scores": None if trained.scores is None else asdict(trained.scores),
         "bytes": vars(result.total),
-        "seconds_per_epoch": (time.monotonic() - start) / steps if steps else None,
+        "seconds_per_epoch": result.seconds,
+        "waited_s_per_epoch": result.waited_s,
+        "reduced_s_per_epoch": result.reduced_s,
         "losses": trained.history.losses,
     }
     if transport.rank == 0:

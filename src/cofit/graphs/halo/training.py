@@ -7,6 +7,8 @@ and the checkpoints of the ranks agree on the step they go on from.
 from __future__ import annotations
 
 import hashlib
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -38,11 +40,17 @@ class HaloResult:
         trained: the model, the same on all ranks; its losses are those of all ranks together.
         traffic: what this rank sent.
         total: what all ranks sent.
+        seconds: per epoch of this call, median, evaluation not counted; None without an epoch.
+        waited_s: of these, mean, for the exchanges.
+        reduced_s: of these, mean, for the sums of gradients.
     """
 
     trained: Trained
     traffic: Traffic
     total: Traffic
+    seconds: float | None
+    waited_s: float
+    reduced_s: float
 
 
 def train_part(
@@ -90,13 +98,14 @@ def train_part(
     exchange = HaloExchange(share, transport, policy)
     first = 1 if first_layer == "cached" else 0
     loader = PartLoader(graph, part, exchange, len(model.layers), first)
+    joined = _Joined(exchange, first)
     trained = train_graph(
         model,
         loader,
         recipe,
         evaluate=None if graph.test_mask is None else partial(loader.evaluate, graph),
         seed=derive_seed(seed, "rank", share.rank),
-        regime=_Joined(exchange, first),
+        regime=joined,
         checkpoint=None if checkpoint is None else RankCheckpoint(*checkpoint, transport=transport),
         progress=progress,
     )
@@ -108,7 +117,15 @@ def train_part(
     transport.all_reduce(counts)
     names = vars(exchange.traffic)
     total = Traffic(**dict(zip(names, counts.tolist(), strict=True)))
-    return HaloResult(trained, exchange.traffic, total)
+    epochs = joined.epoch_s
+    return HaloResult(
+        trained,
+        exchange.traffic,
+        total,
+        statistics.median(epochs) if epochs else None,
+        joined.waited_s / max(len(epochs), 1),
+        joined.reduced_s / max(len(epochs), 1),
+    )
 
 
 class PartLoader:
@@ -188,6 +205,9 @@ class _Joined(Regime):
     def __init__(self, exchange: HaloExchange, first: int) -> None:
         self._exchange, self._first = exchange, first
         self._parameters: list[nn.Parameter] = []
+        self._began = self._waited = 0.0
+        self.epoch_s: list[float] = []
+        self.waited_s = self.reduced_s = 0.0
 
     @property
     def name(self) -> str:
@@ -226,8 +246,18 @@ class _Joined(Regime):
 
         return exchange
 
+    def before_step(self, step: int, total: int) -> None:
+        """Start the clock."""
+        self._began, self._waited = time.monotonic(), self._exchange.waited_s
+
+    def after_step(self) -> None:
+        """Stop the clock."""
+        self.epoch_s.append(time.monotonic() - self._began)
+        self.waited_s += self._exchange.waited_s - self._waited
+
     def after_backward(self) -> None:
         """One all-reduce of all gradients."""
+        start = time.monotonic()
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         self._exchange.traffic.add("weights", [flat])
@@ -236,6 +266,7 @@ class _Joined(Regime):
             gradients, flat.split([g.numel() for g in gradients]), strict=True
         ):
             gradient.copy_(values.view_as(gradient))
+        self.reduced_s += time.monotonic() - start
 
     def finalize(self, model: nn.Module) -> nn.Module:
         """Leave no message under way."""
