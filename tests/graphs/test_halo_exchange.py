@@ -9,7 +9,7 @@ import torch
 from tests.graphs.test_halo_oracle import parted, small_graph
 
 from cofit.core import CommunicationError, ConfigError, DataError
-from cofit.graphs import Graph, GraphRecipe, aggregate, build_gnn, stochastic_block_model
+from cofit.graphs import Graph, GraphRecipe, build_gnn, stochastic_block_model
 from cofit.graphs.halo import (
     Composed,
     Emulated,
@@ -69,128 +69,6 @@ def test_bytes_are_those_of_the_closed_form(blocks: Graph, policy: Policy) -> No
     assert total.setup == halo * 8 + halo * 8 * 4  # node numbers, and 8 features each
     assert total.evaluation == 3 * halo * (12 + 7) * 4
     assert total == Traffic(*(sum(vars(r.traffic)[k] for r in results) for k in vars(total)))
-
-
-def test_nothing_travels_at_p_0_and_halves_at_random(blocks: Graph) -> None:
-    part = partition(blocks, 4, "random").part
-    assert train(blocks, part, Sampled(0.0))[0].total.exchanged == 0
-    exact = train(blocks, part, Exact())[0].total.exchanged
-    half = train(blocks, part, Sampled(0.5))[0].total.exchanged
-    assert half != exact // 2 and half == pytest.approx(exact / 2, rel=0.1)
-
-
-def test_draws_are_uniform_and_differ_by_pair_and_step() -> None:
-    for draw in ("bernoulli", "floor"):
-        policy = Sampled(0.25, seed=1, draw=draw)
-        drawn = [policy.rows(step, 0, 1, 10) for step in range(2000)]
-        counts = torch.bincount(torch.cat([d for d in drawn if d is not None]), minlength=10)
-        share = 0.25 if draw == "bernoulli" else 0.2
-        assert (counts - 2000 * share).abs().max() < 5 * (2000 * share * (1 - share)) ** 0.5
-    assert all(len(d) == 2 for d in drawn if d is not None)
-    big = [policy.rows(s, i, j, 500) for s, i, j in ((0, 0, 1), (0, 1, 0), (0, 0, 2), (1, 0, 1))]
-    assert all(not torch.equal(a, b) for n, a in enumerate(big) for b in big[:n])  # type: ignore[arg-type]
-    again = Sampled(0.25, seed=1, draw="floor").rows(0, 0, 1, 500)
-    assert torch.equal(big[0], again)  # type: ignore[arg-type]
-
-
-def test_sampled_aggregation_is_unbiased_with_the_variance_of_the_closed_form() -> None:
-    graph, p, draws = small_graph(torch.float64), 0.3, 4000
-    assert graph.x is not None
-    x, part = graph.x, parted(graph, 2)
-    exact = aggregate(graph.adjacency, x, "mean")
-
-    def work(exchange: HaloExchange) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        inner = exchange.part.inner
-        seen = []
-        for step in range(draws):
-            exchange.begin(step)
-            seen.append(aggregate(exchange.adjacency, exchange(x[inner], 0), "mean"))
-        return inner, torch.stack(seen).mean(0), torch.stack(seen).var(0).sum(1)
-
-    checked = 0
-    for inner, mean, variance in on_ranks(graph, part, Sampled(p, seed=2), work):
-        for row, v in enumerate(inner.tolist()):
-            sources = graph.indices[graph.indptr[v] : graph.indptr[v + 1]]
-            lost = [u for u in sources.tolist() if part[u] != part[v]]
-            counts = {u: lost.count(u) for u in lost}
-            power = sum(float(x[u].square().sum()) * c * c for u, c in counts.items())
-            expected = (1 - p) / p * power / max(len(sources), 1) ** 2
-            error = 4 * (expected / draws) ** 0.5
-            assert float((mean[row] - exact[v]).norm()) <= error + 1e-12
-            if len(counts) > 2:
-                assert float(variance[row]) == pytest.approx(expected, rel=0.12)
-                checked += 1
-    assert checked > 2
-
-
-def test_frozen_weights_reach_the_exact_fixed_point() -> None:
-    """Outputs from epoch L + 1 on and gradients from 2 L + 1 on are exact; L layers exchanged."""
-    graph = small_graph(torch.float64)
-    part, layers = parted(graph, 3), 2
-
-    def gradients(policy: Policy, epochs: int) -> tuple[list[float], dict[str, torch.Tensor]]:
-        def work(transport: InProcess) -> Any:
-            model = build_gnn("gcn", [5, 6, 6, 3], seed=1).double()
-            recipe = GraphRecipe(epochs, 1e-300)
-            found = train_part(graph, part, model, recipe, transport, policy=policy)
-            grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-            return found.trained.history.losses, grads
-
-        return run_ranks(3, work)[0]  # type: ignore[no-any-return]
-
-    losses, exact = gradients(Exact(), 1)
-    stale, _ = gradients(Stale(), 2 * layers + 1)
-    assert stale[layers:] == pytest.approx(losses * (layers + 1), abs=1e-12)
-    assert abs(stale[layers - 1] - losses[0]) > 1e-6
-    for epochs, close in ((2 * layers, False), (2 * layers + 1, True)):
-        _, found = gradients(Stale(), epochs)
-        same = all(torch.allclose(found[n], exact[n], rtol=0, atol=1e-12) for n in exact)
-        assert same == close
-
-
-def test_epoch_0_reads_zeros_and_epoch_1_what_epoch_0_sent() -> None:
-    graph = small_graph(torch.float32)
-    assert graph.x is not None
-    x, part = graph.x, parted(graph, 3)
-
-    def work(exchange: HaloExchange) -> None:
-        inner, halo = exchange.part.inner, torch.cat(exchange.part.halo)
-        for step in range(3):
-            exchange.begin(step)
-            found = exchange(x[inner] + step, 1)[len(inner) :]
-            expected = torch.zeros_like(found) if step == 0 else x[halo] + (step - 1)
-            assert torch.equal(found, expected)
-        exchange.drain()
-
-    on_ranks(graph, part, Stale(), work)
-
-
-def test_a_moving_average_of_a_constant() -> None:
-    graph, gamma = small_graph(torch.float64), 0.7
-    part = parted(graph, 2)
-
-    def work(exchange: HaloExchange) -> None:
-        constant = torch.full((exchange.part.num_inner, 2), 3.0, dtype=torch.float64)
-        for step in range(6):
-            exchange.begin(step)
-            found = exchange(constant, 1)[exchange.part.num_inner :]
-            expected = torch.full_like(found, 3 * (1 - gamma**step))
-            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-        exchange.drain()
-
-    on_ranks(graph, part, Stale(gamma, gamma), work)
-
-
-def test_evaluation_touches_no_buffer(blocks: Graph) -> None:
-    part = partition(blocks, 3).part
-    often, never = (
-        run_ranks(3, lambda t, e=every: train_part(  # type: ignore[misc]
-            blocks, part, build_gnn("gcn", [8, 6, 3], seed=0),
-            GraphRecipe(6, evaluate_every=e), t, policy=Stale(0.5, 0.5),
-        ))[0].trained.history.losses
-        for every in (1, 6)
-    )  # fmt: skip
-    assert often == never
 
 
 def test_virtual_ranks_are_deterministic_and_leave_the_generator(blocks: Graph) -> None:

@@ -7,7 +7,7 @@ import torch
 from tests.graphs.halo_oracle import Oracle
 
 from cofit.core import torch_generator
-from cofit.graphs import FullGraph, Graph, GraphRecipe, build_gnn, train_graph
+from cofit.graphs import Graph, GraphRecipe, build_gnn
 from cofit.graphs.halo import (
     Composed,
     Exact,
@@ -95,16 +95,3 @@ def test_the_first_layer_exchanged(policy: Policy) -> None:
     found = last_weights(train_parted(graph, part, "sage", policy, "exchanged")[0])
     for name, expected in oracle.weights.items():
         torch.testing.assert_close(found[name], expected.detach(), rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("kind", ["gcn", "sage", "gat", "gin"])
-def test_exact_is_full_graph_training(kind: str) -> None:
-    graph = small_graph(torch.float64)
-    model = build_gnn(kind, [5, 6, 6, 3], seed=1).double()
-    whole = train_graph(model, FullGraph(graph), GraphRecipe(STEPS, RATE))
-    for parts in (1, 2, 4):
-        for result in train_parted(graph, parted(graph, parts), kind, Exact()):
-            assert result.trained.history.losses == pytest.approx(whole.history.losses, abs=1e-12)
-            for name, expected in whole.model.named_parameters():
-                found = last_weights(result)[name]
-                torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-10)

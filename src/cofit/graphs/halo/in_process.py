@@ -61,7 +61,7 @@ class _World:
         self.turns = [threading.Semaphore(0) for _ in range(size)]
         self.alive = set(range(size))
         self.mail: dict[tuple[int, int, int], torch.Tensor] = {}
-        self.sums: dict[int, list[torch.Tensor]] = {}
+        self.sums: dict[int, dict[int, torch.Tensor]] = {}
         self.generator = torch.get_rng_state()
         self.failure: tuple[int, BaseException] | None = None
         self.idle = 0
@@ -117,14 +117,13 @@ class InProcess:
         """See `Transport`."""
         world, number = self._world, self._reduced
         self._reduced += 1
-        given = world.sums.setdefault(number, [])
-        given.append(tensor.clone())
+        given = world.sums.setdefault(number, {})
+        given[self.rank] = tensor.clone()
         world.idle = 0
         while len(given) < self.size:
-            waiting = (other for other in range(self.size) if other != self.rank)
-            world.pass_turn(self.rank, next(waiting, self.rank))
-        # ranks give their terms in turn, so the order of the list is the same in every run
-        tensor.copy_(torch.stack(given).sum(0))
+            world.pass_turn(self.rank, min(set(range(self.size)) - set(given)))
+        # in the order of the ranks, whoever came first
+        tensor.copy_(torch.stack([given[rank] for rank in range(self.size)]).sum(0))
         world.sums.pop(number - 2, None)
 
 
