@@ -59,7 +59,11 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
             f"train {scores['train']:.4f}, validation {scores['validation']:.4f}, "
             f"test {scores['test']:.4f} at epoch {summary['epoch'] + 1}, chosen by validation",
         ))  # fmt: skip
-    if summary["seconds_per_epoch"] is not None:
-        rows.append(("time", f"{1e3 * summary['seconds_per_epoch']:.4g} ms per epoch"))
+    if summary["epoch_s"]:
+        rows.append((
+            "time",
+            f"{1e3 * summary['epoch_s']:.4g} ms per epoch, {1e3 * summary['waited_s']:.4g} of them "
+            "waiting for the halo",
+        ))  # fmt: skip
     console().print(table(("", ""), rows))
     console().print(f"results: {folder / 'summary.json'}")

@@ -206,9 +206,9 @@ def run_rank(job: GraphJob, out: Path, transport: Transport, progress: Progress)
         "epoch": trained.epoch,
         "scores": None if trained.scores is None else asdict(trained.scores),
         "bytes": vars(result.total),
-        "seconds_per_epoch": result.seconds,
-        "waited_s_per_epoch": result.waited_s,
-        "reduced_s_per_epoch": result.reduced_s,
+        "epoch_s": result.epoch_s,
+        "waited_s": result.waited_s,
+        "reduced_s": result.reduced_s,
         "losses": trained.history.losses,
     }
     if transport.rank == 0:

@@ -7,12 +7,12 @@ and the checkpoints of the ranks agree on the step they go on from.
 from __future__ import annotations
 
 import hashlib
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -40,15 +40,15 @@ class HaloResult:
         trained: the model, the same on all ranks; its losses are those of all ranks together.
         traffic: what this rank sent.
         total: what all ranks sent.
-        seconds: per epoch of this call, median, evaluation not counted; None without an epoch.
-        waited_s: of these, mean, for the exchanges.
-        reduced_s: of these, mean, for the sums of gradients.
+        epoch_s: time of an epoch of this call, median, evaluation not counted; 0 without any.
+        waited_s: of that, for the exchanges.
+        reduced_s: of that, for the sums of gradients.
     """
 
     trained: Trained
     traffic: Traffic
     total: Traffic
-    seconds: float | None
+    epoch_s: float
     waited_s: float
     reduced_s: float
 
@@ -117,15 +117,8 @@ def train_part(
     transport.all_reduce(counts)
     names = vars(exchange.traffic)
     total = Traffic(**dict(zip(names, counts.tolist(), strict=True)))
-    epochs = joined.epoch_s
-    return HaloResult(
-        trained,
-        exchange.traffic,
-        total,
-        statistics.median(epochs) if epochs else None,
-        joined.waited_s / max(len(epochs), 1),
-        joined.reduced_s / max(len(epochs), 1),
-    )
+    seconds = (joined.epoch_s, joined.waited_s, joined.reduced_s)
+    return HaloResult(trained, exchange.traffic, total, *(median(s or [0.0]) for s in seconds))
 
 
 class PartLoader:
@@ -207,7 +200,8 @@ class _Joined(Regime):
         self._parameters: list[nn.Parameter] = []
         self._began = self._waited = 0.0
         self.epoch_s: list[float] = []
-        self.waited_s = self.reduced_s = 0.0
+        self.waited_s: list[float] = []
+        self.reduced_s: list[float] = []
 
     @property
     def name(self) -> str:
@@ -253,7 +247,7 @@ class _Joined(Regime):
     def after_step(self) -> None:
         """Stop the clock."""
         self.epoch_s.append(time.monotonic() - self._began)
-        self.waited_s += self._exchange.waited_s - self._waited
+        self.waited_s.append(self._exchange.waited_s - self._waited)
 
     def after_backward(self) -> None:
         """One all-reduce of all gradients."""
@@ -266,7 +260,7 @@ class _Joined(Regime):
             gradients, flat.split([g.numel() for g in gradients]), strict=True
         ):
             gradient.copy_(values.view_as(gradient))
-        self.reduced_s += time.monotonic() - start
+        self.reduced_s.append(time.monotonic() - start)
 
     def finalize(self, model: nn.Module) -> nn.Module:
         """Leave no message under way."""

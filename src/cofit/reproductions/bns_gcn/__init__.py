@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cofit.core import Basis
@@ -83,13 +84,13 @@ def run(study: Study[Settings]) -> Outcome:
             for p in SHARES:
                 arms[name][p].append(study.step(
                     f"{name} p {p:g} seed {seed}",
-                    lambda step, g=graph, a=part, p=p, s=seed: train_arm(  # type: ignore[misc]
-                        g, a, Sampled(p, s), hidden=settings.hidden, layers=settings.layers,
-                        epochs=settings.epochs, seed=s, step=step,
+                    partial(
+                        train_arm, graph, part, Sampled(p, seed), hidden=settings.hidden,
+                        layers=settings.layers, epochs=settings.epochs, seed=seed,
                     ),
                 ))  # fmt: skip
     times = {
-        p: study.step(f"processes p {p:g}", lambda step, p=p: time_arm(_timed(settings, p), step))
+        p: study.step(f"processes p {p:g}", partial(time_arm, _timed(settings, p)))
         for p in ((1.0, SHARE) if settings.timed_nodes else ())
     }
     claims = [*_counted(arms, halos, objectives), *_accuracies(arms), *_times(times)]

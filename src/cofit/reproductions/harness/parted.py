@@ -55,12 +55,12 @@ def train_arm(
     graph: Graph,
     part: torch.Tensor,
     policy: Policy,
+    step: Step | None = None,
     *,
     hidden: int,
     layers: int,
     epochs: int,
     seed: int,
-    step: Step | None = None,
     learning_rate: float = 0.01,
 ) -> dict[str, Any]:
     """Train SAGE on virtual ranks; all arms of a comparison differ in `policy` only.
@@ -118,7 +118,5 @@ def time_arm(job: GraphJob, step: Step) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         found = run_ranks_of(job, Path(folder), step.progress)
-    epoch, wait, reduce = (
-        float(found[f"{key}_per_epoch"]) for key in ("seconds", "waited_s", "reduced_s")
-    )
+    epoch, wait, reduce = (float(found[key]) for key in ("epoch_s", "waited_s", "reduced_s"))
     return {"epoch": epoch, "wait": wait, "reduce": reduce, "compute": epoch - wait - reduce}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cofit.core import Basis
@@ -91,15 +92,15 @@ def run(study: Study[Settings]) -> Outcome:
             for arm, policy in ARMS.items():
                 arms[name][arm].append(study.step(
                     f"{name} {arm} seed {seed}",
-                    lambda step, g=graph, a=part, p=policy, s=seed: train_arm(  # type: ignore[misc]
-                        g, a, p, hidden=settings.hidden, layers=settings.layers,
-                        epochs=settings.epochs, seed=s, step=step,
+                    partial(
+                        train_arm, graph, part, policy, hidden=settings.hidden,
+                        layers=settings.layers, epochs=settings.epochs, seed=seed,
                     ),
                 ))  # fmt: skip
     times = {
         (link, arm): study.step(
             f"processes {arm} {link:g}",
-            lambda step, link=link, arm=arm: time_arm(_timed(settings, link, arm), step),
+            partial(time_arm, _timed(settings, link, arm)),
         )
         for link in settings.links
         for arm in ("exact", "stale")
