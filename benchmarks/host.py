@@ -48,6 +48,7 @@ LINEAR = {"fp32": "block32x1@8", "int8": "block32x4@8"}
 BARS = {
     ("vgg16", "block32x1@8"): 6.0, ("vgg16", "pattern8g4@8"): 4.0, ("vgg16", "pattern8g1@8"): 2.6,
     ("resnet18", "block32x1@8"): 4.5, ("vgg16_cifar", "block32x1@8"): 5.0,
+    ("gru 3072x1024", "block32x1@10"): 12.0,
 }  # fmt: skip
 """What we want of fp32 programs, as ratios."""
 
@@ -89,22 +90,31 @@ def network_cases(name: str) -> tuple[Graph, torch.Tensor]:
 
 
 def layer_case(row: Mapping[str, str]) -> tuple[Graph, torch.Tensor]:
-    """A graph of one layer of the table, with relu, and inputs."""
-    rng = numpy_generator(0, "host", row["case"])
+    """A graph of one layer of the table, with relu unless it is recurrent, and inputs.
+
+    Of a recurrent layer `height` is the number of steps and `outputs` that of units.
+    """
     c, h, k, r = (int(row[key]) for key in ("channels", "height", "outputs", "kernel"))
-    attributes: at.Conv2d | at.Linear = at.Linear(fused="relu")
-    shape, weight_shape = (1, c), (k, c)
+    attributes: at.Attributes = at.Linear(fused="relu")
+    shape, weights = (1, c), [(k, c)]
     if row["kind"] == "conv2d":
         attributes = at.Conv2d(padding=(r // 2,) * 4, fused="relu")
-        shape, weight_shape = (1, c, h, h), (k, c, r, r)
-    weight = rng.standard_normal(weight_shape).astype(np.float32) / np.sqrt(c * r * r)
-    tensors = (
-        Tensor("x", shape, DType.F32),
-        Tensor("w", weight_shape, DType.F32, data=weight.astype(np.float32)),
-        Tensor("b", (k,), DType.F32, data=np.zeros(k, np.float32)),
-        Tensor("y", output_shape(attributes, (shape, weight_shape, (k,))), DType.F32),
+        shape, weights = (1, c, h, h), [(k, c, r, r)]
+    elif row["kind"] == "gru":
+        attributes = at.Gru()
+        shape, weights = (1, h, c), [(3 * k, c), (3 * k, k)]
+    rng = numpy_generator(0, "host", row["case"])
+    random = [rng.standard_normal(s) / np.sqrt(np.prod(s[1:])) for s in weights]
+    biases = [np.zeros(s[0]) for s in weights]
+    constants = [
+        Tensor(f"c{i}", value.shape, DType.F32, data=value.astype(np.float32))
+        for i, value in enumerate([*random, *biases])
+    ]
+    tensors = [Tensor("x", shape, DType.F32), *constants]
+    tensors.append(
+        Tensor("y", output_shape(attributes, tuple(t.shape for t in tensors)), DType.F32)
     )
-    op = Op("y", attributes, ("x", "w", "b"))
+    op = Op("y", attributes, tuple(t.name for t in tensors[:-1]))
     graph = Graph.build("layer", ("x",), ("y",), (op,), {t.name: t for t in tensors})
     x = torch.rand(SAMPLES, *shape[1:], generator=torch_generator(0, "host", row["case"]))
     return graph, x
@@ -114,8 +124,9 @@ def pruned(graph: Graph, structure: str, linear: str) -> Graph:
     """Random masks on the inner layers, or on the only one."""
     if structure == "dense":
         return graph
-    weighted, changed = list(graph.weighted()), {}
-    for _, weight in weighted[1:-1] if len(weighted) > 1 else weighted:
+    layers, changed = [op for op in graph.ops if graph.weights(op)], {}
+    inner = layers[1:-1] if len(layers) > 1 else layers
+    for weight in (weight for op in inner for weight in graph.weights(op)):
         for text in (structure, linear):
             if parse(text).applies(weight.shape) is None:
                 rng = torch_generator(0, "mask", weight.name)
@@ -226,6 +237,7 @@ def main() -> None:
         "--networks", nargs="*", default=[*NETWORKS, "layers"],
         help=f"of {', '.join(NETWORKS)}, layers",
     )  # fmt: skip
+    parser.add_argument("--layer", default="", help="only the layers whose names begin so")
     parser.add_argument("--precisions", nargs="+", choices=tuple(STRUCTURES), default=None)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--threads", type=int, default=1, help="of every contender")
@@ -238,7 +250,9 @@ def main() -> None:
     for name in arguments.networks:
         if name == "layers":
             for line in csv.DictReader(LAYERS.read_text().splitlines()):
-                texts = {"fp32": tuple(line["structures"].split())}
+                texts = {p: tuple(line[p].split()) for p in wanted if line[p]}
+                if not texts or not line["case"].startswith(arguments.layer):
+                    continue
                 rows += measure(
                     line["case"], *layer_case(line), texts, arguments.quick, arguments.threads
                 )

@@ -1,4 +1,4 @@
-"""The four MLPerf Tiny networks in int8 on emulated Cortex-M4 and M7.
+"""The four MLPerf Tiny networks in int8 on emulated Cortex-M4 and M7, dense and pruned.
 
 `python -m benchmarks.mlperf_tiny [--json FILE] [--inputs N]`
 
@@ -7,14 +7,15 @@ clock of the default board. Bit-exact samples are inputs whose output bytes equa
 reference. Weights are the real ones (COFIT_MODELS). ResNet-8 is calibrated and run on CIFAR-10,
 train and test images; the data sets of the others are not at hand, they are calibrated and run
 on seeded random numbers in the range of their real inputs, which serves for counts and
-exactness but says nothing of accuracy.
+exactness but says nothing of accuracy. So do pruned ones, whose masks are random: of all layers but
+the first, the last and depthwise ones, which have no blocks.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,12 +29,14 @@ from benchmarks.stamp import stamp
 from cofit.codegen import compile as compile_program
 from cofit.codegen.cortex_m import CortexMRunner, predict
 from cofit.codegen.layout import to_memory
-from cofit.core import numpy_generator
+from cofit.core import numpy_generator, torch_generator
 from cofit.core.files import write_json
 from cofit.data import load
 from cofit.ir import Graph, calibrate, quantise, quantise_input, run_integer, trace
 from cofit.models import load_model
+from cofit.structures import parse
 
+LEFT = ("network", "weights", "core")
 CORES = ("cortex-m4", "cortex-m7")
 CALIBRATION = 64
 CMSIS_NN = {
@@ -43,6 +46,8 @@ CMSIS_NN = {
     "autoencoder": 0.579e6,
 }
 """Instructions that CMSIS-NN of 2026 retires at -O3, counted elsewhere in the same way."""
+
+PRUNED = "block4x4@4"
 
 RANGES = {"ds_cnn": (-120.0, 25.0), "mobilenet_v1_025": (0.0, 1.0), "autoencoder": (-80.0, 15.0)}
 """Of the random inputs: MFCCs, pixels, log-mel energies."""
@@ -57,6 +62,7 @@ class Network:
     integer: Graph
     x: NDArray[np.float32]
     data: str
+    structure: str
 
     @cached_property
     def stored(self) -> NDArray[np.int8]:
@@ -75,6 +81,7 @@ class Row:
     """One network on one core."""
 
     network: str
+    structure: str
     core: str
     data: str
     instructions: int
@@ -89,8 +96,8 @@ class Row:
     cmsis_nn_instructions: float
 
 
-def network(name: str, models: Path, count: int) -> Network:
-    """Trace, calibrate and quantise a network; `count` inputs to run it on."""
+def network(name: str, models: Path, count: int, structure: str = "dense") -> Network:
+    """Trace, prune, calibrate and quantise a network; `count` inputs to run it on."""
     loaded = load_model(f"mlperf_tiny/{name}", models / "mlperf_tiny" / f"{name}.safetensors")
     if name in RANGES:
         low, high = RANGES[name]
@@ -103,8 +110,20 @@ def network(name: str, models: Path, count: int) -> Network:
         dataset = load("cifar10")
         calibration = loaded.preprocess(dataset.train.inputs[:CALIBRATION])
         x, data = loaded.preprocess(dataset.test.inputs[:count]), dataset.name
-    graph = trace(loaded.module, calibration[:1], name)
-    return Network(name, graph, quantise(graph, calibrate(graph, [calibration])), x.numpy(), data)
+    graph = masked(trace(loaded.module, calibration[:1], name), structure)
+    integer = quantise(graph, calibrate(graph, [calibration]))
+    return Network(name, graph, integer, x.numpy(), data, structure)
+
+
+def masked(graph: Graph, structure: str) -> Graph:
+    """Random kept weights of the inner layers that the structure applies to."""
+    changed = {}
+    for _, weight in list(graph.weighted())[1:-1]:
+        if structure != "dense" and parse(structure).applies(weight.shape) is None:
+            rng = torch_generator(0, "mask", weight.name)
+            kept = parse(structure).project(torch.randn(weight.shape, generator=rng)).numpy() != 0
+            changed[weight.name] = replace(weight, data=weight.data * kept, structure=structure)
+    return graph.with_tensors(changed)
 
 
 def measure(net: Network, core: str) -> Row:
@@ -119,7 +138,8 @@ def measure(net: Network, core: str) -> Row:
     measured = program.measure()
     image, prediction = runner.linked.image, predict(runner.linked.objects)
     return Row(
-        net.name, core, net.data, sum(measured.instructions.values()), measured.latency_s,
+        net.name, net.structure, core, net.data,
+        sum(measured.instructions.values()), measured.latency_s,
         image.flash_bytes, program.plan.arena_bytes, image.ram_bytes, prediction.flash_bytes,
         prediction.ram_bytes, int(exact.sum()), len(exact), CMSIS_NN[net.name],
     )  # fmt: skip
@@ -128,12 +148,12 @@ def measure(net: Network, core: str) -> Row:
 def table(rows: list[Row]) -> Table:
     """For people."""
     shown = Table(title="MLPerf Tiny, int8, emulated")
-    for column in ("network", "core", "M instr.", "CMSIS-NN", "ratio", "ms (model)", "flash B",
+    for column in (*LEFT, "M instr.", "CMSIS-NN", "ratio", "ms (model)", "flash B",
                    "arena B", "RAM B", "bit-exact"):  # fmt: skip
-        shown.add_column(column, justify="left" if column in ("network", "core") else "right")
+        shown.add_column(column, justify="left" if column in LEFT else "right")
     for row in rows:
         shown.add_row(
-            row.network, row.core, f"{row.instructions / 1e6:.3f}",
+            row.network, row.structure, row.core, f"{row.instructions / 1e6:.3f}",
             f"{row.cmsis_nn_instructions / 1e6:.3f}",
             f"{row.instructions / row.cmsis_nn_instructions:.2f}", f"{row.modelled_s * 1e3:.2f}",
             f"{row.flash_bytes:,}", f"{row.arena_bytes:,}", f"{row.ram_bytes:,}",
@@ -150,7 +170,11 @@ def main() -> None:
     if "COFIT_MODELS" not in os.environ:
         parser.error("set COFIT_MODELS to the folder of the real networks")
     models = Path(os.environ["COFIT_MODELS"])
-    networks = [network(name, models, arguments.inputs) for name in CMSIS_NN]
+    networks = [
+        network(name, models, arguments.inputs, structure)
+        for name in CMSIS_NN
+        for structure in ("dense", PRUNED)
+    ]
     rows = [measure(net, core) for net in networks for core in CORES]
     Console(width=max(Console().width, 120)).print(table(rows))
     if arguments.json is not None:

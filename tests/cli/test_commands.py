@@ -170,3 +170,19 @@ def test_doctor_tries_to_write_the_cache(cofit: Run, monkeypatch: pytest.MonkeyP
     ran = cofit("doctor")
     assert ran.status == 2
     assert "failed: cannot write" in ran.out
+
+
+def test_cost_as_a_plot(cofit: Run) -> None:
+    words = ("cost", "nets:tiny", "--targets", "eyeriss,forms,cortex-m4,host")
+    ran = cofit(*words, "--plot", "cost.svg")
+    assert "plot: cost.svg" in ran.out and ran.err == ""
+    drawn = Path("cost.svg").read_text()
+    document = json.loads(cofit(*words, "--json", "--plot", "again.svg").out)
+    assert [row["basis"] for row in document["targets"]] == [
+        "modelled", "modelled", "emulated", "measured",
+    ]  # fmt: skip
+    # a patch per stated latency and energy, in the colour of its basis, and one in the legend
+    assert drawn.count("fill: #d6604d") == 2 * 2 + 1
+    assert drawn.count("fill: #1b9e9e") == drawn.count("fill: #2166ac") == 1 + 1
+    ran = cofit(*words, "--plot", "cost.txt")
+    assert ran.status == 2 and "must end in .svg, .png, .pdf" in ran.err

@@ -130,7 +130,8 @@ def test_04_200_steps_equal_torch_and_go_on_across_calls():
         module = StreamingGru(gru, nn.Identity(), frames).eval()
         call = torch.zeros(1, frames * 40 + module.state_size)
         graph, _ = structured(module, call, text)
-        program, state = compile(graph), np.zeros((1, module.state_size), np.float32)
+        # what it gives is compared below
+        program, state = compile(graph, verify=False), np.zeros((1, module.state_size), np.float32)
         outputs = []
         for t in range(0, 200, frames):
             piece = x[:, t : t + frames].reshape(1, -1).numpy()

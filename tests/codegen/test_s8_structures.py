@@ -122,6 +122,35 @@ def test_emulated_core_gives_the_same_bytes(core: Literal["m4", "m7"]) -> None:
             assert not differences(source, runner)
 
 
+@pytest.mark.parametrize("rounding", [r for r in Rounding if r is not Rounding.DOUBLE])
+def test_blocks_at_a_single_pixel_are_exact(rounding: Rounding) -> None:
+    rng = np.random.default_rng(17)
+    chain = Chain(rng, (1, 64), rounding, "strips")
+    for index, text in enumerate(("block2x4@4", "block4x4@4", "block8x4@2", "block16x4@8") * 2):
+        k = 64 if index < 4 else 60  # the last group of rows is not whole
+        weight = projected(text, weights(rng, (k, chain.here[1])))
+        weight[: 8 * (index % 2)] = 0  # groups without a block
+        chain.weighted(at.Linear("relu" if index % 3 == 0 else "none"), weight, text)
+    graph = chain.graph()
+    source = emit(graph, cortex_m("m4"))
+    assert {step.kernel for step in source.steps} <= {"s8-blocks", "s8-sparse"}
+    assert sum(step.kernel == "s8-blocks" for step in source.steps) >= 4
+    assert not mismatches([graph], PORTABLE)
+    assert not differences(source, CortexMRunner(source, board(boards_of("cortex-m4")[0])))
+
+
+def test_blocks_at_a_single_pixel_save_instructions() -> None:
+    rng, counts = np.random.default_rng(19), []
+    for text in (None, "block4x4@4"):
+        chain = Chain(rng, (1, 128), name="strip")
+        weight = weights(rng, (128, 128))
+        chain.weighted(at.Linear(), weight if text is None else projected(text, weight), text)
+        source = emit(chain.graph(), cortex_m("m4"))
+        runner = CortexMRunner(source, board(boards_of("cortex-m4")[0]))
+        counts.append(sum(runner.measure().instructions.values()))
+    assert counts[1] < counts[0] / 2
+
+
 def one_layer(weight: np.ndarray, structure: str | None, machine: Machine) -> str:
     chain = Chain(np.random.default_rng(1), (1, weight.shape[1], 6, 6), name="one")
     chain.weighted(at.Conv2d(padding=(1, 1, 1, 1)), weight, structure)

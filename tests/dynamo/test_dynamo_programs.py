@@ -12,6 +12,7 @@ from compiled import Compiled, SmallResidual, assert_close, eager, images
 from torch import nn
 
 import cofit
+from cofit.dynamo import torch_backend
 from cofit.models import load_model
 from cofit.structures import parse
 
@@ -114,6 +115,31 @@ def test_equal_weights_are_compiled_once() -> None:
     (program,) = compiled.graphs[0].programs
     compiled(images(2, 5))
     assert compiled.graphs[0].programs == (program,)
+
+
+def test_networks_of_one_class_that_take_turns_keep_their_programs() -> None:
+    """Dynamo gives all of them to one graph, since their weights are arguments of it."""
+    networks = [SmallResidual().eval(), SmallResidual().eval()]
+    prune_(networks[1].conv2, "block16x1@4")
+    graphs = []
+
+    def backend(graph_module, example_inputs):
+        graphs.append(torch_backend(graph_module, example_inputs))
+        return graphs[-1]
+
+    calls = [torch.compile(network, backend=backend) for network in networks]
+    x, found = images(2), []
+    for _ in range(3):
+        for network, call in zip(networks, calls, strict=True):
+            with torch.no_grad():
+                assert_close(call(x), eager(network, x))
+            found.append([program for graph in graphs for program in graph.programs])
+    assert len(graphs) == 1 and len({id(programs[0]) for programs in found}) == 2
+    change_in_place(networks[0])
+    with torch.no_grad():
+        assert_close(calls[0](x), eager(networks[0], x))
+        calls[1](x)
+    assert graphs[0].programs == tuple(found[1])  # the other one's is kept
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from torch import nn
 from cofit.core import Basis, Cost, CostRow
 from cofit.fit import make_config
 from cofit.fit.planning import Option
+from cofit.fit.products import products
 from cofit.ir import trace
 
 TINY = {
@@ -45,6 +46,11 @@ def mlp(*widths):
     for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return graph_of(nn.Sequential(*layers[:-1]), widths[0])
+
+
+def product_of(graph, name):
+    """The product of an op, by its name: "conv1", "gru ih"."""
+    return next(product for product in products(graph) if product.name == name)
 
 
 def row(op, latency_s, flash_bytes=0, ram_bytes=0, energy_j=None):

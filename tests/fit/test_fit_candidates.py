@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fit_cases import cost, graph_of, row
+from fit_cases import cost, graph_of, product_of, row
 from torch import nn
 
 from cofit.core import UnknownNameError
 from cofit.fit.candidates import layer_structures, make_menu, measure_slopes
-from cofit.fit.device import device
+from cofit.fit.devices import device
 from cofit.fit.progress import silent
 from cofit.fit.sensitivity import Probe
 from cofit.structures import FixedPoint, parse
@@ -45,7 +45,7 @@ class Prices:
         self.asked = []
 
     def __call__(self, asked):
-        self.asked += [(op.output, structure, bits) for op, structure, bits in asked]
+        self.asked += [(product.name, structure, bits) for product, structure, bits in asked]
         return [
             row("alone", 2e-3 / (parse(s).rate if s else 1.0), 800 * bits // 8, 50)
             for _, s, bits in asked
@@ -54,8 +54,8 @@ class Prices:
 
 def menu(families=("block2x4", "channel"), rates=(2.0, 4.0), bits=(8,), free=("wide",)):
     prices = Prices()
-    steepness = measure_slopes(PROBE, families, rates, bits, silent)
-    made = make_menu(GRAPH, PROBE, DENSE, families, rates, bits, free, prices, steepness)
+    steepness = measure_slopes(PROBE, lambda _: families, rates, bits, silent)
+    made = make_menu(GRAPH, PROBE, DENSE, lambda _: families, rates, bits, free, prices, steepness)
     return made, prices
 
 
@@ -138,7 +138,7 @@ def test_each_option_is_priced_once_and_scaled_into_the_network():
 
 def test_losses_are_slope_times_noise():
     found, _ = menu(bits=(8, 4))
-    op = GRAPH.producer["wide"]
+    product = product_of(GRAPH, "wide")
     weight = torch.from_numpy(GRAPH.tensors["wide.weight"].data)
 
     def recovered(text):
@@ -146,7 +146,7 @@ def test_losses_are_slope_times_noise():
 
     mild = [recovered(t) for t in ("block2x4@2", "channel@2")]
     mild.append(FixedPoint(4).project(weight))
-    slope = max(PROBE.divergence(op, m) / PROBE.noise("wide.weight", m) for m in mild)
+    slope = max(PROBE.divergence(product, m) / PROBE.noise("wide.weight", m) for m in mild)
     for option in found.options["wide"][1:]:
         changed = (
             FixedPoint(4).project(weight)
@@ -163,10 +163,12 @@ def test_rows_go_to_their_own_layers():
     """Prices that differ by layer must not be mixed up."""
 
     def price(asked):
-        return [row("alone", 1e-3, len(op.output), 0) for op, _, _ in asked]
+        return [row("alone", 1e-3, len(product.name), 0) for product, _, _ in asked]
 
     dense = cost(*(replace(r, flash_bytes=1000 + len(r.op)) for r in DENSE.rows))
     steepness = dict.fromkeys((w.name for _, w in GRAPH.weighted()), 1.0)
-    found = make_menu(GRAPH, PROBE, dense, ("block2x4",), (2.0,), (8,), (), price, steepness)
+    found = make_menu(
+        GRAPH, PROBE, dense, lambda _: ("block2x4",), (2.0,), (8,), (), price, steepness
+    )
     for name, options in found.options.items():
         assert {o.flash_bytes for o in options} == {1000 + len(name)}

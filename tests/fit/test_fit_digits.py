@@ -229,7 +229,7 @@ def test_bit_exactness_was_really_tried(fitted, deployed, subject):
 
 def test_a_program_that_differs_is_refused(fitted, subject, monkeypatch):
     from cofit.core import VerificationError
-    from cofit.fit import conclude
+    from cofit.fit import evidence
 
     program = fitted.result.program
     honest = program.run
@@ -244,8 +244,8 @@ def test_a_program_that_differs_is_refused(fitted, subject, monkeypatch):
             return found
 
     with pytest.raises(VerificationError, match="1 of 160 outputs"):
-        conclude._verify(Wrong, subject, True)
-    assert conclude._verify(program, subject, True).bit_exact
+        evidence.verify_program(Wrong, subject, True)
+    assert evidence.verify_program(program, subject, True).bit_exact
 
 
 def test_the_torch_model_lowers_to_the_deployed_graph(fitted, deployed, subject):

@@ -27,7 +27,7 @@ class Hardware:
     most_s: float = 1.0
     planned_s: float = 0.0
     plans: int = 0
-    emulated: bool = True
+    measured: bool = False
 
     def plan(self, limits):
         self.plans += 1
@@ -75,7 +75,7 @@ def test_a_program_faster_than_its_plan_gets_the_room(tmp_path):
 
 
 def test_a_measured_latency_keeps_a_distance_from_its_limit(tmp_path):
-    hardware = Hardware(1.0, emulated=False)
+    hardware = Hardware(1.0, measured=True)
     found = propose(hardware, tmp_path)
     assert ROOM * LIMIT_S <= found.plan.predicted["latency"] <= MEASURED_SHARE * LIMIT_S
     assert hardware.plans == 2
@@ -125,7 +125,7 @@ def test_a_killed_proposal_goes_on_from_what_is_stored(tmp_path):
 def test_projected_weights_are_in_their_structures_and_the_rest_untouched():
     op, weight = next(iter(GRAPH.weighted()))
     chosen = option("unstructured@4", 1.0, 1e-3)
-    layer = LayerPlan(op.output, weight.name, weight.shape, chosen, chosen, 1, "")
+    layer = LayerPlan(op.output, "", weight.name, weight.shape, chosen, chosen, 1, "")
     shaped = projected(GRAPH, Plan((layer,), {}, 0.0, 0.0))
     found = shaped.tensors[weight.name]
     assert found.structure == "unstructured@4"

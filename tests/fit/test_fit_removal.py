@@ -51,7 +51,7 @@ def zoo(name, *shape):
 def plan(graph, **structures):
     """A plan by op name."""
     layers = tuple(
-        LayerPlan(op.output, w.name, w.shape, option(structures.get(op.output), 1.0, 1.0),
+        LayerPlan(op.output, "", w.name, w.shape, option(structures.get(op.output), 1.0, 1.0),
                   option(None, 0.0, 1.0), 2, "")
         for op, w in graph.weighted()
     )  # fmt: skip

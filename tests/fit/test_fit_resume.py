@@ -1,5 +1,6 @@
 """A fit comes out the same in every process, and however often it is killed on the way."""
 
+import contextlib
 import filecmp
 import json
 import os
@@ -17,16 +18,58 @@ from cofit.core import numpy_generator
 SCRIPT = Path(__file__).with_name("fit_process.py")
 
 
-def start(folder, *arguments, hash_seed="0"):
+class Nursery:
+    """A process that has imported everything, and fits in children of its own."""
+
+    def __init__(self, told):
+        self._told = told
+        self._process = subprocess.Popen(
+            [sys.executable, str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def begin(self, folder, moment=""):
+        """Number of a child that fits, and dies at a moment of saving."""
+        print(json.dumps([str(folder), moment, str(self._told)]), file=self._process.stdin)
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def end(self):
+        """How the child ended, and what it told before."""
+        return int(self._process.stdout.readline()), self._told.read_text().splitlines()
+
+    def finish(self, folder, moment=""):
+        self.begin(folder, moment)
+        return self.end()[0]
+
+    def kill_after(self, folder, seconds):
+        """Start or go on, and kill after this long; returns what the child told before."""
+        child = self.begin(folder)
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
+            os.kill(child, signal.SIGKILL)
+        return self.end()[1]
+
+    def close(self):
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory):
+    found = Nursery(tmp_path_factory.mktemp("nursery") / "told")
+    yield found
+    found.close()
+
+
+def finish_alone(folder, hash_seed):
+    """Fit in a fresh process; seconds that it took when everything was imported."""
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-    command = [sys.executable, str(SCRIPT), str(folder), *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-
-
-def finish(folder, *arguments, hash_seed="0"):
-    process = start(folder, *arguments, hash_seed=hash_seed)
-    process.communicate()
-    return process.returncode
+    command = [sys.executable, str(SCRIPT), str(folder)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith("imported")
+        begun = time.monotonic()
+        process.communicate()
+    assert process.returncode == 0
+    return time.monotonic() - begun
 
 
 def outcome(folder):
@@ -53,15 +96,13 @@ def assert_same(folder, other):
 def undisturbed(fitted, tmp_path_factory):
     """A fit in a fresh process (the table of costs is warm), and how long it took."""
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
-    begun = time.monotonic()
-    assert finish(folder, hash_seed="1") == 0
-    return folder, time.monotonic() - begun
+    return folder, finish_alone(folder, hash_seed="1")
 
 
 def test_fresh_processes_with_other_hash_seeds_agree(fitted, undisturbed, tmp_path):
     folder, _ = undisturbed
     assert_same(folder, fitted.folder)
-    assert finish(tmp_path / "out", hash_seed="12345") == 0
+    finish_alone(tmp_path / "out", hash_seed="12345")
     assert_same(tmp_path / "out", folder)
 
 
@@ -71,23 +112,14 @@ def time_kept(folder):
     return json.loads(stamp.read_text())["seconds"] if stamp.exists() else 0.0
 
 
-def kill_after(folder, seconds):
-    """Start or go on, and kill after this long; returns what the process told before."""
-    process = start(folder)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    told, _ = process.communicate()
-    return told.splitlines()
-
-
-def test_killed_three_times_on_the_way(undisturbed, tmp_path):
+def test_killed_three_times_on_the_way(undisturbed, nursery, tmp_path):
     expected, whole_s = undisturbed
     moments = numpy_generator(time.time_ns(), "kill").uniform(0.2, 0.8, 3) * whole_s
     reached, kept = [], [0.0]
     for seconds in moments:
-        reached.append(kill_after(tmp_path / "out", seconds))
+        reached.append(nursery.kill_after(tmp_path / "out", seconds))
         kept.append(time_kept(tmp_path / "out"))
-    assert finish(tmp_path / "out") == 0, (moments, reached)
+    assert nursery.finish(tmp_path / "out") == 0, (moments, reached)
     assert_same(tmp_path / "out", expected)
     document = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert kept == sorted(kept) and document["seconds"] >= kept[-1]
@@ -95,27 +127,27 @@ def test_killed_three_times_on_the_way(undisturbed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", range(20))
-def test_killed_at_any_moment(undisturbed, tmp_path, run):
+def test_killed_at_any_moment(undisturbed, nursery, tmp_path, run):
     expected, whole_s = undisturbed
     moment = float(numpy_generator(time.time_ns(), "kill").uniform(0.0, 1.0)) * whole_s
-    reached = kill_after(tmp_path / "out", moment)
-    assert finish(tmp_path / "out") == 0, (moment, reached[-1:])
+    reached = nursery.kill_after(tmp_path / "out", moment)
+    assert nursery.finish(tmp_path / "out") == 0, (moment, reached[-1:])
     assert_same(tmp_path / "out", expected)
 
 
 @pytest.mark.parametrize("moment", ["writing", "renaming", "summary"])
-def test_killed_while_results_are_written(undisturbed, tmp_path, moment):
+def test_killed_while_results_are_written(undisturbed, nursery, tmp_path, moment):
     expected, _ = undisturbed
     out = tmp_path / "out"
     shutil.copytree(expected, out)  # all stages are there: only the end is done again
     (out / "summary.json").unlink()
     if moment != "renaming":
         shutil.rmtree(out / "deploy")
-    assert finish(out, moment) == -signal.SIGKILL
+    assert nursery.finish(out, moment) == -signal.SIGKILL
     assert not (out / "summary.json").exists()
     deploy = out / "deploy"
     assert deploy.exists() is (moment == "summary")
-    assert finish(out) == 0
+    assert nursery.finish(out) == 0
     assert_same(out, expected)
     # what the first processes took counts, although the last found all stages done
     assert json.loads((out / "summary.json").read_text())["seconds"] > time_kept(expected)

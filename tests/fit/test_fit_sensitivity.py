@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from fit_cases import graph_of, mlp
+from fit_cases import graph_of, mlp, product_of
 from scipy.special import rel_entr, softmax
 from torch import nn
 
+from cofit.fit.products import products
 from cofit.fit.progress import silent
 from cofit.fit.sensitivity import Probe, output_divergence, slopes
 from cofit.ir import run_float
@@ -154,15 +155,15 @@ def test_divergence_equals_a_run_of_the_changed_graph(name):
         replaced[f"{name}.bias"] = weight_of(graph, f"{name}.bias") + dense_mean - changed_mean
     expected = kl(outputs(graph, x), outputs(graph, x, replaced))
     assert expected > 1e-4
-    found = probe.divergence(graph.producer[name], changed)
+    found = probe.divergence(product_of(graph, name), changed)
     assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_divergence_of_an_unchanged_layer_is_exactly_zero():
     graph = graph_of(Grouped(), 3, 8, 8)
     probe = Probe.run(graph, inputs(16, 3, 8, 8))
-    for op, weight in graph.weighted():
-        assert probe.divergence(op, weight_of(graph, weight.name).clone()) == 0
+    for product in products(graph):
+        assert probe.divergence(product, weight_of(graph, product.weight).clone()) == 0
 
 
 def test_divergence_of_a_shared_weight_changes_all_its_readers():
@@ -171,7 +172,7 @@ def test_divergence_of_a_shared_weight_changes_all_its_readers():
     probe = Probe.run(graph, x)
     changed = parse("unstructured@2").project(weight_of(graph, "twice.weight"))
     expected = kl(outputs(graph, x), outputs(graph, x, {"twice.weight": changed}))
-    first = next(op for op, weight in graph.weighted() if weight.name == "twice.weight")
+    first = next(p for p in products(graph) if p.weight == "twice.weight")
     assert probe.divergence(first, changed) == pytest.approx(expected, rel=1e-3)
 
 
@@ -192,8 +193,8 @@ def test_slope_is_the_steepest_measured_divergence_per_error():
     probe = Probe.run(graph, inputs(32, 3, 8, 8))
     dense = weight_of(graph, "pairs.weight")
     anchors = [parse(f"unstructured@{rate}").project(dense) for rate in (1.5, 2, 4)]
-    op = graph.producer["pairs"]
-    ratios = [probe.divergence(op, a) / probe.noise("pairs.weight", a) for a in anchors]
+    product = product_of(graph, "pairs")
+    ratios = [probe.divergence(product, a) / probe.noise("pairs.weight", a) for a in anchors]
     assert len(set(ratios)) == 3
     assert slopes(probe, {"pairs.weight": anchors}, silent) == {"pairs.weight": max(ratios)}
 

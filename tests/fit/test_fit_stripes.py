@@ -8,7 +8,7 @@ from torch import nn
 from cofit.codegen import load_program
 from cofit.data import load
 from cofit.fit import make_subject, run_fit
-from cofit.fit.device import device
+from cofit.fit.devices import device
 from cofit.fit.precision import Lowering
 from cofit.ir import trace
 from cofit.models import Normalise

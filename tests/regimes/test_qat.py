@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from regime_nets import conv_net, small_graph, task
 
 from cofit.core import ConfigError, ModelError, UnknownNameError
-from cofit.ir import calibrate, dequantise_output, quantise, quantise_input, run_integer
+from cofit.ir import calibrate, dequantise_output, quantise, quantise_input, run_integer, trace
 from cofit.ir.module import GraphModule
+from cofit.models import GruSpeech
 from cofit.regimes import QAT, Batches, Masked, Recipe, RegimeStack, Trace, fit, testing
 from cofit.regimes.qat import FakeQuantiseWeight
 from cofit.structures import parse
@@ -128,3 +129,22 @@ def test_wrong_graphs_and_models_are_refused():
     with pytest.raises(UnknownNameError, match=r"head\.weight"):
         QAT(integer).attach(other, X)
     assert not other.edges
+
+
+def test_both_weights_of_a_recurrent_layer_are_rounded_as_they_will_be():
+    network = GruSpeech(features=4, hidden=8, stack=1).eval()
+    x = torch.randn(16, 1, 6, 4, generator=torch.Generator().manual_seed(1))
+    graph = trace(network, x[:1])
+    integer = quantise(graph, calibrate(graph, [x.numpy()]))
+    module = GraphModule(graph)
+    handle = QAT(integer).attach(module, x)
+    for name in ("gru.weight_ih_l0", "gru.weight_hh_l0"):
+        stored = integer.tensors[name]
+        wanted = stored.data * np.array(stored.quantisation.scale)[:, None]
+        np.testing.assert_allclose(module.parameter(name).detach().numpy(), wanted, rtol=1e-5)
+        assert not np.array_equal(wanted, graph.tensors[name].data)
+    handle.remove()
+    np.testing.assert_array_equal(
+        module.parameter("gru.weight_hh_l0").detach().numpy(),
+        graph.tensors["gru.weight_hh_l0"].data,
+    )

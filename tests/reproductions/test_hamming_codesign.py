@@ -1,4 +1,4 @@
-"""Hamming co-design; gate-level energy (check 6) is tested where circuits are simulated."""
+"""Hamming co-design; gate-level energy (check 6) is tested in test_hamming_codesign_gates."""
 
 import itertools
 
@@ -303,7 +303,7 @@ def test_09_bad_input_is_refused(network):
 @pytest.mark.device
 def test_smoke_runs_and_its_steps_resume(tmp_path, monkeypatch):
     finding = reproduce("hamming-codesign", "smoke", tmp_path, lambda *_: None)
-    assert len(finding.claims) == 10
+    assert len(finding.claims) in (11, 13)  # the last two need Yosys
     assert all(np.isfinite(claim.measured.mean) for claim in finding.claims)
     (unchanged,) = (c for c in finding.claims if c.claim.startswith("inputs whose output"))
     assert unchanged.holds
@@ -314,5 +314,6 @@ def test_smoke_runs_and_its_steps_resume(tmp_path, monkeypatch):
 
     for name in ("fit", "train", "cluster"):
         monkeypatch.setattr(f"cofit.reproductions.hamming_codesign.study.{name}", forbidden)
+    monkeypatch.setattr("cofit.reproductions.hamming_codesign.datapath.activity", forbidden)
     again = reproduce("hamming-codesign", "smoke", tmp_path, lambda *_: None)
     assert again.claims == finding.claims

@@ -51,7 +51,7 @@ def tones(count, seed):
 
 def small_data():
     names = tuple(map(str, range(12)))
-    return Dataset("tones", tones(500, 0), tones(50, 1), tones(500, 2), names)
+    return Dataset("tones", tones(300, 0), tones(50, 1), tones(500, 2), names)
 
 
 def quiet(folder):

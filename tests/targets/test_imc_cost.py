@@ -172,7 +172,8 @@ def test_targets_cost_a_graph(name: str) -> None:
     assert cost.latency_s > 0 and (cost.energy_j is None) == (name == "ddc")
     layers = [row for row in cost.rows if row.macs]
     assert len(layers) == 3 and all(row.note for row in layers)
-    assert ("polarised8" in layers[0].note) == (name == "forms")
+    apart = "groups of 8: positive and negative parts apart"
+    assert (apart in layers[0].note) == (name == "forms")
 
 
 def test_inputs_that_end_early_cost_less() -> None:

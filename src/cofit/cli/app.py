@@ -111,12 +111,15 @@ def cost(
     data: Data = None,
     precision: Precision = "auto",
     per_op: Annotated[bool, typer.Option("--per-op", help="One row per op.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw latency and energy here (.svg, .png or .pdf).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what one network costs on several targets, side by side."""
     from cofit.cli.cost import cost_command
 
-    cost_command(model, _words(targets), weights, data, precision, per_op, as_json)
+    cost_command(model, _words(targets), weights, data, precision, per_op, plot, as_json)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from cofit.codegen.build import toolchain
 from cofit.codegen.machine import machine
 from cofit.codegen.save import check_replaceable
 from cofit.core import StructureError, format_quantity
-from cofit.fit.device import device
+from cofit.fit.programs import program_device
 from cofit.ir import Graph, kept_macs
 from cofit.structures import Structure, parse
 
@@ -32,7 +32,7 @@ def compile_command(
     threads: int,
 ) -> None:
     """Trace, project if asked, quantise for int8, compile, verify, save; print what was done."""
-    chosen = device(target)
+    chosen = program_device(target)
     arithmetic = choose_precision(target, precision)
     form = None if structure is None else parse(structure)
     machine(chosen.target.name.partition(":")[0]).with_threads(threads)

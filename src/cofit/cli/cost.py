@@ -10,9 +10,10 @@ from typing import Any
 from cofit.cli.console import console, print_json, table
 from cofit.cli.network import Network, choose_precision, load_network
 from cofit.core import ConfigError, Cost, CostRow, TargetError, format_quantity
+from cofit.core.quantities import KINDS
 from cofit.fit.precision import Precision
+from cofit.report import check_plot, plot_costs
 from cofit.targets import Modelled, Platform, target
-from cofit.targets.quantities import KINDS
 
 COLUMNS = ("latency", "flash", "RAM", "energy", "instructions", "MACs", "basis")
 QUANTITIES = COLUMNS[:-1]
@@ -25,15 +26,20 @@ def cost_command(
     data: str | None,
     precision: str,
     per_op: bool,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Print the cost of a network on each target; a target it does not fit gets the reason.
+    """Print the cost of a network on each target, and draw it where a file is given.
+
+    A target that it does not fit gets the reason.
 
     Raises:
         TargetError: it fits none of the targets.
     """
     if not names:
         raise ConfigError("--targets is empty; write for example --targets host,cortex-m4")
+    if plot is not None:
+        check_plot(plot)
     chosen = {name: choose_precision(name, precision) for name in names}
     network = load_network(model, weights, data)
     costs: dict[str, Cost | TargetError] = {}
@@ -47,10 +53,15 @@ def cost_command(
         raise refusals[0]
     notes = [n for n in network.notes if "int8" in chosen.values() or not n.startswith("int8")]
     notes += [f"{name}: {text}" for name in chosen for text in _provenance(name, per_op or as_json)]
+    if plot is not None:
+        drawn = {c.target: c for c in costs.values() if isinstance(c, Cost)}
+        plot_costs(network.name, drawn, plot)
     if as_json:
         print_json(_document(network, chosen, costs, notes, per_op))
     else:
         _print(network, chosen, costs, notes, per_op)
+        if plot is not None:
+            console().print(f"plot: {plot}")
 
 
 def _provenance(name: str, full: bool) -> list[str]:

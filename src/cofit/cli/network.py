@@ -11,7 +11,7 @@ from cofit.codegen.c_text import identifier
 from cofit.core import ConfigError, torch_generator
 from cofit.data import load
 from cofit.fit import make_subject
-from cofit.fit.device import device
+from cofit.fit.devices import device
 from cofit.fit.precision import Lowering, Precision
 from cofit.ir import Graph, trace
 from cofit.models import load_model

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cofit.codegen.build import DEFAULT_COMPILER, WARNINGS, build
 from cofit.codegen.emit import INPUT, OUTPUT, Source
@@ -66,11 +68,13 @@ class HostRunner:
         pointer = ctypes.c_void_p
         self._batch = getattr(loaded, f"{source.name}_batch")
         self._batch.argtypes = [pointer, pointer, pointer, ctypes.c_size_t]
+        self._once = getattr(loaded, f"{source.name}_run")
+        self._once.argtypes = [pointer]
         self._step = getattr(loaded, f"{source.name}_step")
         self._step.argtypes = [ctypes.c_int, pointer]
         self._profile = getattr(loaded, f"{source.name}_profile")
         self._profile.argtypes = [pointer, pointer]
-        for function in (self._batch, self._step, self._profile):
+        for function in (self._batch, self._once, self._step, self._profile):
             function.restype = None
         align = source.machine.alignment_bytes
         size = max(source.plan.arena_bytes, 1)
@@ -84,18 +88,24 @@ class HostRunner:
         self._float = source.machine.io == "float"
         tokens = self._input.dtype is DType.I32
         self._takes = np.float32 if self._float and not tokens else self._input.dtype.value
+        self._address = self._arena.ctypes.data
+        gives = np.float32 if self._float else self._output.dtype.value
+        shape = self._output.shape if self._float else memory_shape(self._output.shape)
+        self._inlet = self._view(source.entry, self._in_shape(), self._takes)
+        self._outlet = self._view(source.exit, shape, gives)
 
     def run(self, x: Array) -> Array:
         """Outputs (N, ...) of inputs (N, ...)."""
+        if x.shape == self._inlet.shape:
+            # one input goes straight into the arena: addresses of arrays cost more than a copy
+            with self._turn:  # one arena, whichever threads call
+                self._inlet[...] = x
+                self._once(self._address)
+                return self._outlet.copy()
         x = self._checked(x)
-        shape, dtype = self._output.shape, self._output.dtype.value
-        out = (
-            np.empty((x.shape[0], *shape[1:]), np.float32)
-            if self._float
-            else np.empty((x.shape[0], *memory_shape(shape)[1:]), dtype)
-        )
-        with self._turn:  # one arena, whichever threads call
-            self._batch(self._arena.ctypes.data, x.ctypes.data, out.ctypes.data, x.shape[0])
+        out = np.empty((x.shape[0], *self._outlet.shape[1:]), self._outlet.dtype)
+        with self._turn:
+            self._batch(self._address, x.ctypes.data, out.ctypes.data, x.shape[0])
         return out
 
     def load(self, x: Array, poison: int) -> None:
@@ -174,6 +184,12 @@ class HostRunner:
             repeats=count,
             per_step_s=dict(zip(names, steps.tolist(), strict=False)),
         )
+
+    def _view(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Of the bytes of the arena that are a program's input or output."""
+        offset = self.source.offsets[name]
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        return self._arena[offset : offset + nbytes].view(dtype).reshape(shape)
 
     def _in_shape(self) -> tuple[int, ...]:
         return self._input.shape if self._float else memory_shape(self._input.shape)

@@ -14,10 +14,12 @@ Activations of rank 4 lie in NHWC order; all others in row-major order; batch is
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cofit.codegen.machine import Machine
@@ -50,6 +52,8 @@ class KernelCode:
         in_place: positions of activation inputs whose buffer `out` may share (same bytes, read
             before written, element by element).
         variant: short name of the chosen variant for reports, for example "block16x1 s=6".
+        bound: largest float32 rounding error of each output for float64 arguments, where the code
+            does not add up the products of the op's definition.
     """
 
     body: str
@@ -59,6 +63,7 @@ class KernelCode:
     in_place: tuple[int, ...] = ()
     variant: str = ""
     shares: int = 1
+    bound: Callable[[Sequence[torch.Tensor]], torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,9 @@ def _check_floats(source: Source, step: Step, reads: list[Array], got: Array) ->
     if isinstance(step.op.attributes, attributes.Gru | attributes.Lstm):
         expected, allowed = forced_states(step.op, tensors, torch.from_numpy(got.astype(float)))
     else:
-        exact, bound = execute.apply(step.op, tensors), error_bound(step.op, tensors)
+        exact = execute.apply(step.op, tensors)
+        own = step.code.bound
+        bound = error_bound(step.op, tensors) if own is None else own(tensors)
         if step.residual is not None:
             other = torch.from_numpy(reads[-1].astype(np.float64))
             operands = _operands(step.residual, exact, other)

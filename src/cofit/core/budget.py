@@ -72,12 +72,15 @@ class Budget:
             )
         return Budget(tuple(limits.values()))
 
-    def resolve(self, dense: Mapping[str, float | None]) -> dict[str, float]:
+    def resolve(
+        self, dense: Mapping[str, float | None], target: str = "this target"
+    ) -> dict[str, float]:
         """Absolute bound per metric, in SI units.
 
         Args:
             dense: the dense program's totals by budget word ("latency", "flash", ...); None where
                 the target has no such quantity.
+            target: its name, for the error.
 
         Raises:
             BudgetError: a metric the target cannot state.
@@ -87,7 +90,7 @@ class Budget:
             base = dense.get(limit.metric)
             if limit.metric != "accuracy_drop" and base is None:
                 known = ", ".join(name for name, value in dense.items() if value is not None)
-                raise BudgetError(f"this target states no {limit.metric}; it states: {known}")
+                raise BudgetError(f"{target} states no {limit.metric}; it states: {known}")
             bounds[limit.metric] = (
                 limit.value * base if limit.relative and base is not None else limit.value
             )

@@ -15,6 +15,9 @@ from cofit.dynamo.compile import CompiledPiece
 from cofit.dynamo.pieces import Roles
 from cofit.dynamo.plan import Plan, make_plan
 
+NETWORKS = 4
+"""Networks of one class for which programs are kept: dynamo gives all of them to one graph."""
+
 
 class EagerWarning(UserWarning):
     """Something that was given to the backend runs in eager PyTorch; the text says what and why."""
@@ -55,7 +58,7 @@ class CompiledGraph:
         self._inputs = [places[node] for node in roles.inputs]
         self._numbers = [places[node] for node in roles.numbers]
         self._sizes = [places[node] for node in roles.numbers if node is not roles.batch]
-        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._plans: dict[tuple[Any, ...], list[Plan]] = {}
         self._turn = threading.Lock()
         self._told: set[str] = set()
 
@@ -82,12 +85,16 @@ class CompiledGraph:
             *(arguments[i] for i in self._sizes),
         )
         with self._turn:
-            plan = self._plans.get(key)
-            if plan is None or not plan.holds([arguments[i] for i in self._weights]):
-                plan = self._plans[key] = make_plan(self._module, self._roles, arguments)
-                if plan.eager is not None:
-                    self._tell(plan.eager)
-        return plan
+            weights = [arguments[i] for i in self._weights]
+            plans = self._plans.setdefault(key, [])
+            found = next((plan for plan in plans if plan.holds(weights)), None)
+            if found is None:
+                found = make_plan(self._module, self._roles, arguments)
+                kept = [plan for plan in plans if not plan.is_gone]
+                self._plans[key] = [found, *kept][:NETWORKS]
+                if found.eager is not None:
+                    self._tell(found.eager)
+        return found
 
     def _tell(self, what: str) -> None:
         if what not in self._told:

@@ -33,10 +33,13 @@ class Held:
 
     def is_still(self, tensor: torch.Tensor) -> bool:
         """Whether this tensor is the weight and has not changed since."""
+        return tensor is self.tensor and not self.is_gone
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the weight has other values or memory by now."""
         return (
-            tensor is self.tensor
-            and tensor._version == self.version
-            and tensor.data_ptr() == self.memory.data_ptr()
+            self.tensor._version != self.version or self.tensor.data_ptr() != self.memory.data_ptr()
         )
 
 
@@ -60,6 +63,11 @@ class Plan:
         return all(
             held.is_still(weight) for held, weight in zip(self.weights, weights, strict=False)
         )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it cannot be right again: some weight has changed in place."""
+        return any(held.is_gone for held in self.weights)
 
 
 def make_plan(module: fx.GraphModule, roles: Roles, arguments: Sequence[Any]) -> Plan:

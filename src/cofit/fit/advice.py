@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from cofit.core import CostRow, format_quantity
-from cofit.fit.device import Device
 from cofit.fit.explanation import Advice, Alone, Layer
 from cofit.fit.precision import Precision
+from cofit.fit.programs import ProgramDevice
 from cofit.fit.progress import Progress
 from cofit.ir import Graph, Op, Tensor, attributes
 from cofit.structures import Structure, detect, family, parse
@@ -58,7 +58,7 @@ class Advised:
 
 
 def advise(
-    graph: Graph, device: Device, layers: Sequence[Layer], progress: Progress
+    graph: Graph, device: ProgramDevice, layers: Sequence[Layer], progress: Progress
 ) -> dict[str, Advised]:
     """Price the layers worth it as they are, dense, and in a few other forms.
 
@@ -99,7 +99,7 @@ def advise(
     return found
 
 
-def _prices(device: Device, signatures: Sequence[OpSignature]) -> list[CostRow]:
+def _prices(device: ProgramDevice, signatures: Sequence[OpSignature]) -> list[CostRow]:
     """On this machine timed in turn; emulated counts are the same whenever they are taken."""
     if not device.emulated:
         return time_together(signatures)
@@ -186,7 +186,7 @@ def _dense(now: Form) -> Form:
     return Form(None, now.precision, now.bits)
 
 
-def _forms(graph: Graph, op: Op, device: Device) -> Iterator[Form]:
+def _forms(graph: Graph, op: Op, device: ProgramDevice) -> Iterator[Form]:
     """Other forms of a layer: what its zeros satisfy, a few structures, the other precision."""
     weight, now = graph.weight(op), _as_it_is(graph, op)
     assert weight is not None

@@ -1,4 +1,4 @@
-"""The end of a fit: the best network's program, measured, verified, reported and saved."""
+"""The end of a fit: the best network beside the dense one, reported and saved."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cofit.codegen import Program, export_onnx, export_pt2
 from cofit.core import (
     Basis,
     Budget,
     Cost,
-    VerificationError,
     clear_unfinished,
     format_quantity,
 )
 from cofit.core.budget import METRICS
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
+from cofit.fit.evidence import Evidence, by_model, by_programs
+from cofit.fit.modelled import ModelledDevice
 from cofit.fit.peers import time_peers
-from cofit.fit.planning import LayerPlan, Plan
+from cofit.fit.plan_rows import executed_macs, plan_rows
+from cofit.fit.planning import Plan
 from cofit.fit.precision import count_correct, reference_scores
+from cofit.fit.programs import ProgramDevice
 from cofit.fit.progress import Progress
 from cofit.fit.rounds import Outcome
 from cofit.fit.state import State
@@ -33,22 +35,15 @@ from cofit.fit.subject import Subject
 from cofit.fit.summary import (
     DataRow,
     LimitRow,
-    Memory,
-    MemoryBlock,
     Peer,
-    PlanRow,
     Search,
     Side,
     Summary,
     Tried,
-    Verification,
 )
-from cofit.ir import Graph, Tensor, kept_macs, load_graph, macs, run_float
+from cofit.ir import Graph, load_graph
 from cofit.ir.module import GraphModule
 from cofit.targets import toolchain_report
-
-EMULATED_SAMPLES = 16
-"""Test inputs that run on an emulated target itself; the reference runs them all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +52,14 @@ class FitResult:
 
     Attributes:
         model: the fitted network in torch, float.
-        program: compiled and verified for the target.
+        program: compiled and verified for the target; None where that is modelled.
         plan: what was chosen per layer.
         summary: everything that was found, as `summary.json` holds it.
-        folder: where summary.json, deploy/ and the configuration lie.
+        folder: where summary.json, the configuration and, with a program, deploy/ lie.
     """
 
     model: GraphModule
-    program: Program
+    program: Program | None
     plan: Plan
     summary: Summary
     folder: Path
@@ -90,30 +85,29 @@ def conclude(
     finding: Finding,
     progress: Progress,
 ) -> FitResult:
-    """Compile dense and fitted networks, compare them on the test split, write the results."""
+    """Compare dense and fitted networks on the target and the test split, write the results."""
     best = finding.best
-    progress("conclude", 0, 4)
-    programs = [
-        device.reference_program(finding.dense),
-        device.program(load_graph(state.folder, f"{best.label}-lowered")),
-    ]
-    costs = device.compare(programs)
-    progress("conclude", 1, 4)
+    graphs = (finding.dense, load_graph(state.folder, f"{best.label}-lowered"))
+    progress("conclude", 0, 3)
+    if isinstance(device, ModelledDevice):
+        found = by_model(device, graphs, subject, best.plan)
+    else:
+        assert isinstance(device, ProgramDevice)
+        found = by_programs(device, graphs, subject)
+    progress("conclude", 1, 3)
     test = subject.data.test
-    correct = [count_correct(device.scores(program), test) for program in programs]
     given_correct = count_correct(reference_scores(finding.given), test)
-    progress("conclude", 2, 4)
-    verification = _verify(programs[1], subject, device.emulated)
-    progress("conclude", 3, 4)
+    progress("conclude", 2, 3)
+    costs = found.costs
     sides = [
-        _side(program, cost, right, len(test))
-        for program, cost, right in zip(programs, costs, correct, strict=True)
+        _side(graph, cost, right, len(test))
+        for graph, cost, right in zip(found.graphs, costs, found.correct, strict=True)
     ]
     limits = _limits(config, costs[0], sides, given_correct / len(test))
     met = all(row.met for row in limits)
     summary = Summary(
         name=subject.name,
-        target=device.target.name,
+        target=device.name,
         device=device.describe(),
         budget=config.budget,
         met=met,
@@ -122,10 +116,10 @@ def conclude(
         accuracy_given=given_correct / len(test),
         dense=sides[0],
         fitted=sides[1],
-        plan=_plan_rows(best, finding.dense, programs[1].graph, costs[0], costs[1]),
+        plan=plan_rows(best.plan, finding.dense, found.graphs[1], costs[0], costs[1]),
         tried=tuple(_tried(outcome) for outcome in finding.outcomes),
-        memory=_memory(programs[1]),
-        verification=verification,
+        memory=found.memory,
+        verification=found.verification,
         search=Search(
             rounds=len(finding.outcomes),
             loss=best.plan.loss,
@@ -135,7 +129,7 @@ def conclude(
             validation_fitted=best.accuracy,
             validation_seen=finding.validation_seen,
         ),
-        peers=_peers(finding, subject, programs, device) if config.peers else (),
+        peers=_peers(finding, subject, found, device) if config.peers else (),
         data=DataRow(
             name=subject.data.name,
             train=len(subject.data.train),
@@ -148,67 +142,46 @@ def conclude(
         config=config.to_toml(),
     )
     model = GraphModule(load_graph(state.folder, f"{best.label}-float")).eval()
-    _write(config, programs[1], model, subject, summary)
-    progress("conclude", 4, 4)
-    return FitResult(model, programs[1], best.plan, summary, config.out)
+    program = found.programs[1] if found.programs else None
+    _write(config, found.graphs[1], program, model, subject, summary)
+    progress("conclude", 3, 3)
+    return FitResult(model, program, best.plan, summary, config.out)
 
 
 def _write(
-    config: FitConfig, program: Program, model: GraphModule, subject: Subject, summary: Summary
+    config: FitConfig,
+    fitted: Graph,
+    program: Program | None,
+    model: GraphModule,
+    subject: Subject,
+    summary: Summary,
 ) -> None:
     out = config.out
     deploy, stored, found = out / "deploy", out / "config.toml", out / "summary.json"
     onnx, pt2 = out / "export" / "model.onnx", out / "export" / "model.pt2"
     for path in (deploy, stored, found, onnx, pt2):
         clear_unfinished(path)
-    program.save(deploy)
-    export_onnx(program.graph, onnx)
+    if program is not None:
+        program.save(deploy)
+    export_onnx(fitted, onnx)
     export_pt2(model, subject.example, pt2)
     config.save(stored)
     summary.save(found)
 
 
-def _peers(
-    finding: Finding, subject: Subject, programs: Sequence[Program], device: Device
-) -> tuple[Peer, ...]:
+def _peers(finding: Finding, subject: Subject, found: Evidence, device: Device) -> tuple[Peer, ...]:
     """Other runtimes run on this machine, so they are compared with programs for it only."""
-    if device.emulated:
+    if not device.measured:
         return ()
-    return time_peers(finding.given, subject, programs[0], programs[1])
+    dense, fitted = found.programs
+    return time_peers(finding.given, subject, dense, fitted)
 
 
-def _verify(program: Program, subject: Subject, emulated: bool) -> Verification:
-    """Run test inputs on the target itself and compare with the reference.
-
-    Raises:
-        VerificationError: an integer program differs from the integer reference.
-    """
-    count = EMULATED_SAMPLES if emulated else len(subject.data.test)
-    x = np.ascontiguousarray(subject.data.test.inputs[:count].numpy())
-    found = program.run(x)
-    graph = program.graph
-    if graph.is_integer:
-        wrong = int((found != reference_scores(graph)(x)).sum())
-        if wrong:
-            raise VerificationError(
-                f"{wrong} of {found.size} outputs of the program on {graph.name!r} differ from "
-                "the integer reference; please report this with the deploy folder"
-            )
-        return Verification(
-            bit_exact=True, max_abs_error=0.0, samples=count, reference="integer reference"
-        )
-    with torch.no_grad():
-        exact = run_float(graph, {graph.inputs[0]: torch.from_numpy(x)}, torch.float64)
-    error = np.abs(exact[graph.outputs[0]].numpy() - found).max()
-    return Verification(
-        bit_exact=False, max_abs_error=float(error), samples=count, reference="torch, float64"
-    )
-
-
-def _side(program: Program, cost: Cost, correct: int, samples: int) -> Side:
-    graph = program.graph
-    tensors = [graph.tensors[n] for op, _ in graph.weighted() for n in op.inputs[1:]]
+def _side(graph: Graph, cost: Cost, correct: int, samples: int) -> Side:
+    names = [n for op in graph.ops if graph.weights(op) for n in op.inputs[1:]]
+    tensors = [graph.tensors[n] for n in names if graph.tensors[n].data is not None]
     spreads = [row.spread for row in cost.rows if row.spread is not None]
+    rows = {row.op: row for row in cost.rows}
     return Side(
         accuracy=correct / samples,
         correct=correct,
@@ -218,7 +191,7 @@ def _side(program: Program, cost: Cost, correct: int, samples: int) -> Side:
         ram_bytes=cost.ram_bytes,
         energy_j=cost.energy_j,
         instructions=cost.instructions,
-        macs=sum(kept_macs(graph, op) for op in graph.ops),
+        macs=sum(executed_macs(graph, op, rows.get(op.output)) for op in graph.ops),
         parameters=sum(int(np.count_nonzero(np.asarray(t.data))) for t in tensors),
         basis=cost.rows[0].basis if cost.rows else Basis.MODELLED,
         spread=max(spreads, default=None),
@@ -260,58 +233,6 @@ def _verdict(met: bool, limits: Sequence[LimitRow]) -> str:
     return f"budget {'met' if met else 'not met'}: {', '.join(texts)}"
 
 
-def _plan_rows(
-    best: Outcome, dense: Graph, fitted: Graph, dense_cost: Cost, fitted_cost: Cost
-) -> tuple[PlanRow, ...]:
-    before = {row.op: row for row in dense_cost.rows}
-    after = {row.op: row for row in fitted_cost.rows}
-    rows = []
-    for layer in best.plan.layers:
-        op = fitted.producer[layer.op]
-        dense_macs, kept = macs(dense, dense.producer[layer.op]), kept_macs(fitted, op)
-        rows.append(
-            PlanRow(
-                op=layer.op,
-                kind=op.kind,
-                weight_shape=_weight_of(layer.op, dense).shape,
-                structure=_carried_out(layer, best.plan),
-                rate=dense_macs / max(kept, 1),
-                bits=layer.chosen.bits,
-                macs=dense_macs,
-                kept_macs=kept,
-                loss=layer.chosen.loss,
-                considered=layer.considered,
-                note=_note(layer, dense),
-                basis=after[layer.op].basis,
-                latency_dense_s=before[layer.op].latency_s,
-                latency_predicted_s=layer.chosen.latency_s,
-                latency_measured_s=after[layer.op].latency_s,
-                flash_dense_bytes=before[layer.op].flash_bytes,
-                flash_predicted_bytes=layer.chosen.flash_bytes,
-                flash_measured_bytes=after[layer.op].flash_bytes,
-            )
-        )
-    return tuple(rows)
-
-
-def _carried_out(layer: LayerPlan, plan: Plan) -> str | None:
-    """What was done to a layer: channels removed, then a structure on what remained."""
-    done = [text for text in (plan.removals.get(layer.weight), layer.chosen.structure) if text]
-    return ", ".join(done) or None
-
-
-def _weight_of(op: str, graph: Graph) -> Tensor:
-    """By its op: an integer graph names the copies of a shared weight anew."""
-    return graph.tensors[graph.producer[op].inputs[1]]
-
-
-def _note(layer: LayerPlan, dense: Graph) -> str:
-    if layer.shape == _weight_of(layer.op, dense).shape:
-        return layer.note
-    now = f"now {'x'.join(map(str, layer.shape))}"
-    return f"{now}; {layer.note}" if layer.note else now
-
-
 def _tried(outcome: Outcome) -> Tried:
     return Tried(
         label=outcome.label,
@@ -326,21 +247,3 @@ def _versions() -> dict[str, str]:
     tools = {tool.name: tool.version for tool in toolchain_report() if tool.version is not None}
     packages = {name: metadata.version(name) for name in ("cofit", "torch", "numpy", "scipy")}
     return {"python": platform.python_version(), **packages, **tools}
-
-
-def _memory(program: Program) -> Memory:
-    plan = program.plan
-    return Memory(
-        arena_bytes=plan.arena_bytes,
-        steps=tuple(step.name for step in program.source.steps),
-        blocks=tuple(
-            MemoryBlock(
-                name=block.name,
-                offset_bytes=plan.offsets[block.name],
-                nbytes=block.nbytes,
-                first=block.first,
-                last=block.last,
-            )
-            for block in plan.buffers
-        ),
-    )

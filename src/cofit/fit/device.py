@@ -1,192 +1,102 @@
-"""What a fit asks of a target: precisions, structures worth trying, prices, programs."""
+"""What a fit asks of a target: precisions, structures worth trying, prices, costs of networks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
-from cofit.codegen import Program, emit, machine
-from cofit.core import ConfigError, Cost, CostRow, format_quantity
-from cofit.fit.precision import Precision, Scores, reference_scores
+from cofit.core import Cost, CostRow
+from cofit.fit.precision import Precision
+from cofit.fit.products import Product
 from cofit.fit.progress import Progress
-from cofit.ir import Graph, Op
-from cofit.targets import CortexM, CostTable, HostTarget, signature_of, target
-
-HOST_FLOAT_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
-HOST_INTEGER_FAMILIES = ("block8x2", "block16x2", "channel")
-"""Vectors multiply pairs of integers at once: blocks two inputs wide waste neither."""
-
-CORTEX_FAMILIES = ("block1x4", "block2x4", "block4x4", "channel")
-
-PRICE_CHUNK = 64
-"""Layers priced between two reports of progress."""
+from cofit.ir import Graph
 
 
-@dataclass(frozen=True)
-class Device:
-    """A target that runs programs, with its cost table."""
-
-    target: HostTarget | CortexM
-    table: CostTable
+class Device(Protocol):
+    """A target as plans see it, whether it runs programs or is modelled."""
 
     @property
-    def emulated(self) -> bool:
-        """Whether programs run on an emulated core, too slowly for whole data sets."""
-        return isinstance(self.target, CortexM)
+    def name(self) -> str:
+        """Of the target."""
+        ...
+
+    @property
+    def measured(self) -> bool:
+        """Whether its costs are read off a clock, so that they differ by percents next time."""
+        ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Words that a budget for it may use beside accuracy_drop."""
+        ...
 
     def precisions(self, wanted: str) -> list[Precision]:
-        """Precisions of programs to consider; the first is that of the dense reference.
+        """Precisions to consider; the first is that of the dense reference.
 
         Raises:
-            ConfigError: the target computes in int8 only.
+            ConfigError: the target does not compute in it.
         """
-        if self.emulated and wanted == "fp32":
-            raise ConfigError(
-                f"precision 'fp32' on {self.target.name}: fit deploys int8 there; "
-                "use precision 'int8' or 'auto'"
-            )
-        if self.emulated or wanted == "int8":
-            return ["int8"]
-        return ["fp32"] if wanted == "fp32" else ["fp32", "int8"]
+        ...
 
-    @property
-    def states_energy(self) -> bool:
-        """Whether costs on the target include energy."""
-        return isinstance(self.target, CortexM) and self.target.board.energy_j_per_cycle is not None
-
-    def families(self, precision: Precision) -> tuple[str, ...]:
-        """Structure families that the target's kernels run fast in a precision."""
-        if self.emulated:
-            return CORTEX_FAMILIES
-        return HOST_FLOAT_FAMILIES if precision == "fp32" else HOST_INTEGER_FAMILIES
+    def families(self, precision: Precision, kind: str = "conv2d") -> tuple[str, ...]:
+        """Structure families that make ops of a kind faster on the target."""
+        ...
 
     def weight_bits(self, precision: Precision) -> tuple[int, ...]:
         """Bits of a stored weight, the usual first."""
-        if precision == "fp32":
-            return (32,)
-        return (8, 4) if self.emulated else (8,)
+        ...
+
+    @property
+    def narrows_structures(self) -> bool:
+        """Whether weights in structures may have fewer bits too."""
+        ...
 
     def price(
         self,
         graph: Graph,
-        asked: Sequence[tuple[Op, str | None, int]],
+        asked: Sequence[tuple[Product, str | None, int]],
         precision: Precision,
         progress: Progress,
     ) -> list[CostRow]:
-        """Cost of layers of a graph, each alone, from the cost table."""
-        signatures = [
-            signature_of(
-                graph,
-                op,
-                structure,
-                "float32" if precision == "fp32" else "int8",
-                bits=8 if precision == "fp32" else bits,
-            )
-            for op, structure, bits in asked
-        ]
-        for begin in range(0, len(signatures), PRICE_CHUNK):
-            progress("cost table", begin, len(signatures))
-            self.table.fill(signatures[begin : begin + PRICE_CHUNK])
-        progress("cost table", len(signatures), len(signatures))
-        return [self.table.row(signature) for signature in signatures]
+        """Cost of the ops of products, each alone: (product, structure text, weight bits).
+
+        The product has the structure; the other one of a recurrent op is dense.
+        """
+        ...
 
     def cost(self, graph: Graph) -> Cost:
-        """Cost of a whole program, also of one that is too large for the device."""
-        return self._roomy().cost(graph)
+        """Cost of a whole network, also of one that is too large for the device."""
+        ...
 
     def cost_beside(self, graph: Graph, reference: Graph, known: Cost) -> Cost:
-        """As `cost`, on the clock by which a reference program took what is known of it.
-
-        A shared machine is faster at one time than at another; both programs are measured in turn
-        and latencies are stated relative to the reference's.
-        """
-        if self.emulated:
-            return self.cost(graph)
-        roomy = self._roomy()
-        now, cost = roomy.compare([roomy.program(reference), roomy.program(graph)])
-        clock = known.latency_s / now.latency_s
-        return replace(
-            cost, rows=tuple(replace(row, latency_s=row.latency_s * clock) for row in cost.rows)
-        )
+        """As `cost`, on the clock by which a reference took what is known of it."""
+        ...
 
     def memory(self) -> dict[str, float]:
         """What the device has, by budget word; absent where it is not limited."""
-        limits = self.target.limits
-        found = {"flash": limits.flash_bytes, "ram": limits.ram_bytes}
-        return {metric: float(value) for metric, value in found.items() if value is not None}
+        ...
+
+    def ready(self) -> None:
+        """Check what this machine needs for it.
+
+        Raises:
+            BuildError: there is no compiler.
+        """
+        ...
 
     def check(self, graph: Graph) -> None:
-        """Check that there is a kernel for every op.
+        """Check that the target can carry every op.
 
         Raises:
-            UnsupportedOpError: naming the op that has none.
+            UnsupportedOpError: naming the op that has no kernel.
+            TargetError: naming what the hardware cannot do.
         """
-        core = self.target.board.core if isinstance(self.target, CortexM) else "host"
-        emit(graph, machine(core))
+        ...
 
-    def program(self, graph: Graph) -> Program:
-        """The compiled, verified program.
-
-        Raises:
-            TargetError: it does not fit the device.
-        """
-        return self.target.program(graph)
-
-    def reference_program(self, graph: Graph) -> Program:
-        """As `program`, for a network that need not fit: the dense one, to compare with."""
-        if isinstance(self.target, HostTarget):
-            return self.target.program(graph)
-        return self.target.without_limits().program(graph)
-
-    def within(self, ram_bytes: float, graph: Graph, cost: Cost) -> Device:
-        """The device whose programs run in stripes where whole layers need more RAM than this.
-
-        Args:
-            ram_bytes: limit of all RAM.
-            graph: a network.
-            cost: its cost, whole: what it needs beside its arena is taken to be needed by all.
-        """
-        if not isinstance(self.target, CortexM):
-            return self
-        board = self.target.board
-        beside = cost.ram_bytes - emit(graph, machine(board.core)).plan.arena_bytes
-        limit = min(int(ram_bytes) - beside, board.arena_room_bytes)
-        return replace(self, target=replace(self.target, arena_limit_bytes=limit))
-
-    def _roomy(self) -> HostTarget | CortexM:
-        """The target with memory for anything, programs as `within` has them."""
-        if isinstance(self.target, HostTarget):
-            return self.target
-        limit = self.target.arena_limit_bytes
-        return replace(self.target.without_limits(), arena_limit_bytes=limit)
-
-    def compare(self, programs: Sequence[Program]) -> list[Cost]:
-        """Costs of programs taken together, so that their ratios hold on a noisy machine."""
-        return self.target.compare(programs)
-
-    def scores(self, program: Program) -> Scores:
-        """What decides the reported accuracy: the program itself, or its bit-exact reference."""
-        return reference_scores(program.graph) if self.emulated else program.run
+    def within(self, ram_bytes: float, graph: Graph, cost: Cost) -> Self:
+        """The device whose programs spare RAM where whole layers need more than this."""
+        ...
 
     def describe(self) -> dict[str, str]:
         """Facts about the hardware for the report."""
-        limits = self.target.limits
-        facts = {"target": self.target.name, **self.target.facts()}
-        if limits.flash_bytes is not None:
-            facts["flash"] = format_quantity(limits.flash_bytes, "bytes")
-        if limits.ram_bytes is not None:
-            facts["ram"] = format_quantity(limits.ram_bytes, "bytes")
-        return facts
-
-
-def device(name: str) -> Device:
-    """A device by target name.
-
-    Raises:
-        UnknownNameError: no such target.
-        ConfigError: the target states costs but runs no programs.
-    """
-    found = target(name)
-    if not isinstance(found, HostTarget | CortexM):
-        raise ConfigError(f"target {name!r} runs no programs; fit needs host or a Cortex-M")
-    return Device(found, CostTable(found))
+        ...

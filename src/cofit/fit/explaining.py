@@ -13,7 +13,6 @@ from cofit.codegen import Measurement, Program, Step, load_program
 from cofit.codegen.cortex_m import CortexMRunner
 from cofit.core import FileError
 from cofit.fit.advice import Advised, advise, satisfied
-from cofit.fit.device import Device
 from cofit.fit.explanation import (
     Explanation,
     Instructions,
@@ -22,6 +21,7 @@ from cofit.fit.explanation import (
     Limits,
 )
 from cofit.fit.precision import Precision
+from cofit.fit.programs import ProgramDevice
 from cofit.fit.progress import Progress, silent
 from cofit.fit.reasons import notes_of, reasons
 from cofit.structures import density
@@ -67,6 +67,11 @@ def open_program(folder: Path) -> Program:
             f"{str(folder)!r} is no folder; give one that cofit compile or cofit fit wrote"
         )
     deployed = folder / "deploy"
+    if (folder / "summary.json").exists() and not deployed.exists():
+        raise FileError(
+            f"{str(folder)!r} holds a fit to modelled hardware, which has no program to explain; "
+            "its report.html says what each layer costs"
+        )
     inside = not (folder / "manifest.json").exists() and (deployed / "manifest.json").exists()
     return load_program(deployed if inside else folder)
 
@@ -115,13 +120,13 @@ def explain_program(program: Program, progress: Progress = silent) -> Explanatio
     )
 
 
-def _surroundings(program: Program) -> tuple[Ceilings, Device]:
+def _surroundings(program: Program) -> tuple[Ceilings, ProgramDevice]:
     if isinstance(program.runner, CortexMRunner):
         board = program.runner.board
         target: HostTarget | CortexM = CortexM(board)
-        return cortex_m_ceilings(board), Device(target, CostTable(target))
+        return cortex_m_ceilings(board), ProgramDevice(target, CostTable(target))
     target = HostTarget()
-    return host_ceilings(), Device(target, CostTable(target))
+    return host_ceilings(), ProgramDevice(target, CostTable(target))
 
 
 def _time(program: Program, ceilings: Ceilings, progress: Progress) -> _Timed:

@@ -23,20 +23,13 @@ RIDGE = 1e-4
 """Weight of the starting point, relative to the mean square of the layer's inputs."""
 
 
-def is_plain(op: Op) -> bool:
-    """Whether every output of the layer reads every input: linear, or conv2d without groups."""
-    if isinstance(op.attributes, at.Conv2d):
-        return op.attributes.groups == 1
-    return isinstance(op.attributes, at.Linear)
-
-
 def windows(op: Op, shape: tuple[int, ...], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A sample of the windows that a layer multiplies its weights with.
 
     Args:
-        op: a plain conv2d or linear op.
-        shape: of its weight, n elements per output.
-        x: its inputs (N, ...).
+        op: one that multiplies by weights, a conv2d without groups.
+        shape: of the weight, n elements per output.
+        x: what is multiplied by it (N, ...).
 
     Returns:
         Windows (n, M), and the positions (of each input) they belong to; the same ones for the

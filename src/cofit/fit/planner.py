@@ -12,7 +12,7 @@ import torch
 from pydantic import TypeAdapter
 
 from cofit.core import Cost, InfeasibleError
-from cofit.fit.candidates import REMOVAL, make_menu, measure_slopes
+from cofit.fit.candidates import REMOVAL, Families, make_menu, measure_slopes
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
 from cofit.fit.planning import Menu, Option, Plan, choose
@@ -28,7 +28,7 @@ from cofit.fit.removal import (
 )
 from cofit.fit.sensitivity import Probe
 from cofit.fit.state import State
-from cofit.ir import Graph
+from cofit.ir import Graph, Op
 from cofit.structures import parse
 
 _MENU: TypeAdapter[Menu] = TypeAdapter(Menu)
@@ -88,9 +88,8 @@ class Planner:
         self.progress("narrowed network", 0, 1)
         cost = self.device.cost(self.lowering.lower(narrowed))
         self.progress("narrowed network", 1, 1)
-        families = [name for name in self._families() if name != REMOVAL]
         probe = Probe.run(narrowed, self.sample)
-        second = choose(narrowed, self._menu(probe, cost, families, ()), cost, limits)
+        second = choose(narrowed, self._menu(probe, cost, self._unremoving, ()), cost, limits)
         lost = sum(option.loss for option in removals.values())
         return replace(second, loss=second.loss + lost, bound=second.bound + lost, removals=texts)
 
@@ -101,16 +100,14 @@ class Planner:
     def _first_menu(self) -> Menu:
         def compute() -> Any:
             probe = self._probe
-            menu = self._menu(probe, self.cost, self._families(), free_layers(self.graph))
+            menu = self._menu(probe, self.cost, self._families, free_layers(self.graph))
             menu = reappraised(self.graph, menu, probe, self._slopes())
             return _MENU.dump_python(menu, mode="json")
 
         name = f"menu-{self.lowering.precision}"
         return _MENU.validate_python(self.state.stage(name, compute))
 
-    def _menu(
-        self, probe: Probe, cost: Cost, families: Sequence[str], free: Collection[str]
-    ) -> Menu:
+    def _menu(self, probe: Probe, cost: Cost, families: Families, free: Collection[str]) -> Menu:
         precision = self.lowering.precision
         return make_menu(
             probe.graph,
@@ -122,19 +119,23 @@ class Planner:
             free,
             lambda asked: self.device.price(probe.graph, asked, precision, self.progress),
             self._slopes(),
+            joint=self.device.narrows_structures,
         )
 
     def _slopes(self) -> dict[str, float]:
         def compute() -> Any:
             return measure_slopes(
-                self._probe, self._families(), self.config.rates, self._bits(), self.progress
+                self._probe, self._families, self.config.rates, self._bits(), self.progress
             )
 
         slopes: dict[str, float] = self.state.stage(f"slopes-{self.lowering.precision}", compute)
         return slopes
 
-    def _families(self) -> tuple[str, ...]:
-        return self.config.structures or self.device.families(self.lowering.precision)
+    def _families(self, op: Op) -> Sequence[str]:
+        return self.config.structures or self.device.families(self.lowering.precision, op.kind)
+
+    def _unremoving(self, op: Op) -> Sequence[str]:
+        return [name for name in self._families(op) if name != REMOVAL]
 
     def _bits(self) -> tuple[int, ...]:
         return self.device.weight_bits(self.lowering.precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 
 from cofit.core import Cost, CostRow, InfeasibleError, SharedCode, format_quantity
 from cofit.core.allocate import Choice, allocate, relative_gap
+from cofit.fit.products import Product, products
 from cofit.ir import Graph
 from cofit.structures import Structure, parse
 from cofit.targets.rows import RUNTIME
@@ -49,7 +51,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Menu:
-    """Options by op name, the dense one first, and why a layer has no other."""
+    """Options by name of a product, the dense one first, and why it has no other."""
 
     options: Mapping[str, tuple[Option, ...]]
     reasons: Mapping[str, str]
@@ -57,9 +59,19 @@ class Menu:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """The chosen option of one layer, and why."""
+    """The chosen option of one product, and why.
+
+    Attributes:
+        op: whose product it is.
+        side: of a recurrent op which ("ih" or "hh"), else "".
+        weight: its name, `shape` its shape.
+        chosen: the option, beside the `dense` one.
+        considered: number of options.
+        note: why it stays dense, if it does.
+    """
 
     op: str
+    side: str
     weight: str
     shape: tuple[int, ...]
     chosen: Option
@@ -113,19 +125,26 @@ def scaled_option(
     structure: str | None,
     bits: int,
     loss: float,
+    share: float = 1.0,
 ) -> Option:
-    """An option's cost inside the network, from costs measured on the layer alone.
+    """An option's cost inside the network, from costs measured on its op alone.
 
-    Latency and energy keep the ratio to the dense layer; flash and RAM keep the difference.
+    Latency and energy keep the ratio to the dense op, energy that is not stated of the op alone
+    that of latency; flash and RAM keep the difference. Of an op of several products, each bears its
+    share of the dense op's cost and what its own option changes of the whole.
     """
     ratio = option.latency_s / isolated_dense.latency_s if isolated_dense.latency_s else 1.0
-    energy = None if in_network.energy_j is None else in_network.energy_j * ratio
+    part = share + ratio - 1
+    energy = in_network.energy_j
+    if energy is not None:
+        own, dense = option.energy_j, isolated_dense.energy_j
+        energy *= share - 1 + (own / dense if own is not None and dense else ratio)
     return Option(
         structure,
         bits,
         loss,
-        in_network.latency_s * ratio,
-        in_network.flash_bytes + option.flash_bytes - isolated_dense.flash_bytes,
+        in_network.latency_s * part,
+        round(in_network.flash_bytes * share) + option.flash_bytes - isolated_dense.flash_bytes,
         in_network.ram_bytes + option.ram_bytes - isolated_dense.ram_bytes,
         energy,
         option.shared,
@@ -156,7 +175,7 @@ def choose(
 
     Args:
         graph: the dense graph.
-        menu: options by op name.
+        menu: options by name of a product.
         dense: cost of the dense program on the target.
         limits: absolute upper bounds by budget word; ram filters options (what is alive while
             other ops run is the network's, no option makes it less), the rest add up.
@@ -165,19 +184,23 @@ def choose(
         InfeasibleError: naming the limit that binds and the reachable minimum.
     """
     additive = {m: v for m, v in limits.items() if m in ("latency", "flash", "energy")}
-    rows = {row.op: row for row in dense.rows}
-    names = [op.output for op, _ in graph.weighted()]
+    found = products(graph)
+    names = [product.name for product in found]
     options = menu.options
-    arena = _arena_room(dense, options, limits.get("ram", math.inf))
+    least = {
+        op: max(min(o.ram_bytes for o in options[p.name]) for p in same)
+        for op, same in itertools.groupby(found, key=lambda product: product.op.output)
+    }
+    arena = _arena_room(dense, least, limits.get("ram", math.inf))
     kept = {
         name: undominated([option for option in options[name] if option.ram_bytes <= arena])
         for name in names
     }
     totals = dense.totals()
-    shared = shared_flash([options[name] for name in names], dense, names)
+    shared = shared_flash([options[name] for name in names], dense, least)
     charges = {"flash": shared}
     fixed = {
-        metric: float(totals[metric] or 0) - sum(_row_cost(rows[name], metric) for name in names)
+        metric: float(totals[metric] or 0) - sum(options[name][0].costs[metric] for name in names)
         for metric in additive
     }
     if "flash" in fixed:  # the dense program holds what its layers share: they may stop using it
@@ -189,8 +212,8 @@ def choose(
     allocation = allocate(items, additive, fixed, charges)
     picks = dict(zip(names, allocation.picks, strict=True))
     layers = tuple(
-        _layer(name, weight.name, weight.shape, kept[name][picks[name]], menu)
-        for name, (_, weight) in zip(names, graph.weighted(), strict=True)
+        _layer(product, graph.tensors[product.weight].shape, kept[product.name], picks, menu)
+        for product in found
     )
     return Plan(layers, dict(allocation.totals), allocation.loss, allocation.bound)
 
@@ -228,13 +251,14 @@ def shared_flash(
 
 
 def _layer(
-    name: str,
-    weight: str,
+    product: Product,
     shape: tuple[int, ...],
-    chosen: Option,
+    kept: Sequence[Option],
+    picks: Mapping[str, int],
     menu: Menu,
 ) -> LayerPlan:
-    options, note = menu.options[name], ""
+    name, note = product.name, ""
+    options, chosen = menu.options[name], kept[picks[name]]
     if chosen == options[0]:
         faster = [o for o in options[1:] if o.latency_s < options[0].latency_s]
         note = menu.reasons.get(name) or (
@@ -242,20 +266,24 @@ def _layer(
             if not faster
             else "the budget is met with less loss elsewhere"
         )
-    return LayerPlan(name, weight, shape, chosen, options[0], len(options), note)
+    return LayerPlan(
+        product.op.output, product.side, product.weight, shape, chosen, options[0], len(options),
+        note,
+    )  # fmt: skip
 
 
-def _arena_room(dense: Cost, options: Mapping[str, Sequence[Option]], limit: float) -> float:
+def _arena_room(dense: Cost, least: Mapping[str, int], limit: float) -> float:
     """Bytes of a RAM limit that may be alive while an op runs.
 
-    The rest (stack, data, gaps in the arena) is taken to stay as it is in the dense program.
+    `least` is what an op needs in its best option. The rest (stack, data, gaps in the arena) is
+    taken to stay as it is in the dense program.
 
     Raises:
         InfeasibleError: an op needs more in all its options; names it and its bytes.
     """
     alive = {row.op: row.ram_bytes for row in dense.rows if row.op != RUNTIME}
     rest = dense.ram_bytes - max(alive.values(), default=0)
-    needs = alive | {name: min(o.ram_bytes for o in row) for name, row in options.items()}
+    needs = {**alive, **least}
     op = max(needs, key=lambda name: needs[name])
     if needs[op] + rest > limit:
         raise InfeasibleError(
@@ -266,12 +294,3 @@ def _arena_room(dense: Cost, options: Mapping[str, Sequence[Option]], limit: flo
             "with smaller activations there"
         )
     return limit - rest
-
-
-def _row_cost(row: CostRow, metric: str) -> float:
-    match metric:
-        case "latency":
-            return row.latency_s
-        case "flash":
-            return float(row.flash_bytes)
-    return row.energy_j or 0.0

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cofit.codegen.build import toolchain
 from cofit.codegen.save import check_replaceable
 from cofit.core import Budget, FileError
 from cofit.fit.config import FitConfig
-from cofit.fit.device import device
+from cofit.fit.devices import device
 
 
 def check(config: FitConfig) -> None:
@@ -20,10 +19,8 @@ def check(config: FitConfig) -> None:
     """
     chosen = device(config.target)
     chosen.precisions(config.precision)
-    Budget.parse(config.budget).resolve(
-        {"latency": 1, "flash": 1, "ram": 1, "energy": 1 if chosen.states_energy else None}
-    )
-    toolchain()
+    Budget.parse(config.budget).resolve(dict.fromkeys(chosen.metrics, 1.0), chosen.name)
+    chosen.ready()
     check_folder(config.out)
     check_replaceable(config.out / "deploy")
 

@@ -118,7 +118,7 @@ class Proposer:
                 break
             proposal = Proposal(precision, plan, margins)
             overruns = overruns_of(self._priced(f"{name}-priced", proposal), limits)
-            if not self.device.emulated and "latency" in overruns:
+            if self.device.measured and "latency" in overruns:
                 overruns["latency"] /= MEASURED_SHARE
             worst = max(overruns.values())
             repeated = any(plan == earlier.plan for _, earlier in tried)

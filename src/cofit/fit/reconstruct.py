@@ -7,6 +7,8 @@ layer gives, from the activations of the pruned network, the outputs it had in t
 
 layer after layer, so that each also makes up for the errors that reach it (after He, Zhang and Sun,
 Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, with the support given).
+What a recurrent layer multiplies by its state is solved for the states of the dense network: its
+own are not known before it is solved.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from cofit.fit.least_squares import is_plain, solve_kept, windows
+from cofit.fit.least_squares import solve_kept, windows
+from cofit.fit.products import Product, products
 from cofit.fit.progress import Progress
 from cofit.ir import Graph, Op
 from cofit.ir import attributes as at
@@ -46,18 +50,21 @@ def reconstruct(
         progress: told (stage, ops done, all ops).
     """
     largest = max(math.prod(t.shape[1:]) for t in dense.tensors.values() if t.data is None)
-    if not any(_is_changed(graph, dense, op, structures) for op in graph.ops):
+    changed = [p for p in products(graph) if _is_changed(graph, dense, p, structures)]
+    if not changed:
         return graph
+    whole = {(p.op.output, p.side): p for p in products(dense)}
     inputs = inputs[: max(1, ACTIVATION_ELEMENTS // largest)]
     wanted, found = ({g.inputs[0]: inputs} for g in (dense, graph))
     for index, op in enumerate(graph.ops):
         progress("reconstruct", index, len(graph.ops))
-        whole = dense.producer[op.output]
+        before = dense.producer[op.output]
         with torch.no_grad():
-            if _is_changed(graph, dense, op, structures):
-                target = apply(_linear(whole), _arguments(dense, whole, wanted))
-                graph = _solved(graph, op, found[op.inputs[0]], target)
-            wanted[op.output] = apply(whole, _arguments(dense, whole, wanted))
+            wanted[op.output] = apply(before, _arguments(dense, before, wanted))
+            found[op.output] = wanted[op.output]
+            for product in (p for p in changed if p.op is op):
+                target = _outputs(dense, whole[op.output, product.side], wanted)
+                graph = _solved(graph, product, product.reads(found), target)
             found[op.output] = apply(op, _arguments(graph, op, found))
         for values, of in ((wanted, dense), (found, graph)):
             _forget(values, of, graph.ops[index + 1 :])
@@ -65,21 +72,31 @@ def reconstruct(
     return graph
 
 
-def _is_changed(graph: Graph, dense: Graph, op: Op, structures: Mapping[str, Structure]) -> bool:
-    """Whether a layer still has all its outputs, but not all its weights.
+def _is_changed(
+    graph: Graph, dense: Graph, product: Product, structures: Mapping[str, Structure]
+) -> bool:
+    """Whether a product still has all its outputs, but not all its weights.
 
     What remains of a layer that lost outputs gives what it gave.
     """
-    if not is_plain(op):
+    if not product.is_plain:
         return False
-    now, before = (g.tensors[op.inputs[1]].shape for g in (graph, dense))
-    return now[0] == before[0] and (now != before or op.inputs[1] in structures)
+    now, before = (g.tensors[product.weight].shape for g in (graph, dense))
+    return now[0] == before[0] and (now != before or product.weight in structures)
 
 
-def _linear(op: Op) -> Op:
-    """The op without the activation that is fused into it."""
-    assert isinstance(op.attributes, at.Conv2d | at.Linear)
-    return replace(op, attributes=replace(op.attributes, fused="none"))
+def _outputs(graph: Graph, product: Product, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What a product gives, before any activation."""
+    x = product.reads(values)
+    weight, bias = (
+        torch.from_numpy(np.asarray(graph.tensors[name].data))
+        for name in (product.weight, product.bias)
+    )
+    attributes = product.op.attributes
+    if isinstance(attributes, at.Conv2d):
+        linear = replace(product.op, attributes=replace(attributes, fused="none"))
+        return apply(linear, [x, weight, bias])
+    return F.linear(x, weight, bias)
 
 
 def _arguments(graph: Graph, op: Op, values: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -90,11 +107,11 @@ def _arguments(graph: Graph, op: Op, values: Mapping[str, torch.Tensor]) -> list
     ]  # fmt: skip
 
 
-def _solved(graph: Graph, op: Op, x: torch.Tensor, target: torch.Tensor) -> Graph:
-    weight, bias = (graph.tensors[name] for name in op.inputs[1:])
-    rows, positions = windows(op, weight.shape, x)
+def _solved(graph: Graph, product: Product, x: torch.Tensor, target: torch.Tensor) -> Graph:
+    weight, bias = (graph.tensors[name] for name in (product.weight, product.bias))
+    rows, positions = windows(product.op, weight.shape, x)
     rows = torch.cat([rows, rows.new_ones(1, rows.shape[1])]).double()  # the bias multiplies ones
-    if isinstance(op.attributes, at.Conv2d):
+    if isinstance(product.op.attributes, at.Conv2d):
         y = target.flatten(2)[..., positions].transpose(0, 1).flatten(1)
     else:
         y = target.flatten(0, -2).T

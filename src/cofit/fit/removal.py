@@ -10,6 +10,7 @@ import torch
 
 from cofit.fit.candidates import REMOVAL
 from cofit.fit.planning import Menu, Option, Plan
+from cofit.fit.products import products
 from cofit.fit.sensitivity import Probe
 from cofit.ir import ChannelGroup, Graph, Member, channel_groups, remove
 from cofit.structures import Structure, parse
@@ -34,20 +35,19 @@ def credited(graph: Graph, menu: Menu) -> Menu:
     that is not (its bias, the call of its kernel) makes it too large, so what is planned with it
     is planned again on the narrowed network.
     """
-    ops = {weight.name: op.output for op, weight in graph.weighted()}
+    names = {product.weight: product.name for product in products(graph)}
     options = dict(menu.options)
-    for op, weight in graph.weighted():
-        row = options[op.output]
+    for weight, name in names.items():
+        row, shape = options[name], graph.tensors[weight].shape
         if not any(_removes(option) for option in row):
             continue
         readers = [
-            (menu.options[ops[member.tensor]], _share(graph, member))
-            for member in _group_of(graph, weight.name).constants
-            if member.tensor in ops and member.tensor != weight.name
+            (menu.options[names[member.tensor]], _share(graph, member))
+            for member in _group_of(graph, weight).constants
+            if member.tensor in names and member.tensor != weight
         ]
-        options[op.output] = tuple(
-            _with_credit(option, weight.shape, readers) if _removes(option) else option
-            for option in row
+        options[name] = tuple(
+            _with_credit(option, shape, readers) if _removes(option) else option for option in row
         )
     return Menu(options, menu.reasons)
 
@@ -65,12 +65,12 @@ def reappraised(graph: Graph, menu: Menu, probe: Probe, steepness: Mapping[str, 
         steepness: divergence per unit of noise to signal, by weight name.
     """
     options = dict(menu.options)
-    for op, weight in graph.weighted():
-        row = options[op.output]
+    for product in products(graph):
+        row, weight = options[product.name], product.weight
         if any(_removes(option) for option in row):
-            group = _group_of(graph, weight.name)
-            options[op.output] = tuple(
-                replace(option, loss=_loss_of_readers(graph, group, weight.name, option, probe,
+            group = _group_of(graph, weight)
+            options[product.name] = tuple(
+                replace(option, loss=_loss_of_readers(graph, group, weight, option, probe,
                                                       steepness))
                 if _removes(option) else option
                 for option in row
@@ -86,8 +86,8 @@ def chosen_removals(plan: Plan) -> dict[str, Option]:
 def strongest_removals(graph: Graph, menu: Menu) -> dict[str, Option]:
     """For every layer that can lose channels, the removal that keeps fewest, by weight name."""
     found = {
-        weight.name: [option for option in menu.options[op.output] if _removes(option)]
-        for op, weight in graph.weighted()
+        product.weight: [option for option in menu.options[product.name] if _removes(option)]
+        for product in products(graph)
     }
     return {name: options[-1] for name, options in found.items() if options}
 

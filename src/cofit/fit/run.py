@@ -24,7 +24,8 @@ from cofit.core import (
 from cofit.data import Split
 from cofit.fit.conclude import Finding, FitResult, conclude
 from cofit.fit.config import FitConfig
-from cofit.fit.device import Device, device
+from cofit.fit.device import Device
+from cofit.fit.devices import device
 from cofit.fit.planning import Plan
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
 from cofit.fit.preflight import check

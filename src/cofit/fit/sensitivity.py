@@ -27,7 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cofit.fit.least_squares import Matrix, is_plain, solve_kept, windows
+from cofit.fit.least_squares import Matrix, solve_kept, windows
+from cofit.fit.products import Product, products
 from cofit.fit.progress import Progress
 from cofit.ir import Graph, Op
 from cofit.ir.execute import apply, run_float
@@ -84,14 +85,15 @@ class Probe:
         """Run the dense graph on inputs (N, ...) and keep what sensitivities need."""
         with torch.no_grad():
             values = run_float(graph, {graph.inputs[0]: inputs}, keep=True)
-        moments = {weight.name: _moments(graph, op, values) for op, weight in graph.weighted()}
-        readers = Counter(weight.name for _, weight in graph.weighted())
+        found = products(graph)
+        moments = {product.weight: _moments(graph, product, values) for product in found}
+        readers = Counter(product.weight for product in found)
         spreads = {
-            weight.name: Spread.of(op, weight.shape, values[op.inputs[0]])
-            for op, weight in graph.weighted()
-            if is_plain(op)
-            and readers[weight.name] == 1
-            and math.prod(weight.shape[1:]) <= MOST_UNKNOWNS
+            product.weight: Spread.of(product.op, shape, product.reads(values))
+            for product in found
+            if product.is_plain
+            and readers[product.weight] == 1
+            and math.prod((shape := graph.tensors[product.weight].shape)[1:]) <= MOST_UNKNOWNS
         }
         return Probe(graph, values, moments, spreads)
 
@@ -122,20 +124,22 @@ class Probe:
         error = min(self.error(weight, changed), MOST_ERROR)
         return error / (1 - error)
 
-    def divergence(self, op: Op, changed: torch.Tensor) -> float:
-        """Mean divergence of the outputs when one layer's weight becomes `changed`.
+    def divergence(self, product: Product, changed: torch.Tensor) -> float:
+        """Mean divergence of the outputs when one product's weight becomes `changed`.
 
         Where its `spreads` are known, its bias makes up for the mean of what it loses.
         """
-        weight = op.inputs[1]
+        weight = product.weight
         replaced = {weight: changed}
         if weight in self.spreads:
-            dense, bias = (torch.from_numpy(self.graph.tensors[n].data) for n in op.inputs[1:])
+            dense, bias = (
+                torch.from_numpy(self.graph.tensors[n].data) for n in (weight, product.bias)
+            )
             lost = (dense - changed).flatten(1).double().numpy() @ self.spreads[weight].mean
-            replaced[op.inputs[2]] = bias + torch.from_numpy(lost.astype(np.float32))
+            replaced[product.bias] = bias + torch.from_numpy(lost.astype(np.float32))
         with torch.no_grad():
             for later in self.graph.ops:
-                if later.output == op.output or any(name in replaced for name in later.inputs):
+                if any(name in replaced for name in later.inputs):
                     args = [replaced.get(name, self.values[name]) for name in later.inputs]
                     replaced[later.output] = apply(later, args)
             name = self.graph.outputs[0]
@@ -164,24 +168,25 @@ def slopes(
         progress: told the stage, layers done and layers in all.
     """
     found: dict[str, float] = {}
-    layers = [(op, weight.name) for op, weight in probe.graph.weighted() if weight.name in anchors]
-    for index, (op, name) in enumerate(layers):
+    layers = [product for product in products(probe.graph) if product.weight in anchors]
+    for index, product in enumerate(layers):
+        name = product.weight
         progress("sensitivity", index, len(layers))
         steepest = 0.0
         for changed in anchors[name]:
             noise = probe.noise(name, changed)
             if noise > 0:
-                steepest = max(steepest, probe.divergence(op, changed) / noise)
+                steepest = max(steepest, probe.divergence(product, changed) / noise)
         found[name] = steepest
     progress("sensitivity", len(layers), len(layers))
     return found
 
 
-def _moments(graph: Graph, op: Op, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _moments(graph: Graph, product: Product, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Mean square of each input channel, laid out (K, C per group) to match the weight."""
-    x = values[op.inputs[0]]
-    weight = graph.tensors[op.inputs[1]]
-    channels_last = op.kind == "linear"
+    x = product.reads(values)
+    weight = graph.tensors[product.weight]
+    channels_last = product.op.kind != "conv2d"
     axes = tuple(range(x.dim() - 1)) if channels_last else (0, 2, 3)
     mean = x.square().mean(dim=axes)
     groups = 1 if channels_last else mean.numel() // weight.shape[1]

@@ -97,13 +97,17 @@ class Verification(_Row):
     """How the fitted program was compared with its reference.
 
     `samples` inputs were run on the target itself; `bit_exact` says that every output of an integer
-    program equalled the integer reference; a float program states its error instead.
+    program equalled the integer reference; a float program states its error instead. Where the
+    target is modelled, nothing `ran` on it: the accuracy on `samples` is that of the reference, and
+    the weights of `layers` layers were checked against their structures and bits.
     """
 
     bit_exact: bool
-    max_abs_error: float
+    max_abs_error: float | None
     samples: int
     reference: str
+    ran: bool = True
+    layers: int = 0
 
 
 class Search(_Row):

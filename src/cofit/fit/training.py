@@ -268,7 +268,7 @@ def _unstructured(graph: Graph) -> Graph:
 
 def _with_weights(graph: Graph, module: GraphModule) -> Graph:
     trained = module.to_graph().tensors
-    names = [name for op, _ in graph.weighted() for name in op.inputs[1:]]
+    names = [name for name, tensor in graph.tensors.items() if tensor.data is not None]
     return graph.with_tensors(
         {name: replace(graph.tensors[name], data=trained[name].data) for name in names}
     )

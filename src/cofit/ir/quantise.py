@@ -70,7 +70,8 @@ def quantise(
     tensors |= {name: t for name, t in graph.tensors.items() if t.dtype is DType.I32}
     layers = {
         op.output: QuantisedLayer(graph, op, activations, bits[op.output])
-        for op, _ in graph.weighted()
+        for op in graph.ops
+        if graph.weight(op) is not None
     }
     tensors |= quantised_norms(graph)
     shifts = mean_errors(graph, layers, activations, bias_correction)
@@ -97,7 +98,7 @@ def affine_quantisation(lower: float, upper: float) -> Quantisation:
 
 
 def _bits_by_op(graph: Graph, weight_bits: Mapping[str, int] | int) -> dict[str, int]:
-    names = [op.output for op, _ in graph.weighted()]
+    names = [op.output for op in graph.ops if graph.weight(op) is not None]
     if isinstance(weight_bits, int):
         bits = dict.fromkeys(names, weight_bits)
     else:

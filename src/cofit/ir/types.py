@@ -191,10 +191,9 @@ class Graph:
         return () if weight is None else (weight,)
 
     def weighted(self) -> Iterator[tuple[Op, Tensor]]:
-        """Ops with a weight, and that weight."""
+        """Every weight of every op, with its op: a recurrent op comes twice."""
         for op in self.ops:
-            weight = self.weight(op)
-            if weight is not None:
+            for weight in self.weights(op):
                 yield op, weight
 
     def with_tensors(self, changed: Mapping[str, Tensor]) -> Graph:

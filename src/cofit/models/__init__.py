@@ -3,10 +3,12 @@
 from cofit.models.load import Loaded, load_model, load_weights
 from cofit.models.locate import find_weights
 from cofit.models.normalise import Normalise
+from cofit.models.sequences import GruSpeech
 from cofit.models.streaming import StreamingGru
 from cofit.models.zoo import ModelEntry, known_models, model
 
 __all__ = [
+    "GruSpeech",
     "Loaded",
     "ModelEntry",
     "Normalise",

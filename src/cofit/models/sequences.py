@@ -62,15 +62,23 @@ class TinyViT(nn.Module):
 
 
 class GruSpeech(nn.Module):
-    """A GRU over 32 frames of 40 features, whose last state is classified."""
+    """A GRU over spoken words, some frames of a spectrum at a step; the last state is classified.
 
-    def __init__(self, classes: int = 12, hidden: int = 128) -> None:
+    Frames that fill no step at the end are not read.
+    """
+
+    def __init__(
+        self, classes: int = 10, features: int = 10, hidden: int = 256, stack: int = 3,
+        layers: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.gru = nn.GRU(40, hidden, batch_first=True)
+        self.stack = stack
+        self.gru = nn.GRU(features * stack, hidden, layers, batch_first=True)
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Frames (N, T, 40) -> logits (N, classes)."""
-        states, _ = self.gru(x)
-        logits: torch.Tensor = self.head(states[:, -1])
+        """Frames (N, 1, T, features) -> logits (N, classes)."""
+        steps = x.shape[2] // self.stack
+        frames = x[:, 0, : steps * self.stack].reshape(len(x), steps, -1)
+        logits: torch.Tensor = self.head(self.gru(frames)[0][:, -1])
         return logits

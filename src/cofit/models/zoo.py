@@ -99,7 +99,7 @@ _ENTRIES = (
     ModelEntry("vit_tiny", TinyViT,
                _COLOUR32, 10, CIFAR, "cifar10", "vision transformer of four blocks, 4x4 patches"),
     ModelEntry("gru_speech", GruSpeech,
-               (32, 40), 12, Normalise(), None, "GRU over 32 frames of 40 speech features"),
+               (1, 49, 10), 10, Normalise(), "spoken_digits", "GRU of 256 for ten spoken digits"),
     ModelEntry("mlperf_tiny/resnet8", mlperf_tiny.ResNet8,
                _COLOUR32, 10, PIXELS, "cifar10", "MLPerf Tiny image classification, folded"),
     ModelEntry("mlperf_tiny/ds_cnn", mlperf_tiny.ds_cnn,

@@ -87,15 +87,21 @@ def headline(summary: Summary) -> str:
         ]
         return " ".join(over) or summary.verdict
     dense, fitted = summary.dense, summary.fitted
-    changes = [
-        *_factor(dense.latency_s, fitted.latency_s, "faster", "slower"),
-        *_factor(dense.flash_bytes, fitted.flash_bytes, "smaller in flash", "larger in flash"),
-    ]
-    gained = " and ".join(changes) + " than" if changes else "Latency and flash of"
+    changes = _factor(dense.latency_s, fitted.latency_s, "faster", "slower")
+    second = "flash"
+    if summary.verification.ran:
+        words = ("smaller in flash", "larger in flash")
+        changes += _factor(dense.flash_bytes, fitted.flash_bytes, *words)
+    else:
+        second = "energy"
+        words = ("less energy", "more energy")
+        changes += _factor(dense.energy_j or 0.0, fitted.energy_j or 0.0, *words)
+    gained = " and ".join(changes) + " than" if changes else f"Latency and {second} of"
     change = fitted.accuracy - summary.accuracy_given
     accuracy = f"{format_quantity(fitted.accuracy, 'fraction')} test accuracy"
     kept = points(change) if round(change, 4) else "unchanged"
-    return f"{gained} the dense program, at {accuracy} ({kept})."
+    what = "program" if summary.verification.ran else "network, as modelled"
+    return f"{gained} the dense {what}, at {accuracy} ({kept})."
 
 
 def _factor(before: float, after: float, less: str, more: str) -> list[str]:
@@ -117,7 +123,6 @@ def comparisons(summary: Summary) -> list[Comparison]:
     """Before and after, line by line."""
     dense, fitted, tested = summary.dense, summary.fitted, summary.data.test
     emulated = fitted.basis is Basis.EMULATED
-    integer = summary.verification.bit_exact
     lines = [
         Comparison(
             "Accuracy",
@@ -125,7 +130,7 @@ def comparisons(summary: Summary) -> list[Comparison]:
             f"{format_quantity(fitted.accuracy, 'fraction')}",
             points(fitted.accuracy - dense.accuracy),
             f"measured: {dense.correct} and {fitted.correct} of {tested:,} test samples, "
-            + ("integer reference" if emulated and integer else "the program itself"),
+            + _judge(summary),
         ),
         Comparison("Arithmetic", dense.precision, fitted.precision, "", ""),
     ]
@@ -148,20 +153,33 @@ def comparisons(summary: Summary) -> list[Comparison]:
     spread = f", spread {100 * max(spreads):.1f} %" if spreads else ""
     cycles = ", cycle model on counted instructions" if emulated else ""
     line("Latency", "latency_s", "time", f"{basis(summary)}{cycles}{spread}, batch\u00a01")
-    exact = {Basis.EMULATED: "measured, linked program", Basis.MEASURED: "measured, constants"}
-    line("Flash", "flash_bytes", "bytes", exact.get(fitted.basis, basis(summary)))
-    used = {Basis.EMULATED: "emulated, arena, data and stack", Basis.MEASURED: "measured, arena"}
-    line("RAM", "ram_bytes", "bytes", used.get(fitted.basis, basis(summary)))
+    if summary.verification.ran:
+        exact = {Basis.EMULATED: "measured, linked program", Basis.MEASURED: "measured, constants"}
+        line("Flash", "flash_bytes", "bytes", exact.get(fitted.basis, basis(summary)))
+        used = {
+            Basis.EMULATED: "emulated, arena, data and stack",
+            Basis.MEASURED: "measured, arena",
+        }
+        line("RAM", "ram_bytes", "bytes", used.get(fitted.basis, basis(summary)))
     line("Energy", "energy_j", "energy", "modelled")
-    for name, field, words in (
+    where = "counted in the program" if summary.verification.ran else "counted in the network"
+    for name, field, text in (
         ("Instructions", "instructions", f"{basis(summary)}, counted"),
-        ("MACs", "macs", "counted in the program"),
-        ("Parameters", "parameters", "non-zero, counted in the program"),
+        ("MACs", "macs", where),
+        ("Parameters", "parameters", f"non-zero, {where}"),
     ):
         before, after = getattr(dense, field), getattr(fitted, field)
         if before is not None or after is not None:
-            lines.append(Comparison(name, count(before), count(after), ratio(before, after), words))
+            lines.append(Comparison(name, count(before), count(after), ratio(before, after), text))
     return lines
+
+
+def _judge(summary: Summary) -> str:
+    """What decided the accuracy."""
+    seen = summary.verification
+    if not seen.ran or (seen.bit_exact and summary.fitted.basis is Basis.EMULATED):
+        return seen.reference
+    return "the program itself"
 
 
 def basis(summary: Summary) -> str:
@@ -265,6 +283,12 @@ def verified(summary: Summary) -> str:
     """What the comparison with the reference found, in one sentence."""
     seen = summary.verification
     samples = f"{seen.samples:,} test input{'' if seen.samples == 1 else 's'}"
+    if not seen.ran:
+        return (
+            f"{summary.target} is modelled, so no program ran on it: latency and energy are the "
+            f"model's. The weights of all {seen.layers} layers were checked against their "
+            f"structures and bits, and the network was run by the {seen.reference} on {samples}."
+        )
     if seen.bit_exact:
         return f"Every output equals the {seen.reference} bit for bit on {samples}."
     return (

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import functools
 import math
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cofit.core import ConfigError, FileError
+from cofit.core.quantities import HardwareFile
 
 FUNCTIONS = (
     "INV", "BUF", "NAND2", "NOR2", "AND2", "OR2", "XOR2", "XNOR2", "AOI21", "OAI21", "MUX2",
 )  # fmt: skip
 """In the order of `simulate.c`; inputs are A, B, C, the output is Y."""
 
-KINDS = ("published", "derived", "chosen")
-CELL_UNITS = {"area": "um2", "leakage": "nW", "capacitance": "fF", "energy": "fJ"}
+FLOP = "DFF"
+CELL = {"area": "area", "leakage": "power", "capacitance": "capacitance", "energy": "energy"}
+"""What each number of a cell measures."""
+
 NUMBERS = {
-    "supply": {"voltage": "V", "clock": "MHz", "clock_pin": "fF"},
+    "supply": {"voltage": "voltage", "clock": "clock", "clock_pin": "capacitance"},
     "sram": {
-        "bit_area": "um2", "array_share": "1", "read_8kib": "pJ/64 bit", "read_32kib": "pJ/64 bit",
+        "bit_area": "area", "array_share": "share", "read_8kib": "energy per bit",
+        "read_32kib": "energy per bit",
     },
+}  # fmt: skip
+"""By table, what each of its numbers measures."""
+
+TOP: dict[str, type] = {
+    "node_nm": int, "source": dict, "cells": dict, **dict.fromkeys(NUMBERS, dict),
 }  # fmt: skip
 
 
@@ -106,106 +114,49 @@ def read_table(path: Path) -> Table:
 
     Raises:
         FileError: the file cannot be read.
-        ConfigError: a key is unknown or absent, a number is negative or not one, a unit is not the
-            expected one, a source is not described or is of another node.
+        ConfigError: a key is unknown or absent, a number is not positive or lacks its unit or
+            source, a unit does not measure the quantity, or a source is of another node.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"cannot read the cells {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path.name} is not TOML: {error}") from error
-    return _Reader(path.name, document).table()
+    sheet = HardwareFile(path, "table", TOP, TOP)
+    document = sheet.document
+    found = {
+        name: _positive(sheet, sheet.numbers(document[name], name, known), name)
+        for name, known in NUMBERS.items()
+    }
+    cells = document["cells"]
+    sheet.keys(cells, "cells", wanted := ("source", "units", *FUNCTIONS, FLOP), wanted)
+    sheet.keys(cells["units"], "cells.units", CELL, CELL)
+    supply, sram = found["supply"], found["sram"]
+    return Table(
+        node_nm=document["node_nm"],
+        cells={name: _cell(sheet, cells, name) for name in (*FUNCTIONS, FLOP)},
+        functions={name: cells[name]["function"] for name in FUNCTIONS},
+        voltage_v=supply["voltage"],
+        clock_hz=supply["clock"],
+        clock_pin_f=supply["clock_pin"],
+        bit_um2=sram["bit_area"] / sram["array_share"],
+        sram_8kib_j=sram["read_8kib"] * 1e-12,
+        sram_32kib_j=sram["read_32kib"] * 1e-12,
+        sources={key: f"{source.kind}: {source.text}" for key, source in sheet.sources.items()},
+    )
 
 
-class _Reader:
-    """One file; every error names it and the key."""
+def _cell(sheet: HardwareFile, cells: Mapping[str, Any], name: str) -> Cell:
+    """One cell; its numbers share the units and the source of all cells."""
+    entry, where = cells[name], f"cells.{name}"
+    keys = tuple(CELL) if name == FLOP else (*CELL, "function")
+    sheet.keys(entry, where, keys, keys)
+    stated = {
+        key: {"value": entry[key], "unit": cells["units"][key], "source": cells["source"]}
+        for key in CELL
+    }
+    found = _positive(sheet, sheet.numbers(stated, where, CELL), where)
+    return Cell(found["area"], found["leakage"], found["capacitance"], found["energy"] * 1e-12)
 
-    def __init__(self, file: str, document: dict[str, Any]) -> None:
-        self._file, self._document = file, document
 
-    def table(self) -> Table:
-        """What the file says."""
-        top = self._document
-        self._keys(top, "", ("node_nm", "source", "cells", *NUMBERS))
-        numbers = {
-            key: self._number(top[part], part, key, unit)
-            for part, units in NUMBERS.items()
-            for key, unit in units.items()
-        }
-        for part, units in NUMBERS.items():
-            self._keys(top[part], part, tuple(units))
-        cells = top["cells"]
-        self._keys(cells, "cells", ("source", "units", "DFF", *FUNCTIONS))
-        self._source(cells["source"], "cells")
-        if cells["units"] != CELL_UNITS:
-            raise self._fail(f"cells.units is {cells['units']}; it must be {CELL_UNITS}")
-        return Table(
-            node_nm=top["node_nm"],
-            cells={name: self._cell(name, cells[name]) for name in (*FUNCTIONS, "DFF")},
-            functions={name: cells[name]["function"] for name in FUNCTIONS},
-            voltage_v=numbers["voltage"],
-            clock_hz=numbers["clock"] * 1e6,
-            clock_pin_f=numbers["clock_pin"] * 1e-15,
-            bit_um2=numbers["bit_area"] / numbers["array_share"],
-            sram_8kib_j=numbers["read_8kib"] * 1e-12 / 64,
-            sram_32kib_j=numbers["read_32kib"] * 1e-12 / 64,
-            sources={
-                key: f"{entry['kind']}: {entry['text']}" for key, entry in top["source"].items()
-            },
-        )
-
-    def _fail(self, text: str) -> ConfigError:
-        return ConfigError(f"{self._file}: {text}")
-
-    def _keys(self, entry: dict[str, Any], where: str, known: tuple[str, ...]) -> None:
-        prefix = f"{where}." if where else ""
-        for key in entry:
-            if key not in known:
-                raise self._fail(f"unknown key {prefix}{key}; known: {', '.join(sorted(known))}")
-        for key in known:
-            if key not in entry:
-                raise self._fail(f"{prefix}{key} is missing; add it")
-
-    def _source(self, key: Any, where: str) -> None:
-        sources = self._document["source"]
-        if key not in sources:
-            raise self._fail(f"{where}.source is {key!r}; known: {', '.join(sorted(sources))}")
-        self._keys(sources[key], f"source.{key}", ("kind", "text", "node_nm"))
-        if sources[key]["kind"] not in KINDS:
-            raise self._fail(
-                f"source.{key}.kind is {sources[key]['kind']!r}; known: {', '.join(KINDS)}"
-            )
-        if sources[key]["node_nm"] != self._document["node_nm"]:
-            raise self._fail(
-                f"{where} comes from {key!r} at {sources[key]['node_nm']} nm, the table is at "
-                f"{self._document['node_nm']} nm; scale it and name a source of kind derived"
-            )
-
-    def _number(self, part: dict[str, Any], where: str, key: str, unit: str) -> float:
-        name = f"{where}.{key}"
-        if key not in part:
-            raise self._fail(f"{name} is missing; add it")
-        entry = part[key]
-        if not isinstance(entry, dict):
-            raise self._fail(
-                f"{name} is {entry!r}; write {{ value = ..., unit = ..., source = ... }}"
-            )
-        self._keys(entry, name, ("value", "unit", "source"))
-        if entry["unit"] != unit:
-            raise self._fail(f"{name}.unit is {entry['unit']!r}; it must be {unit!r}")
-        self._source(entry["source"], name)
-        return self._positive(entry["value"], name)
-
-    def _positive(self, value: Any, where: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise self._fail(f"{where} is {value!r}; it must be a positive number")
-        return float(value)
-
-    def _cell(self, name: str, entry: dict[str, Any]) -> Cell:
-        keys = tuple(CELL_UNITS) if name == "DFF" else (*CELL_UNITS, "function")
-        self._keys(entry, f"cells.{name}", keys)
-        area, leakage, capacitance, energy = (
-            self._positive(entry[key], f"cells.{name}.{key}") for key in CELL_UNITS
-        )
-        return Cell(area, leakage * 1e-9, capacitance * 1e-15, energy * 1e-15)
+def _positive(sheet: HardwareFile, numbers: dict[str, float], where: str) -> dict[str, float]:
+    """The numbers; nothing here may be zero."""
+    for key, value in numbers.items():
+        if not value:
+            raise sheet.fail(f"{where}.{key} is 0; it must be above zero")
+    return numbers

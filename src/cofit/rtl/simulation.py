@@ -94,6 +94,15 @@ class Simulator:
         """Let some cycles pass; what is emitted meanwhile is lost."""
         self._run(cycles, -1, np.zeros((cycles, 0), np.int32))
 
+    def read(self, port: str) -> NDArray[np.int64]:
+        """Signed values (vectors,) that a port has after the last step."""
+        words = np.ascontiguousarray(self._nets[list(self.netlist.ports[port])])
+        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, : self.vectors]
+        weight = 1 << np.arange(len(bits), dtype=np.int64)
+        weight[-1] = -weight[-1]
+        values: NDArray[np.int64] = weight @ bits.astype(np.int64)
+        return values
+
     def finish(self, outputs: int, limit: int, drain: int) -> NDArray[np.uint8]:
         """Run until `busy` has been low for some cycles; collect `y` whenever `valid` is high.
 

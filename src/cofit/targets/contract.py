@@ -30,6 +30,11 @@ class Target(Protocol):
         """Memory of the device."""
         ...
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Words that a budget for it may use, of "latency", "flash", "ram", "energy"."""
+        ...
+
     def cost(self, graph: Graph) -> Cost:
         """Rows per op, each with its basis."""
         ...

@@ -76,6 +76,12 @@ class CortexM:
         """Flash and RAM of the board."""
         return Limits(self.board.flash_bytes, self.board.ram_bytes)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Energy where the data sheet of the board gives a current."""
+        energy = () if self.board.energy_j_per_cycle is None else ("energy",)
+        return ("latency", "flash", "ram", *energy)
+
     def cost(self, graph: Graph) -> Cost:
         """Compile, link and emulate one inference on random input.
 

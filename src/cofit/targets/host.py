@@ -35,6 +35,11 @@ class HostTarget:
         """None."""
         return Limits()
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """No energy: nothing here measures it."""
+        return ("latency", "flash", "ram")
+
     def cost(self, graph: Graph) -> Cost:
         """Compile and time one inference: the middle one of several series, with their spread.
 

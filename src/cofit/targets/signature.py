@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cofit.core import torch_generator
-from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Tensor
+from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Ranges, Tensor, quantise
 from cofit.ir.attributes import Attributes, Reshape, Slice
 from cofit.ir.shapes import output_shape
 from cofit.structures import parse
@@ -28,11 +28,13 @@ class OpSignature:
     Attributes:
         attributes: the op's parameters.
         inputs: shapes of the activation inputs.
-        constant: shape of the weight of a conv2d or linear, or of the constant second operand of
-            an add or mul; None where all inputs are activations.
+        constant: shape of the weight of a conv2d or linear, of a recurrent op's weight for its
+            input, or of the constant second operand of an add or mul; None where all inputs are
+            activations.
         structure: text of the structure that the weight obeys, None for a dense weight.
         precision: "float32" or "int8".
         bits: bits of a stored weight where the precision is int8.
+        of_state: structure of a recurrent op's weight for its state.
     """
 
     attributes: Attributes
@@ -41,6 +43,12 @@ class OpSignature:
     structure: str | None = None
     precision: Precision = "float32"
     bits: int = 8
+    of_state: str | None = None
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether there is a second weight, for the state."""
+        return self.attributes.kind in ("gru", "lstm")
 
     @property
     def text(self) -> str:
@@ -48,9 +56,11 @@ class OpSignature:
         shapes = "+".join("x".join(map(str, shape)) for shape in self.inputs)
         parameters = json.dumps(asdict(self.attributes), sort_keys=True, separators=(",", ":"))
         weight = "x".join(map(str, self.constant)) if self.constant else "-"
-        kind = self.attributes.kind
+        kind, form = self.attributes.kind, self.structure or "dense"
+        if self.is_recurrent:
+            form += f"/{self.of_state or 'dense'}"
         precision = self.precision if self.bits == 8 else f"{self.precision}/int{self.bits}"
-        return f"{kind} {shapes} {weight} {self.structure or 'dense'} {precision} {parameters}"
+        return f"{kind} {shapes} {weight} {form} {precision} {parameters}"
 
 
 def signature_of(
@@ -59,14 +69,16 @@ def signature_of(
     structure: str | None = None,
     precision: Precision = "float32",
     bits: int = 8,
+    of_state: str | None = None,
 ) -> OpSignature:
-    """Signature of an op of a graph, as if its weight had another structure and precision."""
+    """Signature of an op of a graph, as if its weights had other structures and precision."""
     tensors = [graph.tensors[name] for name in op.inputs]
     inputs = tuple(t.shape for t in tensors if t.data is None)
     constants = [t.shape for t in tensors if t.data is not None]
     return OpSignature(
-        op.attributes, inputs, constants[0] if constants else None, structure, precision, bits
-    )
+        op.attributes, inputs, constants[0] if constants else None, structure, precision, bits,
+        of_state,
+    )  # fmt: skip
 
 
 def one_op_graph(signature: OpSignature, name: str, seed: int = 0) -> Graph:
@@ -74,8 +86,11 @@ def one_op_graph(signature: OpSignature, name: str, seed: int = 0) -> Graph:
 
     Raises:
         StructureError: the weight cannot carry the structure.
+        UnsupportedOpError: the precision is int8, and a recurrent op begins at a given state.
     """
     generator = torch_generator(seed, "cost-table", signature.text)
+    if signature.is_recurrent:
+        return _recurrent_graph(signature, name, generator)
     integer = signature.precision == "int8"
     entry = Quantisation((1.0 / 32,), 0) if integer else None
     dtype = DType.I8 if integer else DType.F32
@@ -92,6 +107,36 @@ def one_op_graph(signature: OpSignature, name: str, seed: int = 0) -> Graph:
     tensors["y"] = Tensor("y", output_shape(signature.attributes, shapes), dtype, exit_)
     ops.append(Op("y", signature.attributes, operands))
     return Graph.build(name, ("x",), ("y",), tuple(ops), tensors, QuantSpec() if integer else None)
+
+
+def _recurrent_graph(signature: OpSignature, name: str, generator: torch.Generator) -> Graph:
+    """In int8 the quantised form of the graph in float32: so many scales hang together."""
+    assert signature.constant is not None
+    gates = signature.constant[0]
+    hidden = gates // (3 if signature.attributes.kind == "gru" else 4)
+    tensors: dict[str, Tensor] = {}
+    ops, activations = _operands(signature.inputs, tensors, DType.F32, None)
+    for weight, columns, structure in (
+        ("w", signature.constant[1], signature.structure), ("u", hidden, signature.of_state),
+    ):  # fmt: skip
+        values = torch.randn((gates, columns), generator=generator) / columns**0.5
+        if structure is not None:
+            values = parse(structure).project(values)
+        shape = (gates, columns)
+        tensors[weight] = Tensor(weight, shape, DType.F32, None, values.numpy(), structure)
+    for bias in ("b", "v"):
+        start = torch.randn(gates, generator=generator).numpy()
+        tensors[bias] = Tensor(bias, (gates,), DType.F32, None, start)
+    first, *given = activations
+    operands = (first, "w", "u", "b", "v", *given)
+    shapes = tuple(tensors[n].shape for n in operands)
+    tensors["y"] = Tensor("y", output_shape(signature.attributes, shapes), DType.F32)
+    ops.append(Op("y", signature.attributes, operands))
+    graph = Graph.build(name, ("x",), ("y",), tuple(ops), tensors)
+    if signature.precision == "float32":
+        return graph
+    reach = {n: 4.0 if n == "x" else 1.0 for n, t in graph.tensors.items() if t.data is None}
+    return quantise(graph, Ranges({n: -most for n, most in reach.items()}, reach))
 
 
 def _operands(

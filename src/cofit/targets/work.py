@@ -18,7 +18,8 @@ PARAMETERS = (
     "bias", "multiplier", "shift", "rest", "idle", "zeros", "table", "table_sigmoid", "table_tanh",
 )  # fmt: skip
 
-WINOGRAD = "s8-host-dense-winograd"
+WINOGRAD = "s8-host-dense-winograd"  # transforms its weights at run time
+TRANSFORMED = "f32-winograd"  # holds them transformed
 _TILE = re.compile(r"(\d+)(?: outputs)? x (\d+) (?:pixels|rows)")
 _PLANES = re.compile(r"(\d+) filters x (\d+) vectors of")
 _SIDE = re.compile(r"_(ih|hh)$")  # of a recurrent layer, which has two of each constant
@@ -105,11 +106,12 @@ def executed_macs(graph: Graph, step: Step) -> int:
     shape = graph.tensors[op.output].shape
     elements = stored.values.size * (2 if step.code.variant == "int4" else 1)
     elements += 8 * sum(c.values.size for c in step.code.constants if c.name == "signs")
-    if step.kernel == WINOGRAD:
+    if step.kernel in (WINOGRAD, TRANSFORMED):
         size = winograd_size(step.code.variant)
         tiles = math.prod(-(-n // size) for n in shape[2:])
         taps = _winograd_taps(size)
-        return round(elements * tiles * ((size + taps - 1) / taps) ** 2)
+        factors = ((size + taps - 1) / taps) ** 2 if step.kernel == WINOGRAD else 1
+        return round(elements * tiles * factors)
     return elements * math.prod(shape[2:] if op.kind == "conv2d" else shape[:-1])
 
 

@@ -1,8 +1,8 @@
 #include "s8_host_lanes.h"
 #include "s8_taps.h"
 
-/* As s8_maxpool, channels side by side. */
-COFIT_SHARED void s8_host_maxpool(const s8_window *w, const int8_t *restrict in,
+/* As s8_maxpool, channels side by side; in line, where the window is known. */
+COFIT_INLINE void s8_host_maxpool(const s8_window *w, const int8_t *restrict in,
                                   int8_t *restrict out)
 {
     const int32_t channels = w->channels;

@@ -2,10 +2,11 @@
 #include <stdint.h>
 
 /* Threads that share a step. They are created at the first run and live as long as the process; a
-   child of fork() creates its own. A waiting thread spins for some ten microseconds, then sleeps.
+   child of fork() creates its own. A waiting thread spins for a few hundred microseconds,
+   longer than a step that one thread runs alone, then sleeps: waking it takes some fifty.
    The caller computes each share that no thread has begun when its own is done, so that threads
    which find no free core, or could not be created, hold up nothing. Runs take turns. */
-enum { COFIT_MOST_THREADS = 64, COFIT_SPINS = 1000 };
+enum { COFIT_MOST_THREADS = 64, COFIT_SPINS = 30000 };
 
 typedef void (*cofit_task)(uint8_t *base, int share);
 

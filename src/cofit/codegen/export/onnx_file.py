@@ -88,7 +88,9 @@ class _Writer:
     def __init__(self, graph: Graph) -> None:
         self.sheet = Sheet(name for name, t in graph.tensors.items() if t.data is None)
         self._graph = graph
-        self._weights = {name for op, _ in graph.weighted() for name in op.inputs[1:]}
+        self._weights = {
+            n for op in graph.ops if graph.weight(op) is not None for n in op.inputs[1:]
+        }
         # layer norm is computed on real numbers, of which 16 bits have no grid in this opset
         self._norms = {n for op in graph.ops if op.kind == "layernorm" for n in op.inputs[1:]}
         self._grids: dict[str, tuple[str, str]] = {}

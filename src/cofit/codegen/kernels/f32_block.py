@@ -41,6 +41,7 @@ from cofit.structures import Encoding
 
 FORMATS = ("ocb", "bspc")
 DENSITY_LIMIT = 0.95
+MOST_IN_CHAINS = 4  # so few accumulators wait for their sums: every other entry gets its own
 BLOCK_ENTRIES = 4  # that take as long as the begin and the end of a tile
 
 
@@ -172,13 +173,37 @@ def list_code(
         f"const float *const weights = weight{suffix} + n0 * {lists.out}{shift};",
     ]
 
+    def products(pixels: int, later: int = 0) -> str:
+        """Of the entry so many after `n`, added to accumulators of its own; closes a brace."""
+        at, to = (f" + {later * lists.out}", "e") if later else ("", "a")
+        entry = f"n + {later}" if later else "n"
+        return "\n".join([
+            f"const float *restrict p = q + index{suffix}[{entry}];",
+            multiply(tile, pixels, win.pixel, w=f"w{at}", to=to),
+            "}",
+        ])  # fmt: skip
+
     def accumulate(pixels: int) -> str:
+        places = [f"{j}_{i}" for i in range(pixels) for j in range(tile.vectors)]
+        if tile.lanes == 1 or len(places) > MOST_IN_CHAINS:
+            return "\n".join([
+                "const float *restrict w = weights;",
+                f"for (int n = n0; n < n1; ++n, w += {lists.out}) {{",
+                products(pixels),
+            ])  # fmt: skip
         return "\n".join([
             "const float *restrict w = weights;",
-            f"for (int n = n0; n < n1; ++n, w += {lists.out}) {{",
-            f"const float *restrict p = q + index{suffix}[n];",
-            multiply(tile, pixels, win.pixel),
+            f"vec {', '.join(f'e{place} = {{0.0f}}' for place in places)};",
+            "int n = n0;",
+            f"for (; n + 1 < n1; n += 2, w += {2 * lists.out}) {{",
+            "{",
+            products(pixels),
+            "{",
+            products(pixels, 1),
             "}",
+            "if (n < n1) {",
+            products(pixels),
+            *(f"a{place} += e{place};" for place in places),
         ])  # fmt: skip
 
     align = 4 * tile.lanes

@@ -57,12 +57,12 @@ class F32Recurrent:
             f"float *const cell = zeros + {hidden};" if cell else "",
             f"__builtin_memset(zeros, 0, {hidden * (1 + cell)} * sizeof(float));",
             inner.before,
-            outer.before,
             inner.code,
             f"for (int t = 0; t < {steps}; ++t) {{",
             f"const float *const a = inner + t * {gates};",
             f"const float *const h = t > 0 ? out + (t - 1) * {hidden} : {first};",
             f"float *const state = out + t * {hidden};",
+            outer.before,
             outer.code,
             f"f32_lstm(a, outer, cell, state, {hidden});"
             if cell
@@ -87,7 +87,7 @@ class _Product:
     Attributes:
         name: "ih" or "hh".
         form: structure of the weight, "" where it is dense.
-        before: what is done once, whatever the source.
+        before: what is done first, whatever the source.
         code: the product; every name of its own is inside a block.
         constants: of both.
     """

@@ -1,4 +1,4 @@
-"""int8 convolutions of blocks and patterns: lists of words over columns of two pixels.
+"""int8 layers of blocks and patterns: lists of words over the columns of two pixels, or of one.
 
 Fours take lifted columns. Pairs and singles would use a part of a lifted word; they take columns
 of int16, whose words hold two neighbours or one element at both pixels.
@@ -57,9 +57,10 @@ class Entries(NamedTuple):
     order: NDArray[np.uint16] | None = None
     taps: NDArray[np.uint8] | None = None
 
-    @property
-    def tile(self) -> int:
-        """Rows that are computed together."""
+    def tile(self, pixels: int) -> int:
+        """Rows that are computed together: as many as there are registers for their sums."""
+        if pixels == 1 and self.size % 4 == 0:
+            return 4
         return 1 if self.size == 1 else 2
 
     @property
@@ -144,11 +145,13 @@ class S8Blocks:
         encoding = listed_encoding(graph, op)
         if isinstance(encoding, str):
             return encoding
-        if columns_of(graph, op).together != 2:
-            return "it has a single pixel"
         entries = _entries(encoding)
         if isinstance(entries, str):
             return entries
+        if columns_of(graph, op).together == 1 and (
+            entries.width != 4 or entries.size == 1 or entries.taps is not None
+        ):
+            return "at a single pixel only fours of several rows have a loop"
         if (
             4 * int(entries.place.max(initial=0)) > _MOST_BYTES
             or 2 * len(entries.place) > _MOST_BYTES
@@ -158,15 +161,16 @@ class S8Blocks:
         return found if isinstance(found, str) else None
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
-        """Column by column for pairs of pixels."""
+        """Column by column, two pixels at a time where there are several."""
         encoding = listed_encoding(graph, op)
         assert isinstance(encoding, Encoding)
         entries = _entries(encoding)
         assert isinstance(entries, Entries)
-        scale, tile = _scale(graph, op, entries), entries.tile
+        scale, pixels = _scale(graph, op, entries), columns_of(graph, op).together
+        tile = entries.tile(pixels)
         assert isinstance(scale, Scale)
         columns, taps = _columns(graph, op, entries)
-        weights, ranges, sums = _packed(entries, scale)
+        weights, ranges, sums = _packed(entries, scale, tile)
         start = lifted_start(graph, op, scale, *sums)
         if entries.width != 4:
             bias = graph.tensors[op.inputs[2]].data
@@ -174,15 +178,18 @@ class S8Blocks:
             start = np.where(scale.idle, scale.start, bias.astype(np.int32))
         declaration, constants = scaled_layers(
             graph, op, scale, weights, start, tile=tile, chunks=columns.chunks,
-            order=entries.order, ranges=ranges, index=(4 * entries.place).astype(np.uint16),
+            order=entries.order, ranges=ranges,
+            index=(2 * pixels * entries.place).astype(np.uint16),
         )  # fmt: skip
-        function = f"s8_blocks_{_NAMES[entries.width]}_{tile}"
-        call = f"{function}(layer, x, y, y + {columns.window.outputs});"
+        header, call = "s8_block_strips.h", f"s8_blocks_strips_{tile}(layer, x, y);"
+        if pixels == 2:
+            function = f"s8_blocks_{_NAMES[entries.width]}_{tile}"
+            header, call = "s8_blocks.h", f"{function}(layer, x, y, y + {columns.window.outputs});"
         shares = columns.shares(graph, op, machine)
         return KernelCode(
             declared(shares, f"{declaration}\n{columns.loop(call, shares)}"),
             (*constants, *taps),
-            ("s8_blocks.h", *columns.support),
+            (header, *columns.support),
             columns.scratch_bytes,
             variant=str(graph.tensors[op.inputs[1]].structure),
             shares=count_of(shares),
@@ -196,7 +203,7 @@ def _scale(graph: Graph, op: Op, entries: Entries) -> Scale | str:
 def _columns(graph: Graph, op: Op, entries: Entries) -> tuple[LiftedColumns, tuple[Constant, ...]]:
     """Columns that the entries' places mean, and the constants these need."""
     plain = columns_of(graph, op)
-    spare = spare_bytes(graph, op, entries.tile, entries.order)
+    spare = spare_bytes(graph, op, entries.tile(plain.together), entries.order)
     if entries.taps is None:
         kind = {1: WovenColumns, 2: SpreadColumns, 4: LiftedColumns}[entries.width]
         return kind(plain.window, plain.offset, spare=spare), ()
@@ -233,7 +240,7 @@ def _whole(entries: Entries) -> Entries:
     """Lists of single weights filled up with zeros to whole words of a tile's."""
     if entries.width > 1:
         return entries
-    step = 4 // entries.tile
+    step = 4 // entries.tile(2)
     fill = -entries.counts.astype(np.int64) % step
     ends = np.repeat(np.cumsum(entries.counts.astype(np.int64)), fill)
     return entries._replace(
@@ -259,7 +266,9 @@ def _patterns(encoding: Encoding) -> Entries:
     )
 
 
-def _packed(entries: Entries, scale: Scale) -> tuple[Int8, NDArray[np.uint16], NDArray[np.int64]]:
+def _packed(
+    entries: Entries, scale: Scale, tile: int
+) -> tuple[Int8, NDArray[np.uint16], NDArray[np.int64]]:
     """Weights; (tiles, 2) bytes of places that each tile takes; (2, K) sums of firsts, seconds."""
     k = len(scale.idle)
     order = np.arange(k) if entries.order is None else entries.order
@@ -272,15 +281,15 @@ def _packed(entries: Entries, scale: Scale) -> tuple[Int8, NDArray[np.uint16], N
         block[:, : len(rows)][:, scale.idle[rows]] = 0
         wide = block.astype(np.int64).sum(axis=0)[: len(rows)]
         sums[:, rows] = wide[:, 0::2].sum(axis=1), wide[:, 1::2].sum(axis=1)
-        for row in range(0, len(rows), entries.tile):
-            parts.append(_words(block[:, row : row + entries.tile]))
+        for row in range(0, len(rows), tile):
+            parts.append(_words(block[:, row : row + tile]))
             ranges.append((2 * start, 2 * (start + count)))
         start += count
     return np.concatenate(parts), np.array(ranges, np.uint16), sums
 
 
 def _words(block: Int8) -> Int8:
-    """(entries, 1 or 2 rows, 1, 2 or 4) in the order in which `s8_blocks.h` takes them."""
+    """(entries, 1, 2 or 4 rows, 1, 2 or 4) in the order in which `s8_blocks.h` takes them."""
     entries, rows, width = block.shape
     if width == 4:
         return lifted(block).ravel()

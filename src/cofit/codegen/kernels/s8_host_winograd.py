@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cofit.codegen.kernel import KernelCode, Residual
+from cofit.codegen.kernels.minimal_filter import fold_taps
 from cofit.codegen.kernels.s8_host import dense_rows
 from cofit.codegen.kernels.s8_host_layer import (
     MACS_PER_CYCLE,
@@ -31,7 +32,6 @@ from cofit.codegen.kernels.s8_host_layer import (
     reject_sum,
 )
 from cofit.codegen.kernels.s8_layer import (
-    Int8,
     accumulator_bound,
     reject_weighted,
     weight_values,
@@ -97,7 +97,7 @@ class S8HostWinograd:
         w = window(graph, op)
         t = _tiling(graph, op)
         assert isinstance(t, Tiling)
-        taps = _taps(weight_values(graph, op), t.fold)
+        taps = fold_taps(weight_values(graph, op), t.fold)
         even = np.pad(taps, ((0, 0), (0, 0), (0, 0), (0, t.channels % 2)))
         rows = dense_rows(even.reshape(1, w.outputs, -1))
         # a thread transforms all windows, but only the weights of its own outputs
@@ -141,15 +141,6 @@ class S8HostWinograd:
             in_place=in_place_of(op, residual) if t.rows % t.down == 0 else (),
             shares=count_of(shares),
         )  # fmt: skip
-
-
-def _taps(weight: Int8, fold: int) -> Int8:
-    """(K, C, R, S) to (K, R / fold, S / fold, fold * fold * C), zeros where it does not divide."""
-    k, c, rows, columns = weight.shape
-    whole = np.pad(weight, ((0, 0), (0, 0), (0, -rows % fold), (0, -columns % fold)))
-    _, _, rows, columns = whole.shape
-    apart = whole.reshape(k, c, rows // fold, fold, columns // fold, fold)
-    return apart.transpose(0, 2, 4, 3, 5, 1).reshape(k, rows // fold, columns // fold, -1)
 
 
 def _tiling(graph: Graph, op: Op) -> Tiling | str:

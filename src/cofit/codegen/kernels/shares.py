@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cofit.codegen.machine import Machine
 
-LEAST_CYCLES = 50_000  # about 20 us; waking and meeting the other threads takes one or two
+LEAST_CYCLES = 20_000  # some 8 us; meeting the other threads takes one or two
 BYTES_PER_CYCLE = 16.0  # of weights or inputs that more than one thread reads
 COPIES = 2  # times that inputs are touched to be laid out anew
 

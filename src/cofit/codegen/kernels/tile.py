@@ -128,21 +128,23 @@ def clamp(name: str, fused: str, lanes: int) -> str:
     return text
 
 
-def multiply(tile: Tile, pixels: int, stride: int, x: str = "p", w: str = "w") -> str:
+def multiply(
+    tile: Tile, pixels: int, stride: int, x: str = "p", w: str = "w", to: str = "a"
+) -> str:
     """One input value per pixel times the tile's weights: x[pixel * stride] * w[vector]."""
     lines = []
     if pixels < tile.vectors:
         lines += [f"const float b{i} = {x}[{i * stride}];" for i in range(pixels)]
         for j in range(tile.vectors):
             lines.append(f"const vec w{j} = *(const vec *)({w} + {j * tile.lanes});")
-            lines += [f"a{j}_{i} += w{j} * b{i};" for i in range(pixels)]
+            lines += [f"{to}{j}_{i} += w{j} * b{i};" for i in range(pixels)]
     else:
         lines += [
             f"const vec w{j} = *(const vec *)({w} + {j * tile.lanes});" for j in range(tile.vectors)
         ]
         for i in range(pixels):
             lines.append(f"const float b{i} = {x}[{i * stride}];")
-            lines += [f"a{j}_{i} += w{j} * b{i};" for j in range(tile.vectors)]
+            lines += [f"{to}{j}_{i} += w{j} * b{i};" for j in range(tile.vectors)]
     return "\n".join(lines)
 
 

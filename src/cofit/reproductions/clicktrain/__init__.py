@@ -279,7 +279,7 @@ REPRODUCTION = Reproduction(
     source="C. Zhang et al., ICS 2021, arXiv 2011.10170",
     scales={
         "smoke": Settings(
-            data="digits", entry="digits_resnet", examples=800, widths=(8, 16), epochs=6,
+            data="digits", entry="digits_resnet", examples=320, widths=(8, 16), epochs=6,
             lasso_epoch=2, mask_epoch=4, after=3, percent=40.0, strength=3e-2, peers=False,
         ),
         "standard": Settings(),

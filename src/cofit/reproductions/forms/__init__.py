@@ -140,7 +140,9 @@ def _claims(found: Sequence[dict[str, Any]], settings: Settings) -> list[Claim]:
             limit=f"{counts[0]['baseline'] / smallest:.0f}x: no layer takes less than a crossbar",
             basis=Basis.MODELLED,
             rule=at_least(PUBLISHED_REDUCTION),
-            note="published is the product of three ratios; small layers fill no whole crossbar",
+            note="published is the product of three ratios",
+            reason="the layers of this network are small: after pruning most take a part of one "
+            "crossbar, which counts whole",
         ),
         Claim(
             claim="crossbars of split signs over one sign per fragment, pruned INT8",
@@ -150,6 +152,7 @@ def _claims(found: Sequence[dict[str, Any]], settings: Settings) -> list[Claim]:
             basis=Basis.MODELLED,
             rule=between(1.9, 2.0),
             note="1.0x beside an offset mapping, whose cost is its correction circuits",
+            reason="layers that fill a part of one crossbar take one either way",
         ),
         Claim(
             claim="input cycles saved by ending a group of 8 inputs at its highest bit",

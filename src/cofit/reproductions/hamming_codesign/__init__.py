@@ -2,8 +2,8 @@
 
 M. Li et al., "Improving Efficiency in Neural Network Accelerator Using Operands Hamming Distance
 Optimization", arXiv 2002.05293. Here: the metric, orders of output channels with their bound,
-segments, clusters of input channels, and training. Energy is by a table over flips; the table
-itself is a matter of gate-level simulation.
+segments, clusters of input channels, training, and the energy of weights, activations and partial
+sums by a table over flips, which gate-level simulation made.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from cofit.core import MissingDependencyError
+from cofit.data import Dataset
+from cofit.ir import Graph
 from cofit.reproductions.hamming_codesign.claims import (
     laplace_claims,
     laplace_table,
     layer_table,
     network_claims,
     network_table,
+)
+from cofit.reproductions.hamming_codesign.datapath import priced, through_gates
+from cofit.reproductions.hamming_codesign.datapath_claims import (
+    datapath_claims,
+    datapath_table,
+    gate_claims,
 )
 from cofit.reproductions.hamming_codesign.streams import streams
 from cofit.reproductions.hamming_codesign.study import (
@@ -31,7 +40,8 @@ from cofit.reproductions.hamming_codesign.study import (
     tuned,
     with_weights,
 )
-from cofit.reproductions.harness import Outcome, Reproduction, Study, axes, figure
+from cofit.reproductions.harness import Claim, Outcome, Reproduction, Study, axes, figure
+from cofit.rtl import yosys
 
 
 def run(study: Study[Settings]) -> Outcome:
@@ -44,6 +54,9 @@ def run(study: Study[Settings]) -> Outcome:
         )
     data = images(settings)
     plain, aware, changed, names = [], [], [], []
+    plain_paths: list[dict[str, Any]] = []
+    aware_paths: list[dict[str, Any]] = []
+    gates: list[Claim] = []
     for seed in study.seeds:
         graph = trained(study, data, seed)
         arms = {s: tuned(study, data, graph, seed, s) for s in settings.strengths}
@@ -56,17 +69,38 @@ def run(study: Study[Settings]) -> Outcome:
         names = [stream.name for stream in streams(integer, settings.encoding)]
         found = study.step(f"identical seed {seed}", partial(differing, settings, integer, data))
         changed.append(found["differing"])
+        for steps, arm in ((plain_paths, base), (aware_paths, chosen)):
+            network = quantised(with_weights(graph, arm), data)
+            name = f"datapath {arm['name']}"
+            steps.append(study.step(name, partial(priced, network, settings, data)))
+        if seed == study.seeds[0]:
+            gates = _gates(study, data, integer)
     return Outcome(
         claims=[
             *laplace_claims(settings, laplace),
             *network_claims(settings, plain, aware, changed),
+            *datapath_claims(settings, plain_paths, aware_paths),
+            *gates,
         ],
         tables=[
             laplace_table(settings, laplace),
             network_table(settings, plain, aware),
             layer_table(settings, plain[0], aware[0], names),
+            datapath_table(settings, plain_paths, aware_paths),
         ],
         figure=_figure(settings, laplace),
+    )
+
+
+def _gates(study: Study[Settings], data: Dataset, graph: Graph) -> list[Claim]:
+    """Claims about the netlist; none where there is no program to synthesise it with."""
+    try:
+        yosys()
+    except MissingDependencyError:
+        return []
+    return gate_claims(
+        study.settings,
+        study.step("gates", partial(through_gates, graph, study.settings, data)),
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from cofit.core import ConfigError
 from cofit.data import Dataset
-from cofit.models import StreamingGru
+from cofit.models import GruSpeech, StreamingGru
 from cofit.regimes import ADMM, Masked, Recipe, Regime, RegimeStack
 from cofit.reproductions.harness import Step, train
 from cofit.structures import BlockColumns, Structure
@@ -19,7 +18,7 @@ LEARNING_RATE = 2e-3
 ADMM_STAGES = 4
 
 
-class SpeechGru(nn.Module):
+class SpeechGru(GruSpeech):
     """Two GRU layers over frames, some of them at a step, and a head on the last state.
 
     Args:
@@ -30,17 +29,7 @@ class SpeechGru(nn.Module):
     """
 
     def __init__(self, features: int, stack: int, hidden: int, classes: int = 10) -> None:
-        super().__init__()
-        self.stack = stack
-        self.gru = nn.GRU(features * stack, hidden, LAYERS, batch_first=True)
-        self.head = nn.Linear(hidden, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Frames (N, 1, F, features) -> logits (N, classes)."""
-        steps = x.shape[2] // self.stack
-        frames = x[:, 0, : steps * self.stack].reshape(len(x), steps, -1)
-        logits: torch.Tensor = self.head(self.gru(frames)[0][:, -1])
-        return logits
+        super().__init__(classes, features, hidden, stack, LAYERS)
 
     def streaming(self) -> StreamingGru:
         """The same weights, one step per call."""

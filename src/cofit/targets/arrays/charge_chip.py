@@ -47,6 +47,15 @@ class ChargeChip:
     node_nm: int
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    sign_group = None
+    states_energy = True
+
+    @property
+    def assumed(self) -> str:
+        """What networks are taken to have been trained to."""
+        digits = self.spec.weight_bits
+        return f"weights of {digits} {self.spec.scheme} digit{'s' if digits > 1 else ''}"
+
     @property
     def cells(self) -> int:
         """Of the macro."""

@@ -72,14 +72,28 @@ class CrossbarChip:
     node_nm: int
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    assumed = None
+    states_energy = True
+
+    @property
+    def sign_group(self) -> int | None:
+        """Rows of a group that holds one sign, None where signs are held with the weights."""
+        return self.spec.group if self.spec.scheme == "polarised" else None
+
     @property
     def adc(self) -> Clip:
         """Its converters: one level per unit of the sum."""
         return Clip(self.converter_bits)
 
     def spec_for(self, matrix: Matrix) -> ArraySpec:
-        """Coding of a layer's inputs and weights."""
-        return replace(self.spec, input_bits=matrix.input_bits, weight_bits=matrix.weight_bits)
+        """Coding of a layer's inputs and weights; mixed groups are split into two of one sign."""
+        scheme = "split" if matrix.mixed and self.sign_group else self.spec.scheme
+        return replace(
+            self.spec,
+            scheme=scheme,
+            input_bits=matrix.input_bits,
+            weight_bits=matrix.weight_bits,
+        )
 
     def step_s(self, columns: int) -> float:
         """Time of one plane of one group, so many columns converted."""

@@ -118,6 +118,18 @@ class DigitalChip:
     node_nm: int
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    sign_group = None
+
+    @property
+    def assumed(self) -> str | None:
+        """What networks are taken to have been trained to."""
+        return None if self.mode == "baseline" else "filters in complementary pairs"
+
+    @property
+    def states_energy(self) -> bool:
+        """Whether anything is known of it."""
+        return self.bit_pj is not None
+
     def paired(self, filters: int) -> bool:
         """Whether a layer with so many filters is taken as complementary pairs."""
         return self.mode != "baseline" and filters >= LEAST_PAIRED and filters % 2 == 0

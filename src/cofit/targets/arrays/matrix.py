@@ -6,10 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from cofit.core import TargetError
-from cofit.ir import Graph, Op
+from cofit.ir import Graph, Op, Tensor
+from cofit.structures import Composition, Polarised, Rows, Structure, parse
+from cofit.structures.formats import four
+from cofit.structures.formats.matrix import Order, to_columns
 from cofit.targets.dataflow import Layer
-from cofit.targets.dataflow.network import layers_of
+from cofit.targets.dataflow.network import layers_of, weights_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Matrix:
         input_bits: of an input element.
         output_bits: of an output element.
         weight_bits: of a weight.
+        mixed: groups of rows that are to hold one sign hold both.
     """
 
     rows: int
@@ -33,6 +39,7 @@ class Matrix:
     input_bits: int = 8
     output_bits: int = 8
     weight_bits: int = 8
+    mixed: bool = False
 
     @property
     def macs(self) -> int:
@@ -67,13 +74,19 @@ class MatrixCost:
         return None if self.energy_pj is None else math.fsum(self.energy_pj.values())
 
 
-def matrices_of(graph: Graph, op: Op, float_bits: int = 8) -> tuple[Matrix, ...]:
+def matrices_of(
+    graph: Graph, op: Op, float_bits: int = 8, sign_group: int | None = None
+) -> tuple[Matrix, ...]:
     """Matrices of an op; nothing if it has no multiply-accumulates.
+
+    Rows that the structure of a weight leaves empty in all columns are not in its matrix.
 
     Args:
         graph: which the op is of.
         op: any.
         float_bits: width that float32 is taken to be rounded to.
+        sign_group: rows of a group that is to hold one sign; rows are then left out by whole
+            groups. None where the array does not ask for it.
 
     Raises:
         TargetError: both operands are computed, so that nothing stays in the array.
@@ -84,16 +97,45 @@ def matrices_of(graph: Graph, op: Op, float_bits: int = 8) -> tuple[Matrix, ...]
             f"op {op.output!r} (matmul) multiplies two activations; arrays hold weights, so choose "
             "another target for it"
         )
-    return tuple(_matrix(layer) for layer in layers)
+    weights = (graph.tensors[name] for name in weights_of(graph, op))
+    return tuple(
+        _matrix(layer, weight, sign_group) for layer, weight in zip(layers, weights, strict=True)
+    )
 
 
-def _matrix(layer: Layer) -> Matrix:
+def _matrix(layer: Layer, weight: Tensor, sign_group: int | None) -> Matrix:
+    parts = _parts(weight)
+    one_sign = sign_group is not None and any(
+        isinstance(part, Polarised) and part.m % sign_group == 0 for part in parts
+    )
     return Matrix(
-        rows=layer.c // layer.groups * layer.r * layer.s,
+        rows=_kept_rows(weight, parts, sign_group or 1),
         filters=layer.k // layer.groups,
         positions=layer.n * layer.y * layer.x,
         copies=layer.groups,
         input_bits=layer.bits_input,
         output_bits=layer.bits_output,
         weight_bits=layer.bits_weight,
+        mixed=sign_group is not None and not one_sign,
     )
+
+
+def _parts(weight: Tensor) -> tuple[Structure, ...]:
+    """Structures of a weight; none of a dense one."""
+    if weight.structure is None:
+        return ()
+    found = parse(weight.structure)
+    return found.parts if isinstance(found, Composition) else (found,)
+
+
+def _kept_rows(weight: Tensor, parts: tuple[Structure, ...], group: int) -> int:
+    """Rows of the groups in which a structure left something; at least one."""
+    rows = math.prod(weight.shape[1:])
+    if not parts or weight.data is None:
+        return rows
+    orders: list[Order] = [part.order for part in parts if isinstance(part, Polarised | Rows)]
+    order = orders[0] if orders else "c"
+    values = to_columns(np.asarray(weight.data).reshape(four(weight.shape)), group, order)
+    places = (np.arange(values.shape[1]) + 1) * group
+    sizes = group - np.maximum(places - rows, 0)
+    return max(int(sizes[(values != 0).any(axis=(0, 2))].sum()), 1)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cofit.core import ConfigError, UnknownNameError
+from cofit.core.quantities import HardwareFile, read_document
 from cofit.targets.arrays.charge_chip import ChargeChip
 from cofit.targets.arrays.crossbar_chip import CrossbarChip
 from cofit.targets.arrays.digital_macro import DigitalChip, Mode
 from cofit.targets.arrays.spec import Scheme
 from cofit.targets.arrays.tables import Chip, read_chip
-from cofit.targets.quantities import HardwareFile, read_document
 
 PRESETS = Path(__file__).with_name("presets")
 CONVERTERS = Path(__file__).with_name("converters.toml")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cofit.core import ConfigError
+from cofit.core.quantities import HardwareFile, read_document
 from cofit.targets.arrays.charge_chip import ChargeChip
 from cofit.targets.arrays.crossbar_chip import CrossbarChip
 from cofit.targets.arrays.digital_macro import MODES, DigitalChip, Macro
 from cofit.targets.arrays.spec import ArraySpec
-from cofit.targets.quantities import HardwareFile, read_document
 
 Chip = CrossbarChip | ChargeChip | DigitalChip
 

@@ -23,8 +23,10 @@ class ArrayTarget:
 
     Layers run one after another, one image at a time. Weights of crossbars are written beforehand;
     a digital macro loads them each time. The chip is taken to be as large as the network needs,
-    except a single macro in which all must fit. Networks are costed as if trained for the chip's
-    way of holding signs (one sign per group, pairs, ternary weights); notes say so.
+    except a single macro in which all must fit. Row groups that a structure leaves empty are not
+    stored. Where groups hold one sign (FORMS), a layer whose structure does not say so takes twice
+    the cells, its signs apart; on the macros networks are costed as if trained for them (pairs,
+    ternary weights). Notes say so.
 
     Attributes:
         chip: what it is made of.
@@ -45,6 +47,16 @@ class ArrayTarget:
         """None in bytes; whether weights fit a single macro is checked with the graph."""
         return Limits()
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """No bytes; no energy where none is known."""
+        return ("latency", "energy") if self.chip.states_energy else ("latency",)
+
+    @property
+    def assumed(self) -> str | None:
+        """What every network is taken to have been trained to, None where it is costed as it is."""
+        return self.chip.assumed
+
     def facts(self) -> dict[str, str]:
         """What reports say about this hardware: node, and sources of its numbers by kind."""
         count = len(self.activity)
@@ -58,7 +70,8 @@ class ArrayTarget:
         Raises:
             TargetError: a layer multiplies activations, or the weights do not fit the macro.
         """
-        layers = {op.output: matrices_of(graph, op) for op in graph.ops}
+        group = self.chip.sign_group
+        layers = {op.output: matrices_of(graph, op, sign_group=group) for op in graph.ops}
         if isinstance(self.chip, ChargeChip):
             named = {
                 f"{name} {i}": matrix
@@ -99,17 +112,12 @@ class ArrayTarget:
         match self.chip:
             case CrossbarChip():
                 where = f"{cost.arrays} arrays, {cost.used:.0%} of their cells"
-                taken = (
-                    f"; taken as polarised{self.chip.spec.group}"
-                    if self.chip.spec.scheme == "polarised"
-                    else ""
-                )
+                group = self.chip.sign_group
+                held = "positive and negative parts apart" if matrix.mixed else "one sign each"
+                taken = "" if group is None else f"; groups of {group}: {held}"
             case ChargeChip():
                 where = f"{cost.used:.0%} of the macro's sums"
-                digits = self.chip.spec.weight_bits
-                taken = (
-                    f"; taken as {digits} {self.chip.spec.scheme} digit{'s' if digits > 1 else ''}"
-                )
+                taken = f"; taken as {self.chip.assumed}"
             case _:
                 where = f"{cost.used:.0%} of the macro"
                 taken = (

@@ -32,6 +32,8 @@ class Costs:
         bounds: "compute" and the names of memories.
         reads: elements read from a memory, by (memory, tensor).
         writes: elements written to a memory, by (memory, tensor).
+        held_bits: in use of a memory below DRAM, by name; twice the tile if it is double-buffered.
+        noc_bits: between the array and what feeds it; a value for many units counts once.
     """
 
     cycles: Array
@@ -42,6 +44,8 @@ class Costs:
     bounds: tuple[str, ...]
     reads: dict[tuple[str, str], Array] = field(default_factory=dict)
     writes: dict[tuple[str, str], Array] = field(default_factory=dict)
+    held_bits: dict[str, Array] = field(default_factory=dict)
+    noc_bits: Array | float = 0.0
 
     @property
     def edp(self) -> Array:
@@ -97,7 +101,8 @@ def evaluate(layers: Layers, nest: Nest, hardware: Hardware) -> Costs:
     for tensor in TENSORS:
         move = _move_output if tensor == "output" else _move_operand
         move(layers, nest, hardware, walks[tensor], tensor, traffic)
-    feasible = _fits(layers, nest, hardware, walks)
+    held = _held(layers, nest, hardware, walks)
+    feasible = _fits(layers, nest, hardware, held)
     cycles, bound, bounds = _cycles(layers, nest, hardware, traffic)
     energy = _energy(layers, hardware, traffic, cycles)
     infinite = np.where(feasible, 0.0, np.inf)
@@ -111,6 +116,8 @@ def evaluate(layers: Layers, nest: Nest, hardware: Hardware) -> Costs:
         bounds,
         traffic.reads,
         traffic.writes,
+        held,
+        traffic.noc_bits,
     )
 
 
@@ -217,16 +224,26 @@ def stored_bits(layers: Layers, hardware: Hardware, tensor: str, memory: Memory)
     return bits
 
 
-def _fits(layers: Layers, nest: Nest, hardware: Hardware, walks: dict[str, Reuse]) -> Array:
+def _held(
+    layers: Layers, nest: Nest, hardware: Hardware, walks: dict[str, Reuse]
+) -> dict[str, Array]:
+    """Bits in use of each memory below DRAM."""
+    held = {}
+    for memory in hardware.memories[:-1]:
+        total = np.zeros(nest.trips.shape[1])
+        for tensor in memory.tensors:
+            total = total + _held_bits(layers, nest, hardware, memory, tensor, walks[tensor])
+        held[memory.name] = total
+    return held
+
+
+def _fits(layers: Layers, nest: Nest, hardware: Hardware, held: dict[str, Array]) -> Array:
     """Whether units and tiles are within what there is, and the nest covers the layer."""
     fits = np.asarray(nest.units <= hardware.units)
     for dim, size in enumerate(layers.sizes):
         fits = fits & (nest.tile(hardware.levels - 1, dim) >= size)
     for memory in hardware.memories[:-1]:
-        held: Array | float = 0.0
-        for tensor in memory.tensors:
-            held = held + _held_bits(layers, nest, hardware, memory, tensor, walks[tensor])
-        fits = fits & (held <= memory.bits)
+        fits = fits & (held[memory.name] <= memory.bits)
     return fits
 
 

@@ -45,6 +45,11 @@ def layers_of(graph: Graph, op: Op, float_bits: int, psum_bits: int) -> tuple[La
     return tuple(dressed(layer, second) for layer, second in _shapes(graph, op))
 
 
+def weights_of(graph: Graph, op: Op) -> tuple[str, ...]:
+    """Names of what takes the place of weights in each of `layers_of`."""
+    return tuple(second for _, second in _shapes(graph, op))
+
+
 def _shapes(graph: Graph, op: Op) -> Iterator[tuple[Layer, str]]:
     """Loops of an op, with the name of the operand that takes the place of weights."""
     out, first = graph.tensors[op.output].shape, graph.tensors[op.inputs[0]].shape

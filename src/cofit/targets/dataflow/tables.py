@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cofit.core import ConfigError, UnknownNameError
+from cofit.core.quantities import HardwareFile
 from cofit.targets.dataflow.hardware import SPARSE_USES, Axis, Hardware, Memory
 from cofit.targets.dataflow.layer import DIMS
-from cofit.targets.quantities import HardwareFile
 
 PRESETS = Path(__file__).with_name("presets")
 

@@ -44,6 +44,11 @@ class Accelerator:
         """None: tensors lie in DRAM."""
         return Limits()
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """No bytes: tensors lie in DRAM."""
+        return ("latency", "energy")
+
     def facts(self) -> dict[str, str]:
         """What reports say about this hardware: node, and sources of its numbers by kind."""
         return dict(self.hardware.facts)

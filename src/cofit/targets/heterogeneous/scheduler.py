@@ -1,4 +1,4 @@
-"""List scheduling of layers on sub-accelerators (HERALD, HPCA 2021), and the exhaustive oracle.
+"""List scheduling of layers on sub-accelerators (HERALD, HPCA 2021).
 
 A layer goes to the unit it likes best, unless that unit would be too busy beside the others; it
 starts when its inputs, the unit and room in the shared buffer are there. Later layers then move
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cofit.core import InfeasibleError, UnknownNameError
+from cofit.core import ConfigError, InfeasibleError, UnknownNameError
+from cofit.targets.heterogeneous.costs import OBJECTIVES, score
+from cofit.targets.heterogeneous.timeline import Timeline, place
 from cofit.targets.heterogeneous.workload import Array, Schedule, Workload
 
 ORDERS = ("depth", "breadth")
-METRICS = ("edp", "cycles", "energy")
-IMBALANCES = (1.5, 3.0, float("inf"))
+IMBALANCES = (1.05, 1.5, 3.0, float("inf"))
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Policy:
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise UnknownNameError("order", self.order, ORDERS)
-        if self.metric not in METRICS:
-            raise UnknownNameError("metric", self.metric, METRICS)
+        if self.metric not in OBJECTIVES:
+            raise UnknownNameError("metric", self.metric, OBJECTIVES)
+        if not self.imbalance >= 1:
+            raise ConfigError(f"imbalance is {self.imbalance}; it must be at least 1")
 
 
 def schedule(work: Workload, buffer_bits: float, policy: Policy | None = None) -> Schedule:
@@ -59,16 +62,24 @@ def schedule(work: Workload, buffer_bits: float, policy: Policy | None = None) -
         InfeasibleError: a layer needs more than the whole buffer on every unit.
     """
     policy = policy or Policy()
-    order = list(_in_order(work, policy.order))
+    order = list(in_order(work, policy.order))
     units = _assign(work, buffer_bits, order, policy)
     made = place(work, buffer_bits, order, units, gaps=False)
     if policy.fill_gaps:
-        made = _filled(work, buffer_bits, order, units, made)
-    return _priced(work, units, made, policy.static_pj)
+        made = filled(work, buffer_bits, order, units, made)
+    return work.priced(units, *made, policy.static_pj)
 
 
-def best_schedule(work: Workload, buffer_bits: float, static_pj: float = 0.0) -> Schedule:
-    """The one with the least energy times makespan of several policies.
+def best_schedule(
+    work: Workload, buffer_bits: float, static_pj: float = 0.0, objective: str = "edp"
+) -> Schedule:
+    """The best of several policies: all orders, metrics and four imbalances.
+
+    Args:
+        work: layers and their costs.
+        buffer_bits: of the buffer that all units share.
+        static_pj: energy of all units per cycle.
+        objective: "edp", "cycles" or "energy" of the whole schedule.
 
     Raises:
         InfeasibleError: a layer needs more than the whole buffer on every unit.
@@ -76,84 +87,52 @@ def best_schedule(work: Workload, buffer_bits: float, static_pj: float = 0.0) ->
     made = (
         schedule(work, buffer_bits, Policy(order, metric, imbalance, static_pj=static_pj))
         for order in ORDERS
-        for metric in METRICS
+        for metric in OBJECTIVES
         for imbalance in IMBALANCES
     )
-    return min(made, key=lambda found: found.edp)
+    return min(made, key=lambda found: found.score(objective))
 
 
-def exhaustive(work: Workload, buffer_bits: float, static_pj: float = 0.0) -> Schedule:
-    """The schedule with the least energy times makespan, over all assignments and orders.
+def earliest_finish(
+    work: Workload, buffer_bits: float, order: str = "breadth", static_pj: float = 0.0
+) -> Schedule:
+    """The greedy baseline: each layer in turn goes where it is done first.
 
-    For eight layers on two units at most.
+    Raises:
+        InfeasibleError: a layer needs more than the whole buffer on every unit.
     """
-    best: Schedule | None = None
-    orders = [order for order in itertools.permutations(range(work.layers)) if _legal(work, order)]
-    for units in itertools.product(range(work.units), repeat=work.layers):
-        rows = np.arange(work.layers), np.array(units)
-        if (work.buffer_bits[rows] > buffer_bits).any():
-            continue
-        for order in orders:
-            made = place(work, buffer_bits, order, units, gaps=True)
-            found = _priced(work, units, made, static_pj)
-            if best is None or found.edp < best.edp:
-                best = found
-    if best is None:
-        raise InfeasibleError("a layer needs more than the whole buffer on every unit")
-    return best
+    timeline = Timeline(work, buffer_bits, gaps=False)
+    units = [0] * work.layers
+    for layer in in_order(work, order):
+        fits = fitting(work, buffer_bits, layer)
+        ends = [timeline.earliest(layer, unit) + work.cycles[layer, unit] for unit in fits]
+        units[layer] = fits[int(np.argmin(ends))]
+        timeline.put(layer, units[layer])
+    return work.priced(units, *timeline.arrays(), static_pj)
 
 
-def place(
-    work: Workload, buffer_bits: float, order: Sequence[int], units: Sequence[int], gaps: bool
-) -> tuple[Array, Array]:
-    """Starts and ends of layers taken in an order, each as early as the rules allow.
+def fitting(work: Workload, buffer_bits: float, layer: int) -> list[int]:
+    """Units on which a layer fits the buffer.
 
-    Args:
-        work: layers and their costs.
-        buffer_bits: of the shared buffer.
-        order: of placing; layers follow those they wait for.
-        units: of each layer.
-        gaps: a layer may begin before others of its unit that were placed earlier.
+    Raises:
+        InfeasibleError: there is none.
     """
-    start, end = np.zeros(work.layers), np.zeros(work.layers)
-    placed: list[int] = []
-    held = work.buffer_bits[np.arange(work.layers), np.asarray(units, int)]
-    for layer in order:
-        unit, cycles = units[layer], work.cycles[layer, units[layer]]
-        ready = max((end[other] for other in work.before[layer]), default=0.0)
-        mine = [other for other in placed if units[other] == unit]
-        if not gaps:
-            ready = max([ready, *(end[other] for other in mine)])
-        moments = sorted({ready, *(end[other] for other in placed if end[other] > ready)})
-        for moment in moments:
-            until = moment + cycles
-            free = all(end[other] <= moment or start[other] >= until for other in mine)
-            if free and _room(placed, start, end, held, moment, until, buffer_bits - held[layer]):
-                start[layer], end[layer] = moment, until
-                break
-        placed.append(layer)
-    return start, end
+    fits = [unit for unit in range(work.units) if work.buffer_bits[layer, unit] <= buffer_bits]
+    if not fits:
+        least = work.buffer_bits[layer].min()
+        if np.isinf(least):
+            raise InfeasibleError(
+                f"layer {layer} runs on no unit; give one more units or more of the buffer"
+            )
+        raise InfeasibleError(
+            f"layer {layer} needs {least:g} bits of the shared buffer, which has {buffer_bits:g}; "
+            "give it a larger buffer or smaller tiles"
+        )
+    return fits
 
 
-def _room(
-    placed: Sequence[int],
-    start: Array,
-    end: Array,
-    held: Array,
-    begin: float,
-    until: float,
-    room: float,
-) -> bool:
-    """Whether all layers that run between two moments leave room in the buffer all the time."""
-    beside = [other for other in placed if start[other] < until and end[other] > begin]
-    moments = [begin, *(start[other] for other in beside if start[other] > begin)]
-    return all(
-        sum(held[other] for other in beside if start[other] <= moment < end[other]) <= room
-        for moment in moments
-    )
-
-
-def _in_order(work: Workload, order: str) -> Iterator[int]:
+def in_order(work: Workload, order: str) -> Iterator[int]:
+    """Layers in a "depth" or "breadth" order; each follows those it waits for."""
     if order == "depth":
         yield from sorted(range(work.layers), key=lambda layer: (work.instance[layer], layer))
         return
@@ -164,39 +143,7 @@ def _in_order(work: Workload, order: str) -> Iterator[int]:
         yield from (layer for layer in turn if layer is not None)
 
 
-def _assign(work: Workload, buffer_bits: float, order: Sequence[int], policy: Policy) -> list[int]:
-    """A unit for each layer: the preferred one that does not get too busy."""
-    score = {
-        "edp": work.cycles * work.energy_pj,
-        "cycles": work.cycles,
-        "energy": work.energy_pj,
-    }[policy.metric]
-    busy = np.zeros(work.units)
-    units = [0] * work.layers
-    for layer in order:
-        fits = [u for u in range(work.units) if work.buffer_bits[layer, u] <= buffer_bits]
-        if not fits:
-            raise InfeasibleError(
-                f"layer {layer} needs {work.buffer_bits[layer].min():g} bits of the shared buffer, "
-                f"which has {buffer_bits:g}; give it a larger buffer or smaller tiles"
-            )
-        ranked = sorted(fits, key=lambda u: (score[layer, u], u))
-        chosen = next((u for u in ranked if _balanced(work, busy, layer, u, policy)), ranked[0])
-        units[layer] = chosen
-        busy[chosen] += work.cycles[layer, chosen]
-    return units
-
-
-def _balanced(work: Workload, busy: Array, layer: int, unit: int, policy: Policy) -> bool:
-    after = busy.copy()
-    after[unit] += work.cycles[layer, unit]
-    if after.max() > after[unit]:  # another unit decides the imbalance
-        return True
-    least = max(after.min(), work.cycles[layer].min())
-    return bool(after[unit] <= policy.imbalance * least)
-
-
-def _filled(
+def filled(
     work: Workload,
     buffer_bits: float,
     order: Sequence[int],
@@ -217,15 +164,30 @@ def _filled(
         queue = sorted(queue, key=lambda layer: (best[0][layer], layer))
 
 
-def _legal(work: Workload, order: Sequence[int]) -> bool:
-    at = {layer: index for index, layer in enumerate(order)}
-    return all(at[o] < at[layer] for layer, needed in enumerate(work.before) for o in needed)
+def _assign(work: Workload, buffer_bits: float, order: Sequence[int], policy: Policy) -> list[int]:
+    """A unit for each layer: the preferred one that does not get too busy."""
+    liked = score(work.cycles, work.energy_pj, policy.metric)
+    cycles = work.cycles.tolist()
+    busy = [0.0] * work.units
+    units = [0] * work.layers
+    for layer in order:
+        ranked = sorted(
+            fitting(work, buffer_bits, layer), key=lambda unit: (liked[layer, unit], unit)
+        )
+        chosen = next(
+            (unit for unit in ranked if _balanced(cycles[layer], busy, unit, policy.imbalance)),
+            ranked[0],
+        )
+        units[layer] = chosen
+        busy[chosen] += cycles[layer][chosen]
+    return units
 
 
-def _priced(
-    work: Workload, units: Sequence[int], made: tuple[Array, Array], static_pj: float
-) -> Schedule:
-    start, end = made
-    chosen = np.asarray(units, dtype=np.intp)
-    dynamic = float(work.energy_pj[np.arange(work.layers), chosen].sum())
-    return Schedule(chosen, start, end, dynamic + static_pj * float(end.max(initial=0.0)))
+def _balanced(cycles: Sequence[float], busy: Sequence[float], unit: int, imbalance: float) -> bool:
+    """Whether a unit that takes a layer is not too busy beside the least busy one."""
+    after = busy[unit] + cycles[unit]
+    others = [load for other, load in enumerate(busy) if other != unit]
+    if max(others, default=0.0) > after:  # another unit decides the imbalance
+        return True
+    least = max(min((*others, after)), min(cycles))
+    return after <= imbalance * least

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cofit.core import ConfigError
-from cofit.targets.quantities import HardwareFile
+from cofit.core.quantities import HardwareFile
 
 FILE = Path(__file__).with_name("ddr4-2400.toml")
 ENERGY_SETS = ("paper_recall", "dramsim3")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cofit.core import ConfigError, UnknownNameError
+from cofit.core.quantities import HardwareFile
 from cofit.targets.dataflow import dram_pj_per_bit, operation_pj, sram_pj_per_bit
-from cofit.targets.quantities import HardwareFile
 
 PRESETS = Path(__file__).with_name("presets")
 PRECISIONS = ("fp32", "fp16", "int8", "int4", "ternary", "binary")

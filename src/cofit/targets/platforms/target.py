@@ -36,6 +36,11 @@ class Platform:
         """None: tensors lie in DRAM."""
         return Limits()
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """No bytes: tensors lie in DRAM."""
+        return ("latency", "energy")
+
     def facts(self) -> dict[str, str]:
         """What reports say of where the numbers come from."""
         return dict(self.found.facts)

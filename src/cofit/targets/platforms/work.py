@@ -118,7 +118,7 @@ def works_of(
         UnknownNameError: an unknown precision or scheme, or a mask of no weight.
         ConfigError: a mask of another shape, or nothing multiplies.
     """
-    names = {weight.name for _, weight in graph.weighted()}
+    names = {op.inputs[1] for op in graph.ops if graph.weight(op) is not None}
     masks = dict(kept or {})
     for name in masks:
         if name not in names:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cofit.core import ConfigError, FileError
+from cofit.core.errors import ConfigError, FileError
 
 KINDS = ("published", "derived", "recalled", "chosen")
 """Numbers are someone's, follow from someone's by the arithmetic given, are someone's as we
@@ -28,14 +28,15 @@ SCALES: dict[str, dict[str, float]] = {
     "operations": {"GMAC/s": 1e9},
     "clock": {"Hz": 1, "MHz": 1e6, "GHz": 1e9},
     "time": {"us": 1e-6, "ns": 1e-9},
-    "power": {"W": 1, "mW": 1e-3},
+    "power": {"W": 1, "mW": 1e-3, "nW": 1e-9},
+    "capacitance": {"fF": 1e-15},
     "current": {"mA": 1e-3},
     "voltage": {"V": 1},
     "area": {"um2": 1, "mm2": 1e6},
 }
 """Units by quantity, and what one of each is in the unit that the code counts in."""
 
-NODE_MATTERS = ("energy", "energy per bit", "power", "area")
+NODE_MATTERS = ("energy", "energy per bit", "power", "capacitance", "area")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Source:
         key: by which numbers name it.
         text: publication, program or reason.
         kind: one of `KINDS`.
-        node_nm: process of its energies, powers and areas; None where the file states none.
+        node_nm: process of its energies, powers, capacitances and areas; None where the file
+            states none.
     """
 
     key: str
