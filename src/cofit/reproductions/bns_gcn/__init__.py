@@ -46,8 +46,8 @@ class Settings:
         timed_epochs: there.
     """
 
-    nodes: int = 6000
-    degree: float = 200.0
+    nodes: int = 4000
+    degree: float = 140.0
     noise: float = 1.5
     cora: bool = True
     parts: int = 4

@@ -53,7 +53,7 @@ class Settings:
         timed_epochs: there.
     """
 
-    nodes: int = 6000
+    nodes: int = 4000
     degree: float = 60.0
     noise: float = 1.5
     cora: bool = True
