@@ -69,7 +69,7 @@ def train_part(
     """Train one model on all parts of a graph, from one rank; all ranks call this alike.
 
     With an exact exchange and without dropout this is full-graph training, whatever the parts.
-    Evaluation is exact, never sampled nor stale. Losses are sums over the training nodes of all
+    Evaluation is exact, never sampled nor stale; a graph without all masks has none. Losses are sums over the training nodes of all
     ranks over their number, and gradients are summed over the ranks.
 
     Args:
@@ -98,12 +98,13 @@ def train_part(
     exchange = HaloExchange(share, transport, policy)
     first = 1 if first_layer == "cached" else 0
     loader = PartLoader(graph, part, exchange, len(model.layers), first)
+    scored = all(getattr(graph, name) is not None for name in MASKS)
     joined = _Joined(exchange, first)
     trained = train_graph(
         model,
         loader,
         recipe,
-        evaluate=None if graph.test_mask is None else partial(loader.evaluate, graph),
+        evaluate=partial(loader.evaluate, graph) if scored else None,
         seed=derive_seed(seed, "rank", share.rank),
         regime=joined,
         checkpoint=None if checkpoint is None else RankCheckpoint(*checkpoint, transport=transport),
