@@ -69,8 +69,9 @@ def train_part(
     """Train one model on all parts of a graph, from one rank; all ranks call this alike.
 
     With an exact exchange and without dropout this is full-graph training, whatever the parts.
-    Evaluation is exact, never sampled nor stale; a graph without all masks has none. Losses are sums over the training nodes of all
-    ranks over their number, and gradients are summed over the ranks.
+    Evaluation is exact, never sampled nor stale; a graph without all masks has none. Losses are
+    sums over the training nodes of all ranks over their number, and gradients are summed over the
+    ranks.
 
     Args:
         graph: without self-loops, with features, labels and training nodes; some ranks may have
