@@ -163,7 +163,8 @@ def _accuracies(arms: dict[str, dict[float, list[dict[str, Any]]]]) -> list[Clai
             limit="0",
             basis=Basis.MEASURED,
             rule=at_most(1.0),
-            note=note,
+            note=f"{note}; a graph made so that the halo matters, of high degree; on a plain block "
+            "model of degree 8, one seed, p=0.1 lost 21 points and p=0 16",
             reason="the variance of sums over few sampled neighbours falls with the degree; "
             "Reddit's mean degree is 492",
         ),
