@@ -8,7 +8,18 @@ import pytest
 from cli_run import Run
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("fit", "cost", "efficiency", "compile", "run", "explain", "reproduce", "list", "doctor")
+PAGES = (
+    "fit",
+    "cost",
+    "efficiency",
+    "compile",
+    "run",
+    "explain",
+    "reproduce",
+    "list",
+    "doctor",
+    "graph",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -17,6 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+graph = typer.Typer(help="Graph networks on several ranks.", no_args_is_help=True)
+app.add_typer(graph, name="graph")
+
 Model = Annotated[str, typer.Argument(help="Known name, package.module:factory, or a .pt2 file.")]
 Weights = Annotated[
     Path | None, typer.Option(help="Trained weights (safetensors); random without.")
@@ -223,6 +226,56 @@ def doctor() -> None:
     from cofit.cli.doctor import doctor_command
 
     raise typer.Exit(doctor_command())
+
+
+@graph.command("train")
+def graph_train(
+    name: Annotated[
+        str, typer.Argument(help="Known graph, or sbm:NODES or reddit_like:NODES (generated).")
+    ],
+    parts: Annotated[int, typer.Option(help="Ranks, one process each.")] = 2,
+    exchange: Annotated[
+        str,
+        typer.Option(help="exact, sampled:P, stale, stale:GAMMA or sampled:P+stale."),
+    ] = "exact",
+    model: Annotated[str, typer.Option(help="gcn, sage, gat or gin.")] = "gcn",
+    method: Annotated[str, typer.Option(help="Of partitioning: metis, grow or random.")] = "metis",
+    hidden: Annotated[int, typer.Option(help="Width of hidden layers.")] = 64,
+    layers: Annotated[int, typer.Option(help="Graph layers.")] = 2,
+    dropout: Annotated[float, typer.Option(help="Probability.")] = 0.5,
+    epochs: Annotated[int, typer.Option(help="Steps; each sees the whole graph.")] = 100,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 0.01,
+    weight_decay: Annotated[float, typer.Option(help="Of matrices.")] = 5e-4,
+    evaluate_every: Annotated[int, typer.Option(help="Epochs between evaluations.")] = 1,
+    split: Annotated[int, typer.Option(help="Of the graph; seed of a generated one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of partition, weights, dropout, sampling.")] = 0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for another rank.")] = 60.0,
+    checkpoint_every: Annotated[int, typer.Option(help="Epochs between two saves.")] = 10,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a graph network on the parts of a graph; goes on where it was after an interruption."""
+    from cofit.cli.graph import graph_train_command
+
+    values: dict[str, Any] = {
+        "graph": name,
+        "parts": parts,
+        "exchange": exchange,
+        "model": model,
+        "method": method,
+        "hidden": hidden,
+        "layers": layers,
+        "dropout": dropout,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "evaluate_every": evaluate_every,
+        "split": split,
+        "seed": seed,
+        "timeout_s": timeout,
+        "checkpoint_every": checkpoint_every,
+    }
+    graph_train_command(values, out, as_json)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -58,6 +58,10 @@ class VerificationError(CofitError, RuntimeError):
     """A compiled program does not compute what its network computes."""
 
 
+class CommunicationError(CofitError, RuntimeError):
+    """Another process of a distributed training is gone, or does not answer in time."""
+
+
 class InfeasibleError(CofitError, ValueError):
     """No plan meets the budget; the text says which limit binds and the reachable minimum."""
 
