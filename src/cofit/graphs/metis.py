@@ -20,8 +20,9 @@ def metis_parts(
     objective: Literal["cut", "volume"] = "cut",
     weights: torch.Tensor | None = None,
     seed: int = 0,
-) -> torch.Tensor:
-    """(n,) the part of every node. Direction, self-loops and parallel edges do not count.
+    tries: int = 1,
+) -> tuple[torch.Tensor, int]:
+    """(n,) the part of every node, and what METIS says of its objective. Direction, self-loops and parallel edges do not count.
 
     Source: G. Karypis, V. Kumar, SIAM J. Sci. Comput., 1998; METIS 5 through pymetis.
 
@@ -31,6 +32,7 @@ def metis_parts(
         objective: edges between parts, or rows that parts need of one another.
         weights: (n,) whole numbers whose sums are balanced; ones without it.
         seed: of METIS.
+        tries: of which the best is taken.
 
     Raises:
         ConfigError: more parts than nodes, or none.
@@ -41,18 +43,18 @@ def metis_parts(
             f"{parts} parts of {graph.num_nodes} nodes; give from 1 to {graph.num_nodes}"
         )
     if parts == 1:
-        return torch.zeros(graph.num_nodes, dtype=torch.int64)
+        return torch.zeros(graph.num_nodes, dtype=torch.int64), 0
     try:
         import pymetis
     except ImportError as error:
         raise MissingDependencyError("pymetis", "graphs", "METIS") from error
     plain = graph.without_self_loops().symmetrised()
     options = pymetis.Options()
-    options.seed, options.objtype = seed, _OBJECTIVES[objective]
+    options.seed, options.objtype, options.ncuts = seed, _OBJECTIVES[objective], tries
     adjacency = pymetis.CSRAdjacency(
         plain.indptr.numpy().astype(np.int32), plain.indices.numpy().astype(np.int32)
     )
     heavy = None if weights is None else weights.numpy().astype(np.int32)
     # recursive bisection, METIS's advice for few parts, has no volume objective
     found = pymetis.part_graph(parts, adjacency, vweights=heavy, options=options, recursive=False)
-    return torch.from_numpy(np.asarray(found.vertex_part, np.int64))
+    return torch.from_numpy(np.asarray(found.vertex_part, np.int64)), int(found[0])

@@ -99,7 +99,7 @@ def split_by_degree(
                 f"{count * groups} subgraphs; choose other thresholds or another number"
             )
         inside = plain.subgraph(nodes)
-        found = metis_parts(inside, count * groups, weights=inside.in_degree + 1, seed=seed)
+        found, _ = metis_parts(inside, count * groups, weights=inside.in_degree + 1, seed=seed)
         for part in range(count * groups):
             parts.setdefault((part % groups, c), []).append(nodes[found == part])
     keys = [key for key in sorted(parts) for _ in parts[key]]

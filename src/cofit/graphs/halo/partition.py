@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cofit.core import ConfigError, MissingDependencyError, UnknownNameError, derive_seed
+from cofit.core import ConfigError, UnknownNameError, derive_seed
 from cofit.core import numpy_generator as generator_of
 from cofit.graphs.graph import Graph
+from cofit.graphs.metis import metis_parts
 
 METHODS = ("metis", "grow", "random")
-_VOLUME = 1
-"""METIS_OBJTYPE_VOL: the number of (node, other part) pairs, which is the sum of all halos."""
 _TRIES = 4
 """Partitionings that METIS takes the best of; on Cora 10 % less volume than the first."""
 
@@ -25,7 +24,8 @@ class Partition:
 
     Attributes:
         part: (n,) int64.
-        objective: what METIS says that its communication volume is; None of other methods.
+        objective: what METIS says that its communication volume is, the number of (node, other
+            part) pairs, which is the sum of all halos; None of other methods.
     """
 
     part: torch.Tensor
@@ -68,25 +68,16 @@ def partition(graph: Graph, parts: int, method: str = "metis", seed: int = 0) ->
 
 
 def _metis(graph: Graph, parts: int, seed: int) -> Partition:
-    try:
-        import pymetis
-    except ImportError as error:
-        raise MissingDependencyError("pymetis", "graphs", "partitioning by 'metis'") from error
-    adjacency = pymetis.CSRAdjacency(graph.indptr.numpy(), graph.indices.numpy())
-    options = pymetis.Options(
-        objtype=_VOLUME, ncuts=_TRIES, seed=derive_seed(seed, "metis") % 2**31
+    part, objective = metis_parts(
+        graph, parts, objective="volume", seed=derive_seed(seed, "metis") % 2**31, tries=_TRIES
     )
-    # only the k-way scheme knows the volume objective
-    found = pymetis.part_graph(parts, adjacency=adjacency, options=options, recursive=False)
-    objective, assigned = found[0], found[1]
-    part = torch.tensor(assigned)
     sizes = torch.bincount(part, minlength=parts)
     if (sizes == 0).any():
         raise ConfigError(
             f"METIS left part {int(sizes.argmin())} of {parts} empty; ask for fewer parts, or use "
             "the method 'grow'"
         )
-    return Partition(part, int(objective))
+    return Partition(part, objective)
 
 
 def _grow(graph: Graph, parts: int, seed: int) -> NDArray[np.int64]:

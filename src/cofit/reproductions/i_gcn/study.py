@@ -144,7 +144,7 @@ def _sums(
 def _misses(graph: Graph, islands: Islands, seed: int) -> Results:
     """Rows loaded by order and buffer, over nodes, and the bound of the best replacement."""
     n, looped = graph.num_nodes, graph.adjacency.looped
-    parts = metis_parts(graph, max(2, n // PART_NODES))
+    parts, _ = metis_parts(graph, max(2, n // PART_NODES))
     drawn = torch.from_numpy(numpy_generator(seed, "i-gcn", "order").permutation(n))
     orders = {
         "random": drawn, "as stored": None, "METIS": parts.argsort(stable=True),
