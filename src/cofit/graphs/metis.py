@@ -22,7 +22,9 @@ def metis_parts(
     seed: int = 0,
     tries: int = 1,
 ) -> tuple[torch.Tensor, int]:
-    """(n,) the part of every node, and what METIS says of its objective. Direction, self-loops and parallel edges do not count.
+    """(n,) the part of every node, and what METIS says of its objective.
+
+    Direction, self-loops and parallel edges do not count.
 
     Source: G. Karypis, V. Kumar, SIAM J. Sci. Comput., 1998; METIS 5 through pymetis.
 
