@@ -14,37 +14,13 @@ import pytest
 import torch
 from cli_run import Ran, Run
 from nets import Tiny
+from refusals import BUDGET, OUT, files, fit, refused
 from safetensors.torch import save_file
 
 from cofit.codegen.build import toolchain
 from cofit.core import write_json
 
-BUDGET = "latency<=0.9x"
-OUT = "out"
-FIT = {"--data": "digits", "--target": "host", "--budget": BUDGET, "--out": OUT, "--epochs": "1"}
 CLI = "import sys; from cofit.cli import main; sys.exit(main())"
-
-
-def fit(model: str = "nets:tiny", **changed: str) -> list[str]:
-    """Words of a fit that would work, with some options changed."""
-    options = FIT | {f"--{name.replace('_', '-')}": value for name, value in changed.items()}
-    return ["fit", model, *(word for item in options.items() for word in item)]
-
-
-def refused(ran: Ran, *named: str, status: int = 2) -> None:
-    assert ran.status == status, ran
-    lines = ran.err.splitlines()
-    assert len(lines) == 1, ran.err
-    assert lines[0].startswith("error: ")
-    assert "Traceback" not in ran.err
-    assert ran.out == ""
-    for word in named:
-        assert word in lines[0], (word, lines[0])
-    assert files(Path(OUT)) == []
-
-
-def files(folder: Path) -> list[str]:
-    return [str(path) for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
 
 
 WORDS = {
@@ -310,75 +286,6 @@ def test_disk_full(cofit: Run, room: Callable[[int | None], None]) -> None:
     room(2000)
     refused(cofit(*words), f"/{OUT}'", "large", "free space")
     assert list(Path.cwd().glob(".*")) == []
-
-
-@pytest.fixture
-def program(cofit: Run) -> Path:
-    assert cofit("compile", "nets:tiny", "--target", "host", "--out", "program").status == 0
-    np.save("x.npy", np.zeros((2, 1, 8, 8), np.float32))
-    return Path("program")
-
-
-RUNS = {
-    "other shape": (np.zeros((2, 3, 8, 8), np.float32), ["(2, 3, 8, 8)", "('N', 1, 8, 8)"]),
-    "no batch": (np.zeros((8,), np.float32), ["(8,)", "N, C, H, W"]),
-    "no inputs": (np.zeros((0, 1, 8, 8), np.float32), ["(0, 1, 8, 8)", "at least 1"]),
-    "integers": (np.zeros((2, 1, 8, 8), np.int64), ["int64", "float32"]),
-    "NaN": (np.full((2, 1, 8, 8), np.nan, np.float32), ["NaN"]),
-    "pickled": (np.array([{"a": 1}]), ["run code"]),
-}
-
-
-@pytest.mark.parametrize("case", RUNS)
-def test_inputs_of_run(cofit: Run, program: Path, case: str) -> None:
-    inputs, named = RUNS[case]
-    np.save("x.npy", inputs)
-    refused(cofit("run", program, "x.npy", "--out", f"{OUT}/y.npy"), *named)
-
-
-def test_inputs_that_are_no_array(cofit: Run, program: Path) -> None:
-    Path("x.npy").write_bytes(b"")
-    refused(cofit("run", program, "x.npy"), "x.npy", "numpy.save")
-    np.savez("x.npz", a=np.zeros(3), b=np.zeros(3))
-    refused(cofit("run", program, "x.npz"), "x.npz", "a, b", "one array")
-
-
-def test_program_that_is_absent(cofit: Run, program: Path) -> None:
-    refused(cofit("run", "absent", "x.npy"), "absent", "cofit compile")
-    Path("empty").mkdir()
-    refused(cofit("run", "empty", "x.npy"), "empty", "cofit compile")
-
-
-MANIFESTS = {
-    "no JSON": ("{", ["manifest.json", "JSON"]),
-    "a list": ("[]", ["program", "version 1"]),
-    "of another version": ('{"format": "cofit.program", "version": 9}', ["version 1"]),
-    "without fields": ('{"format": "cofit.program", "version": 1}', ["program", "'flash'"]),
-    "of wrong types": (
-        '{"format": "cofit.program", "version": 1, "machine": "host", "flash": 3, '
-        '"vector_floats": 8}',
-        ["program"],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", MANIFESTS)
-def test_damaged_manifest(cofit: Run, program: Path, case: str) -> None:
-    text, named = MANIFESTS[case]
-    (program / "manifest.json").write_text(text)
-    refused(cofit("run", program, "x.npy"), *named)
-
-
-@pytest.mark.parametrize("text", ["{}", "[]", '{"format": "cofit.graph", "version": 1}'])
-def test_damaged_graph(cofit: Run, program: Path, text: str) -> None:
-    (program / "graph.json").write_text(text)
-    refused(cofit("run", program, "x.npy"), "graph")
-
-
-def test_damaged_constants(cofit: Run, program: Path) -> None:
-    tensors = program / "graph.safetensors"
-    tensors.write_bytes(tensors.read_bytes()[:-8])
-    refused(cofit("run", program, "x.npy"), "graph.safetensors")
 
 
 def _start(*words: str) -> subprocess.Popen[str]:
