@@ -86,6 +86,18 @@ def test_a_hung_rank_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_a_line_is_heard_when_it_is_whole() -> None:
+    """A rank whose output is not buffered may be read in the midst of a line."""
+    code = (
+        "import os, time\nif os.environ['RANK'] == '0':\n"
+        "    for part in (b'1', b'65 ', b'200\\n166', b' 200\\n'):\n"
+        "        os.write(1, part)\n        time.sleep(0.2)"
+    )
+    lines: list[str] = []
+    launch([sys.executable, "-c", code], 2, 5.0, lines.append)
+    assert lines == ["165 200", "166 200"]
+
+
 def test_the_reason_is_that_of_the_rank_that_failed_first() -> None:
     code = (
         "import os, sys; rank = int(os.environ['RANK']); "

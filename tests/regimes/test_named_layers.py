@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import cofit.graphs
 import cofit.regimes
 import cofit.reproductions
 from cofit.core import ConfigError, ModelError, StructureError, UnknownNameError
@@ -194,11 +195,13 @@ def test_regimes_of_graphs_and_modules_name_the_layer():
 
 NO_LAYERS = {"Distillation", "RegimeStack", "Watch", "Gap", "Gaps", "Variational"}
 """They take no layer: whole networks, other regimes, or only look."""
+OF_EDGES = {"Distance", "_Joined"}
+"""Of the values of a graph's edges, and of the messages along them."""
 OF_GRAPHS = {"QAT", "Renormalise", "ActivationGates", "ActivationRemoval"}
 
 
 def test_no_regime_is_left_out():
-    for room in (cofit.regimes, cofit.reproductions):
+    for room in (cofit.regimes, cofit.graphs, cofit.reproductions):
         for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
             if not module.name.startswith("cofit.reproductions.planted"):
                 importlib.import_module(module.name)
@@ -209,4 +212,4 @@ def test_no_regime_is_left_out():
     every = {c.__name__ for c in below(Regime) if c.__module__.startswith("cofit.")}
     tested = {make("conv.weight", "block2x1") for make in CARRIERS.values()}
     tested |= {make("conv.weight") for make in OTHERS.values()}
-    assert every == {type(r).__name__ for r in tested} | NO_LAYERS | OF_GRAPHS
+    assert every == {type(r).__name__ for r in tested} | NO_LAYERS | OF_GRAPHS | OF_EDGES

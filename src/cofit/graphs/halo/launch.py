@@ -95,10 +95,11 @@ def _attend(
     output = ranks[0].stdout
     assert output is not None
     os.set_blocking(output.fileno(), False)
-    deadline = None
+    deadline, begun = None, b""
     while True:
         running = [process for process in ranks if process.poll() is None]
-        for line in output:
+        *lines, begun = (begun + (output.read() or b"")).split(b"\n")
+        for line in lines:
             listen(line.decode().rstrip())
         if not running or (deadline is not None and time.monotonic() > deadline):
             return
