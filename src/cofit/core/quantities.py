@@ -24,7 +24,7 @@ SCALES: dict[str, dict[str, float]] = {
     "energy": {"fJ": 1e-3, "pJ": 1, "nJ": 1e3},
     "energy per bit": {},
     "bandwidth": {"bit/cycle": 1, "B/cycle": 8},
-    "rate": {"B/s": 1, "GB/s": 1e9},
+    "rate": {"B/s": 1, "GB/s": 1e9, "Mb/s": 125e3},
     "operations": {"GMAC/s": 1e9},
     "clock": {"Hz": 1, "MHz": 1e6, "GHz": 1e9},
     "time": {"us": 1e-6, "ns": 1e-9},
