@@ -9,6 +9,7 @@ import torch
 
 from cofit.core import ConfigError
 from cofit.graphs.points.coinference.device import CoInference, Inference
+from cofit.graphs.points.coinference.estimate import Estimate
 from cofit.targets.links import Link
 
 GAIN = 0.10
@@ -28,25 +29,12 @@ class Entry:
     Attributes:
         name: of the design.
         accuracy: on the validation part.
-        device_s: computing and packing on the device.
-        edge_s: computing on an edge that does nothing else.
-        nbytes: both ways, compressed, headers included; 0 for a device-only design.
-        overhead_s: of a round trip beside bytes and computing.
+        estimate: what it takes.
     """
 
     name: str
     accuracy: float
-    device_s: float
-    edge_s: float = 0.0
-    nbytes: float = 0.0
-    overhead_s: float = 0.0
-
-    def latency_s(self, link: Link, load: float = 1.0) -> float:
-        """Predicted latency on a link, with an edge that takes `load` times as long."""
-        if self.nbytes == 0:
-            return self.device_s
-        transfer_s = 2 * link.latency_s + link.busy_s(self.nbytes) + self.overhead_s
-        return self.device_s + load * self.edge_s + transfer_s
+    estimate: Estimate
 
 
 class Monitor:
@@ -59,15 +47,15 @@ class Monitor:
     def __init__(self, link: Link) -> None:
         self.link, self.load = link, 1.0
 
-    def observe(self, entry: Entry, nbytes: int, transfer_s: float, edge_s: float) -> None:
+    def observe(self, expected: Estimate, nbytes: int, transfer_s: float, edge_s: float) -> None:
         """Take the round trip of one frame into account."""
-        alone_s = transfer_s - entry.overhead_s - 2 * self.link.latency_s
+        alone_s = transfer_s - expected.overhead_s - 2 * self.link.latency_s
         seen = 8e-6 * nbytes / max(alone_s, 1e-6)
         # seconds per bit are averaged: a link that breaks down is noticed at the first frame
         inverse = (1 - FORGETTING) / self.link.bandwidth_Mbps + FORGETTING / seen
         self.link = Link(1 / inverse, self.link.latency_s)
-        if entry.edge_s > 0:
-            self.load += FORGETTING * (edge_s / entry.edge_s - self.load)
+        if expected.edge_s > 0:
+            self.load += FORGETTING * (edge_s / expected.edge_s - self.load)
 
 
 class Dispatcher:
@@ -105,8 +93,8 @@ class Dispatcher:
     def latencies_s(self) -> list[float]:
         """Of every entry, by today's link and load; infinite for those that need a lost edge."""
         return [
-            entry.latency_s(self.monitor.link, self.monitor.load)
-            if self.edge or entry.nbytes == 0
+            entry.estimate.latency_s(self.monitor.link, self.monitor.load)
+            if self.edge or entry.estimate.nbytes == 0
             else float("inf")
             for entry in self.entries
         ]
@@ -141,7 +129,8 @@ class Dispatcher:
         found = engine.infer(clouds, number)
         if found.by_edge:
             nbytes = found.bytes_up + found.bytes_down
-            self.monitor.observe(self.entries[number], nbytes, found.transfer_s, found.edge_s)
+            expected = self.entries[number].estimate
+            self.monitor.observe(expected, nbytes, found.transfer_s, found.edge_s)
         elif engine.lost is None:
             self._alone += 1
             if self._alone % PROBE_EVERY == 0:
@@ -160,7 +149,7 @@ class Dispatcher:
         self.switches.append((self._frames, wanted))
 
     def _try_link(self, engine: CoInference) -> None:
-        overhead_s = max(entry.overhead_s for entry in self.entries)
+        overhead_s = max(entry.estimate.overhead_s for entry in self.entries)
         found = engine.probe()
-        idle = Entry("probe", 0.0, 0.0, overhead_s=overhead_s)
+        idle = Estimate(0.0, overhead_s=overhead_s)
         self.monitor.observe(idle, found.bytes_up + found.bytes_down, found.transfer_s, 0.0)
