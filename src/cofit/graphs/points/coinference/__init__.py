@@ -9,18 +9,9 @@ from cofit.graphs.points.coinference.dispatcher import Dispatcher, Entry, Monito
 from cofit.graphs.points.coinference.edge import EdgeServer
 from cofit.graphs.points.coinference.estimate import Estimate
 from cofit.graphs.points.coinference.lut import Lut
+from cofit.graphs.points.coinference.mappings import mappings, without_transfers
 from cofit.graphs.points.coinference.process import EdgeProcess, edge_process
-from cofit.graphs.points.coinference.search import (
-    Design,
-    Objective,
-    Predicted,
-    co_search,
-    first_within,
-    pareto,
-    sequential_search,
-)
 from cofit.graphs.points.coinference.slowdown import Slowdown
-from cofit.graphs.points.coinference.space import DesignSpace, mappings, without_transfers
 from cofit.graphs.points.coinference.split import (
     Cuts,
     cuts_of,
@@ -37,8 +28,6 @@ from cofit.graphs.points.coinference.zoo import Zoo, load_zoo
 __all__ = [
     "CoInference",
     "Cuts",
-    "Design",
-    "DesignSpace",
     "Dispatcher",
     "EdgeProcess",
     "EdgeServer",
@@ -47,23 +36,17 @@ __all__ = [
     "Inference",
     "Lut",
     "Monitor",
-    "Objective",
-    "Predicted",
     "Slowdown",
     "Zoo",
-    "co_search",
     "cuts_of",
     "edge_process",
-    "first_within",
     "from_wire",
     "load_zoo",
     "mappings",
-    "pareto",
     "run",
     "run_local",
     "sent_down",
     "sent_up",
-    "sequential_search",
     "sides",
     "to_wire",
     "without_transfers",

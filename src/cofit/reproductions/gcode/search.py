@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cofit.core import ConfigError, InfeasibleError, format_quantity
-from cofit.graphs.points.coinference.space import DesignSpace, mappings
-from cofit.graphs.points.genotype import Genes
+from cofit.graphs.points import Genes
+from cofit.graphs.points.coinference import mappings
+from cofit.reproductions.gcode.space import DesignSpace
 from cofit.search import Candidate, Evaluation, Ledger, Outcome, RandomSearch, explore
 
 DRAWS = 3000

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
-from cofit.graphs.points.genotype import POOLS, Gene, Genes, Op, canonical, widths
+from cofit.graphs.points import POOLS, Gene, Genes, Op, canonical, widths
 from cofit.search import Candidate, Decision, Space
 
 MESSAGES = ("full", "source", "target|relative", "relative")
@@ -101,25 +100,3 @@ class DesignSpace(Space):
             mask = [Gene(op, attribute).width(d) <= self._widest for attribute in options]
         most = len(self.decisions[1].options)
         return mask + [False] * (most - len(mask))
-
-
-def without_transfers(genes: Genes, inputs: int = 3) -> Genes:
-    """The architecture of a design: all but where it runs."""
-    return canonical([gene for gene in genes if gene.op != "communicate"], inputs)
-
-
-def mappings(genes: Genes, inputs: int = 3) -> list[Genes]:
-    """Every legal way of placing an architecture, device-only first; each design once."""
-    bare = without_transfers(genes, inputs)
-    move = Gene("communicate")
-    found = [bare]
-    places = range(len(bare) + 1)
-    for count in (1, 2):
-        for cut in combinations(places, count):
-            made = list(bare)
-            for place in reversed(cut):
-                made.insert(place, move)
-            design = canonical(made, inputs)
-            if design not in found:
-                found.append(design)
-    return found
