@@ -5,7 +5,7 @@ Source: A. Zhou et al., "GCoDE", DAC 2024, arXiv 2404.05605.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cofit.core import ConfigError, InfeasibleError, format_quantity
@@ -226,24 +226,22 @@ def sequential_search(
 
 
 def first_within(
-    designs: list[Design], objective: Objective, measure: Callable[[Genes], Predicted]
+    designs: Sequence[Design], objective: Objective, measured: Sequence[Predicted]
 ) -> tuple[Design, Predicted]:
-    """The best design that meets the bounds when it is measured, and what was measured.
+    """The best design that meets the bounds when it is run, and what was measured.
 
     Args:
         designs: the best first.
         objective: whose bounds.
-        measure: runs a design.
+        measured: of each design.
 
     Raises:
         InfeasibleError: none does.
     """
-    least_s = float("inf")
-    for design in designs:
-        found = measure(design.genes)
+    for design, found in zip(designs, measured, strict=True):
         if objective.met(found):
             return design, found
-        least_s = min(least_s, found.latency_s)
+    least_s = min(found.latency_s for found in measured)
     raise InfeasibleError(
         f"no feasible design: none of {len(designs)} met {_bounds(objective)} when measured; the "
         f"lowest latency was {format_quantity(least_s, 'time')}, raise the bound to it"

@@ -8,8 +8,8 @@ from cofit.graphs.points.coinference.device import CoInference, Inference
 from cofit.graphs.points.coinference.dispatcher import Dispatcher, Entry, Monitor
 from cofit.graphs.points.coinference.edge import EdgeServer
 from cofit.graphs.points.coinference.estimate import Estimate
-from cofit.graphs.points.coinference.lut import Lut
-from cofit.graphs.points.coinference.mappings import mappings, without_transfers
+from cofit.graphs.points.coinference.lut import Lut, typical
+from cofit.graphs.points.coinference.mappings import mappings, place, without_transfers
 from cofit.graphs.points.coinference.process import EdgeProcess, edge_process
 from cofit.graphs.points.coinference.slowdown import Slowdown
 from cofit.graphs.points.coinference.split import (
@@ -43,11 +43,13 @@ __all__ = [
     "from_wire",
     "load_zoo",
     "mappings",
+    "place",
     "run",
     "run_local",
     "sent_down",
     "sent_up",
     "sides",
     "to_wire",
+    "typical",
     "without_transfers",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -115,9 +115,8 @@ class Lut:
             InfeasibleError: an operation does not fit the device's memory.
         """
         self._fits(genes)
-        times, where = self.op_times_s(genes), sides(genes)
         spent = [0.0, 0.0]
-        for seconds, side in zip(times, where, strict=True):
+        for seconds, side in zip(self.op_times_s(genes), sides(genes), strict=True):
             spent[side] += seconds
         nbytes = 0.0
         for key, up in self._sent(genes):
@@ -128,6 +127,11 @@ class Lut:
         total = nbytes + 2 * HEADER_BYTES if nbytes else 0.0
         return Estimate(slowdown * spent[0], spent[1], total, overhead_s if nbytes else 0.0)
 
+    def placed_times_s(self, genes: Genes, slowdown: float = 1.0) -> list[float]:
+        """As `op_times_s`, those on the device multiplied."""
+        pairs = zip(self.op_times_s(genes), sides(genes), strict=True)
+        return [seconds if side else slowdown * seconds for seconds, side in pairs]
+
     def transfers(self, genes: Genes, slowdown: float = 1.0) -> list[tuple[float, float]]:
         """(bytes, seconds of packing on both sides) of each crossing; none or two."""
         found: dict[bool, list[float]] = {}
@@ -137,6 +141,24 @@ class Lut:
             entry[0] += sending.nbytes
             entry[1] += pack_by * sending.pack_s + unpack_by * sending.unpack_s
         return [(found[up][0] + HEADER_BYTES, found[up][1]) for up in (True, False) if up in found]
+
+    def entries(self) -> dict[str, list[float]]:
+        """Typical figures of all entries as JSON values, for `restore`."""
+        found = {_spell("time", key): [typical(samples)] for key, samples in self.times.items()}
+        for key in self.sends:
+            sending = self.sending(key)
+            found[_spell("send", key)] = [sending.nbytes, sending.pack_s, sending.unpack_s]
+        return found
+
+    def restore(self, entries: Mapping[str, Sequence[float]]) -> None:
+        """Take the figures of another table of this machine."""
+        for text, values in entries.items():
+            what, name, pooled, width = text.split("|||")
+            key = (name, pooled == "pooled", int(width))
+            if what == "time":
+                self.times[key] = [*values]
+            else:
+                self.sends[key] = [Sending(*values)]
 
     def measure(self, genes: Genes) -> None:
         """Time every operation of a design, and what could be sent after each, `repeats` times."""
@@ -248,6 +270,10 @@ class Lut:
                     f"{cost.kind} holds {number * cost.live_bytes} bytes; the device has "
                     f"{self.memory_bytes}"
                 )
+
+
+def _spell(what: str, key: Key) -> str:
+    return "|||".join((what, key[0], "pooled" if key[1] else "points", str(key[2])))
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:

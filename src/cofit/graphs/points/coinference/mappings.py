@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from cofit.graphs.points.genotype import Gene, Genes, canonical
+from cofit.core import ConfigError
+from cofit.graphs.points.genotype import Gene, Genes, canonical, spell
+from cofit.graphs.points.network import PointNetwork
 
 
 def without_transfers(genes: Genes, inputs: int = 3) -> Genes:
@@ -27,3 +29,26 @@ def mappings(genes: Genes, inputs: int = 3) -> list[Genes]:
             if design not in found:
                 found.append(design)
     return found
+
+
+def place(network: PointNetwork, genes: Genes) -> PointNetwork:
+    """The same network and weights, cut where `genes` says.
+
+    Args:
+        network: without transfers.
+        genes: the same operations in canonical form, with transfers.
+
+    Raises:
+        ConfigError: the operations differ.
+    """
+    if tuple(gene for gene in genes if gene.op != "communicate") != network.genes:
+        raise ConfigError(
+            f"{spell(genes)!r} is no placement of {spell(network.genes)!r}; see mappings"
+        )
+    classes = network.classifier[-1].out_features
+    placed = PointNetwork(genes, int(classes), network.k, network.widths[0])
+    there = [i for i, gene in enumerate(placed.genes) if gene.op != "communicate"]
+    for position, layer in zip(there, network.layers, strict=True):
+        placed.layers[position].load_state_dict(layer.state_dict())
+    placed.classifier.load_state_dict(network.classifier.state_dict())
+    return placed.train(network.training)

@@ -1,0 +1,128 @@
+"""Designs as they run: two processes, a socket, a link that takes its time, a slowed device."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cofit.graphs.points import PointNetwork
+from cofit.graphs.points.coinference import (
+    CoInference,
+    Estimate,
+    Inference,
+    Slowdown,
+    Zoo,
+    edge_process,
+    run_local,
+    typical,
+)
+from cofit.targets.links import EmulatedLink, Link
+
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where designs run.
+
+    Attributes:
+        link: emulated between device and edge.
+        slowdown: of the device.
+        frames: timed of each design, one at a time.
+    """
+
+    link: Link
+    slowdown: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A design as it was timed; times are means without outliers.
+
+    Attributes:
+        latency_s: from giving the frame to the result.
+        estimate: where the time went.
+        differing: logits, of all frames, that are not the bits of one process.
+    """
+
+    latency_s: float
+    estimate: Estimate
+    differing: int
+
+
+@contextmanager
+def running(networks: Sequence[PointNetwork], setting: Setting) -> Iterator[CoInference]:
+    """A device of this process and an edge in another, with these designs as their zoo."""
+    zoo = Zoo.of(networks)
+    with tempfile.TemporaryDirectory() as name:
+        zoo.save(Path(name))
+        with edge_process(Path(name)) as edge:
+            with CoInference(
+                zoo.networks,
+                zoo.digest,
+                edge.address,
+                EmulatedLink(setting.link),
+                Slowdown(setting.slowdown),
+                fallback=False,
+            ) as device:
+                yield device
+
+
+def overhead_s(device: CoInference) -> float:
+    """What a round trip takes beside its bytes."""
+    assert device.link is not None
+    found = [device.probe(16) for _ in range(20)]
+    return typical([
+        each.transfer_s - device.link.link.busy_s(each.bytes_up + each.bytes_down)
+        for each in found
+    ])  # fmt: skip
+
+
+def time_designs(
+    names: Sequence[str],
+    make: Callable[[str], PointNetwork],
+    clouds: torch.Tensor,
+    setting: Setting,
+    chunk: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Run]:
+    """Every design's latency, measured end to end.
+
+    Args:
+        names: of the designs.
+        make: the network of a name, with its weights; made as they are needed.
+        clouds: (clouds, n, d), one frame.
+        setting: where they run.
+        chunk: designs of one edge process.
+        progress: called after each with (done, all).
+    """
+    runs: list[Run] = []
+    for start in range(0, len(names), chunk):
+        part = [make(name) for name in names[start : start + chunk]]
+        with running(part, setting) as device:
+            overhead = overhead_s(device)
+            for number, network in enumerate(part):
+                expected = run_local(network, clouds)
+                found = [device.infer(clouds, number) for _ in range(WARM_UP + setting.frames)]
+                runs.append(_run(found, expected, overhead))
+                progress(len(runs), len(names))
+    return runs
+
+
+def _run(found: Sequence[Inference], expected: torch.Tensor, overhead: float) -> Run:
+    timed = found[WARM_UP:]
+    differing = sum(int((each.logits != expected).sum()) for each in found)
+    nbytes = timed[0].bytes_up + timed[0].bytes_down
+    estimate = Estimate(
+        typical([each.device_s + each.codec_s for each in timed]),
+        typical([each.edge_s for each in timed]),
+        nbytes,
+        overhead if nbytes else 0.0,
+    )
+    return Run(typical([each.latency_s for each in timed]), estimate, differing)

@@ -1,0 +1,365 @@
+"""What is trained, timed and searched, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from cofit.core import InfeasibleError, numpy_generator, torch_generator
+from cofit.data import Dataset, Split, load
+from cofit.graphs.points import Genes, PointNetwork, parse, spell
+from cofit.graphs.points.clouds import clouds_from_images
+from cofit.graphs.points.coinference import Lut, mappings, place, without_transfers
+from cofit.graphs.points.predictor import LatencyPredictor
+from cofit.graphs.points.supernet import Supernet, calibrate
+from cofit.regimes import Batches, Recipe, fit
+from cofit.reproductions.gcode.bench import Run, Setting, time_designs
+from cofit.reproductions.gcode.predictor import Placed, encoded, judge
+from cofit.reproductions.gcode.search import (
+    Design,
+    Objective,
+    Predicted,
+    co_search,
+    first_within,
+    sequential_search,
+)
+from cofit.reproductions.gcode.settings import Settings
+from cofit.reproductions.gcode.space import DesignSpace
+from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded
+from cofit.search import Ledger, Outcome, RandomSearch
+from cofit.targets.links import Link, link_device
+
+Results = dict[str, Any]
+DEVICE = "jetson-tx2"
+VERIFIED = 6
+"""Best designs of a search that are run before one is returned."""
+LUT_REPEATS = 5
+
+
+@lru_cache(maxsize=1)
+def clouds_of(settings: Settings) -> Dataset:
+    """The images as clouds, (N, n, 3) each."""
+    data = fewer(load(settings.data), settings.train, settings.test)
+
+    def turned(part: Split, name: str) -> Split:
+        generator = torch_generator(0, "gcode clouds", name)
+        return Split(clouds_from_images(part.inputs, settings.n, generator), part.targets)
+
+    return replace(
+        data,
+        train=turned(data.train, "train"),
+        validation=turned(data.validation, "validation"),
+        test=turned(data.test, "test"),
+        augment=(),
+    )
+
+
+def space_of(settings: Settings, transfers: bool = True) -> DesignSpace:
+    """All designs, or architectures alone."""
+    return DesignSpace(settings.positions, settings.combines, settings.widest, transfers)
+
+
+def supernet_of(settings: Settings, seed: int) -> Supernet:
+    """Untrained; every training step draws an architecture."""
+    space = space_of(settings, transfers=False)
+
+    def draw(number: int) -> Genes:
+        return space.genes(space.sample(numpy_generator(seed, "gcode path", number)))
+
+    return seeded(
+        lambda: Supernet(
+            settings.positions, 2 * settings.widest, max(settings.combines),
+            len(clouds_of(settings).classes), settings.k, draw,
+        ),
+        seed, "gcode supernet",
+    )  # fmt: skip
+
+
+def _fit(
+    settings: Settings, model: torch.nn.Module, epochs: int, seed: int, step: Step, name: str
+) -> dict[str, torch.Tensor]:
+    data = clouds_of(settings)
+    batches = Batches(
+        data.train.inputs, data.train.targets, settings.batch, seed, channels_last=False
+    )
+    recipe = Recipe(epochs, 2e-3, "adam", weight_decay=1e-4)
+    fit(model, batches, recipe, checkpoint=step.checkpoint(name), progress=step.progress,
+        stage=name)  # fmt: skip
+    return model.state_dict()
+
+
+def train_shared(settings: Settings, seed: int, step: Step) -> Results:
+    """The supernet's weights."""
+    model = supernet_of(settings, seed)
+    return dict(_fit(settings, model, settings.shared_epochs, seed, step, "supernet"))
+
+
+def network_of(settings: Settings, genes: Genes, seed: int) -> PointNetwork:
+    """Untrained network of a design."""
+    classes = len(clouds_of(settings).classes)
+    return seeded(lambda: PointNetwork(genes, classes, settings.k), seed, "gcode", spell(genes))
+
+
+def train_design(settings: Settings, text: str, seed: int, step: Step) -> Results:
+    """Weights of an architecture trained by itself, and its accuracy on the test part."""
+    model = network_of(settings, without_transfers(parse(text)), seed)
+    weights = _fit(settings, model, settings.epochs, seed, step, "training")
+    return {**weights, "accuracy": accuracy(model, clouds_of(settings).test)}
+
+
+def trained(settings: Settings, text: str, seed: int, found: Results) -> PointNetwork:
+    """The network of `train_design`, placed as the text says."""
+    bare = network_of(settings, without_transfers(parse(text)), seed)
+    bare.load_state_dict({k: v for k, v in found.items() if isinstance(v, torch.Tensor)})
+    return place(bare.eval(), parse(text))
+
+
+def frame_of(settings: Settings) -> torch.Tensor:
+    """(1, n, 3): the cloud that is timed."""
+    return clouds_of(settings).validation.inputs[:1]
+
+
+class Shared:
+    """Trained shared weights: networks and accuracies of designs."""
+
+    def __init__(self, settings: Settings, seed: int, weights: Results) -> None:
+        self._net = supernet_of(settings, seed)
+        self._net.load_state_dict(weights)
+        self._net.eval()
+        data = clouds_of(settings)
+        part = data.validation
+        self._clouds = part.inputs[: settings.scored]
+        self._classes = part.targets[: settings.scored]
+        self._calibration = data.train.inputs[: settings.batch]
+        self._found: dict[Genes, float] = {}
+
+    def accuracy(self, genes: Genes) -> float:
+        """On the validation part; a mapping does not change it."""
+        bare = without_transfers(genes)
+        if bare not in self._found:
+            with torch.no_grad():
+                right = self._net.path(bare, self._clouds).argmax(1) == self._classes
+            self._found[bare] = float(right.float().mean())
+        return self._found[bare]
+
+    def network(self, genes: Genes) -> PointNetwork:
+        """With the shared weights and statistics of real clouds."""
+        bare = self._net.extract(without_transfers(genes))
+        calibrate(bare, self._calibration)
+        return place(bare, genes)
+
+
+def setting_of(settings: Settings, bandwidth_Mbps: float | None = None) -> Setting:
+    """Where designs are timed; None is the link that is searched for."""
+    link = Link(bandwidth_Mbps or settings.bandwidth_Mbps)
+    return Setting(link, settings.slowdown, settings.frames)
+
+
+def _kept(run: Run) -> Results:
+    return {"latency_s": run.latency_s, "differing": run.differing, **vars(run.estimate)}
+
+
+def time_fixed(settings: Settings, seed: int, found: Results, step: Step) -> Results:
+    """Every placement of the fixed network with at most one transfer to the edge."""
+    placements = [
+        genes
+        for genes in mappings(parse(settings.fixed))
+        if sum(gene.op == "communicate" for gene in genes) <= 1
+    ]
+    texts = [spell(genes) for genes in placements]
+    runs = time_designs(
+        texts,
+        lambda text: trained(settings, text, seed, found),
+        frame_of(settings), setting_of(settings), settings.chunk,
+        partial(step.progress, "placements"),
+    )  # fmt: skip
+    return {"texts": texts, "runs": [_kept(run) for run in runs]}
+
+
+def measure(settings: Settings, seed: int, weights: Results, step: Step) -> Results:
+    """Random designs timed end to end, the table of their operations, and the predictor."""
+    shared, space = Shared(settings, seed, weights), space_of(settings)
+    draw = RandomSearch(space, seed)
+    designs: list[Genes] = []
+    while len(designs) < settings.measured:
+        candidate = draw.ask()
+        draw.tell(candidate, Outcome(None))
+        designs.append(space.genes(candidate))
+    setting = setting_of(settings)
+    runs = time_designs(
+        [spell(genes) for genes in designs],
+        lambda text: shared.network(parse(text)),
+        frame_of(settings), setting, settings.chunk, partial(step.progress, "designs"),
+    )  # fmt: skip
+    lut = Lut(frame_of(settings), shared.network, LUT_REPEATS)
+    hop_s = float(np.median([run.estimate.overhead_s for run in runs if run.estimate.nbytes]))
+    placed = Placed(lut, setting.link, settings.slowdown, hop_s)
+    latencies = np.array([run.latency_s for run in runs])
+    model, judged = judge(
+        step, designs, placed, latencies, settings.positions, settings.held,
+        settings.predictor_epochs, seed,
+    )  # fmt: skip
+    reports = {name: vars(found) for name, found in vars(judged).items()}
+    return {
+        **model.state_dict(),
+        "reports": reports, "hop_s": hop_s, "entries": lut.entries(),
+        "designs": [spell(genes) for genes in designs], "latencies_s": latencies.tolist(),
+        "differing": sum(run.differing for run in runs),
+    }  # fmt: skip
+
+
+class Predictor:
+    """Latency and energy of designs, from what `measure` found.
+
+    The latency is the learned one where that was the better of the two on designs it had not seen.
+    """
+
+    def __init__(self, settings: Settings, found: Results, shared: Shared) -> None:
+        lut = Lut(frame_of(settings), shared.network, LUT_REPEATS)
+        lut.restore(found["entries"])
+        self._settings = settings
+        self._placed = Placed(lut, setting_of(settings).link, settings.slowdown, found["hop_s"])
+        self._model = LatencyPredictor()
+        self._model.load_state_dict({
+            k: v for k, v in found.items() if isinstance(v, torch.Tensor)
+        })  # fmt: skip
+        reports = found["reports"]
+        self.learned = reports["learned"]["mape"] < reports["summed"]["mape"]
+        self._power = link_device(DEVICE)
+        self._known: dict[Genes, Predicted | None] = {}
+
+    def __call__(self, genes: Genes) -> Predicted | None:
+        """None: the device's memory does not hold it."""
+        if genes not in self._known:
+            self._known[genes] = self._predict(genes)
+        return self._known[genes]
+
+    def _predict(self, genes: Genes) -> Predicted | None:
+        placed, settings = self._placed, self._settings
+        try:
+            estimate = placed.lut.estimate(genes, settings.slowdown, placed.overhead_s)
+        except InfeasibleError:
+            return None
+        latency_s = estimate.latency_s(placed.link)
+        if self.learned:
+            x = encoded([genes], placed, settings.positions)
+            latency_s = float(self._model.latency_s(x)[0])
+        return Predicted(latency_s, estimate.energy_j(self._power, placed.link))
+
+
+def search(
+    settings: Settings, seed: int, weights: Results, found: Results, bound_s: float, step: Step
+) -> Results:
+    """Both searches with as many accuracies each; the best designs are run before one is taken."""
+    shared = Shared(settings, seed, weights)
+    predict, objective = Predictor(settings, found, shared), Objective(bound_s)
+    step.folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(step.folder / "search.sqlite")
+    try:
+        designs = co_search(
+            space_of(settings), predict, shared.accuracy, objective, settings.candidates, seed,
+            ledger, progress=partial(step.progress, "co-search"),
+        )  # fmt: skip
+        other = sequential_search(
+            space_of(settings, transfers=False), predict, shared.accuracy, objective,
+            settings.candidates, seed, ledger, progress=partial(step.progress, "sequential"),
+        )  # fmt: skip
+    finally:
+        ledger.close()
+    best, setting = designs[:VERIFIED], setting_of(settings)
+    runs = time_designs(
+        [spell(design.genes) for design in best],
+        lambda text: shared.network(parse(text)),
+        frame_of(settings), setting, settings.chunk,
+    )  # fmt: skip
+    power = link_device(DEVICE)
+    measured = [
+        Predicted(run.latency_s, run.estimate.energy_j(power, setting.link)) for run in runs
+    ]
+    chosen, seen = first_within(best, objective, measured)
+    return {
+        "genes": spell(chosen.genes), "score": chosen.score, "accuracy": chosen.accuracy,
+        "predicted_s": chosen.latency_s, "measured_s": seen.latency_s, "learned": predict.learned,
+        "best_score": designs[0].score,
+        "sequential": None if other is None else {
+            "genes": spell(other.genes), "score": other.score, "latency_s": other.latency_s,
+        },
+        "designs": [
+            [spell(d.genes), d.accuracy, d.latency_s, d.energy_j] for d in designs
+        ],
+        "alone": spell(_fastest_alone(designs, predict)),
+    }  # fmt: skip
+
+
+def _fastest_alone(
+    designs: Sequence[Design], predict: Callable[[Genes], Predicted | None]
+) -> Genes:
+    """The architecture that the device does fastest by itself: what is left without an edge."""
+
+    def latency_s(genes: Genes) -> float:
+        found = predict(genes)
+        return float("inf") if found is None else found.latency_s
+
+    bare = {without_transfers(design.genes) for design in designs}
+    return min(sorted(bare, key=spell), key=latency_s)
+
+
+def compare(
+    settings: Settings, texts: dict[str, str], nets: dict[str, PointNetwork], step: Step
+) -> Results:
+    """The winner and the fixed network's placements on every link, timed in one step."""
+    names = list(texts)
+    found: Results = {}
+    for bandwidth in settings.bandwidths_Mbps:
+        runs = time_designs(
+            names, nets.__getitem__, frame_of(settings), setting_of(settings, bandwidth),
+            settings.chunk, partial(step.progress, f"{bandwidth:g} Mb/s"),
+        )  # fmt: skip
+        found[f"{bandwidth:g}"] = {name: _kept(run) for name, run in zip(names, runs, strict=True)}
+    return found
+
+
+def run_steps(study: Study[Settings]) -> dict[str, Any]:
+    """Everything; results by name, one per seed where a training is behind it."""
+    settings, seeds = study.settings, study.seeds
+    first = seeds[0]
+    shared = {s: study.step(f"supernet {s}", partial(train_shared, settings, s)) for s in seeds}
+    fixed = {
+        s: study.step(f"fixed {s}", partial(train_design, settings, settings.fixed, s))
+        for s in seeds
+    }
+    placed = study.step("placements", partial(time_fixed, settings, first, fixed[first]))
+    found = study.step("measure", partial(measure, settings, first, shared[first]))
+    latencies = [run["latency_s"] for run in placed["runs"]]
+    bound_s = settings.bound_share * min(latencies)
+    searched = {
+        s: study.step(f"search {s}", partial(search, settings, s, shared[s], found, bound_s))
+        for s in seeds
+    }
+    winners = {
+        s: study.step(f"winner {s}", partial(train_design, settings, searched[s]["genes"], s))
+        for s in seeds
+    }
+    texts = dict(zip(placed["texts"], latencies, strict=True))
+    alone, edge, *splits = placed["texts"]
+    best = min(splits, key=texts.__getitem__)
+    compared = {}
+    for s in seeds:
+        chosen = {
+            "searched": searched[s]["genes"], "device only": alone, "edge only": edge,
+            "best split": best,
+        }  # fmt: skip
+        nets = {
+            name: trained(settings, text, s, winners[s] if name == "searched" else fixed[s])
+            for name, text in chosen.items()
+        }
+        compared[s] = study.step(f"compare {s}", partial(compare, settings, chosen, nets))
+    return {
+        "fixed": fixed, "placements": placed, "measure": found, "bound_s": bound_s,
+        "search": searched, "winner": winners, "compare": compared, "shared": shared,
+    }  # fmt: skip
