@@ -62,7 +62,9 @@ def test_09_a_link_at_the_edge_of_the_bound_does_not_oscillate() -> None:
 def test_a_loaded_edge_is_left() -> None:
     dispatcher = Dispatcher(ZOO, bound_s=0.025, link=Link(100))
     play(dispatcher, [100.0] * 10, load=20.0)
-    assert dispatcher.monitor.load == pytest.approx(20, rel=0.01) and dispatcher.current == 0
+    assert dispatcher.monitor.load > 10 and dispatcher.current == 0
+    dispatcher.monitor.fade()
+    assert 9 < dispatcher.monitor.load < 18
 
 
 def test_the_choice_is_the_most_accurate_that_meets_the_bound_or_the_fastest() -> None:

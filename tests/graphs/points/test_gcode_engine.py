@@ -37,7 +37,7 @@ def designs() -> Zoo:
 
 @pytest.fixture
 def server(designs: Zoo) -> Iterator[EdgeServer]:
-    with served(EdgeServer(designs.networks, designs.digest, timeout_s=5)) as running:
+    with served(EdgeServer(designs, timeout_s=5)) as running:
         yield running
 
 
@@ -49,7 +49,7 @@ def test_02_two_processes_give_the_bits_of_one_and_survive_the_loss_of_the_edge(
     inputs = [clouds(2, 24, seed) for seed in range(4)]
     expected = [[run_local(net, points) for points in inputs] for net in designs.networks]
     with edge_process(tmp_path) as edge:
-        with CoInference(designs.networks, designs.digest, edge.address, timeout_s=20) as device:
+        with CoInference(designs, edge.address, timeout_s=20) as device:
             pending = [
                 (design, i, device.submit(points, design))
                 for design in range(len(MODES))
@@ -72,14 +72,14 @@ def test_02_two_processes_give_the_bits_of_one_and_survive_the_loss_of_the_edge(
             assert not device.infer(inputs[0], wanted).by_edge
             assert "edge server 127.0.0.1" in str(device.lost) and "\n" not in str(device.lost)
     with pytest.raises(CommunicationError, match="cannot be reached"):
-        CoInference(designs.networks, designs.digest, edge.address, timeout_s=1)
+        CoInference(designs, edge.address, timeout_s=1)
 
 
 def test_02_a_fake_edge_that_only_waits_is_noticed(designs: Zoo) -> None:
     """An edge that answers in time, but with scores of its own, gives other bits."""
     fake = Zoo.of([network(text, 99) for text in BY_MODE.values()])
-    with served(EdgeServer(fake.networks, designs.digest)) as running:
-        with CoInference(designs.networks, designs.digest, running.address) as device:
+    with served(EdgeServer(Zoo(fake.networks, designs.digest))) as running:
+        with CoInference(designs, running.address) as device:
             design, points = MODES.index("DE"), clouds()
             found = device.infer(points, design)
             assert found.by_edge
@@ -109,8 +109,8 @@ class Timed:
 
 def pipelined(net: Timed, link: EmulatedLink | None, frames: int) -> tuple[float, float]:
     """(seconds per frame in the steady state, latency of a frame alone)."""
-    with served(EdgeServer([net], "x")) as running:  # type: ignore[list-item]
-        with CoInference([net], "x", running.address, link) as device:  # type: ignore[list-item]
+    with served(EdgeServer(Zoo((net,), "x"))) as running:  # type: ignore[list-item]
+        with CoInference(Zoo((net,), "x"), running.address, link) as device:  # type: ignore[list-item]
             points = clouds()
             alone = min(device.infer(points).latency_s for _ in range(2))
             ends: list[float] = []
@@ -138,8 +138,8 @@ def test_08_the_link_is_a_stage() -> None:
     link = EmulatedLink(Link(1))
     with_link, _ = pipelined(Timed(0.002, 0.002, 0.002), link, 16)
     net = Timed(0, 0, 0)
-    with served(EdgeServer([net], "x")) as running:  # type: ignore[list-item]
-        with CoInference([net], "x", running.address) as device:  # type: ignore[list-item]
+    with served(EdgeServer(Zoo((net,), "x"))) as running:  # type: ignore[list-item]
+        with CoInference(Zoo((net,), "x"), running.address) as device:  # type: ignore[list-item]
             found = device.infer(clouds())
     longest = Link(1).busy_s(found.bytes_up + found.bytes_down)
     assert longest > 0.02 and longest * 0.99 <= with_link <= longest * 1.15
@@ -147,8 +147,8 @@ def test_08_the_link_is_a_stage() -> None:
 
 def test_08_frames_under_way_are_bounded(designs: Zoo) -> None:
     net = Timed(0, 0.05, 0)
-    with served(EdgeServer([net], "x", depth=2)) as running:  # type: ignore[list-item]
-        with CoInference([net], "x", running.address, depth=5) as device:  # type: ignore[list-item]
+    with served(EdgeServer(Zoo((net,), "x"), depth=2)) as running:  # type: ignore[list-item]
+        with CoInference(Zoo((net,), "x"), running.address, depth=5) as device:  # type: ignore[list-item]
             start = time.perf_counter()
             first = device.submit(clouds())
             futures = [device.submit(clouds()) for _ in range(4)]
@@ -209,7 +209,7 @@ def test_08_a_peer_that_misbehaves_is_lost_with_one_clear_error(
     silent.then, text = WRONG[case]
     net = network(BY_MODE["DED"])
     points = clouds()
-    with CoInference([net], "x", silent.address, timeout_s=0.3, fallback=fallback) as device:
+    with CoInference(Zoo((net,), "x"), silent.address, timeout_s=0.3, fallback=fallback) as device:
         if fallback:
             found = device.infer(points)
             assert torch.equal(found.logits, run_local(net, points)) and not found.by_edge
@@ -221,7 +221,7 @@ def test_08_a_peer_that_misbehaves_is_lost_with_one_clear_error(
 
 
 def test_without_an_edge_everything_runs_on_the_device(designs: Zoo) -> None:
-    with CoInference(designs.networks, designs.digest, None) as device:
+    with CoInference(designs, None) as device:
         for design, net in enumerate(designs.networks):
             found = device.infer(clouds(), design)
             assert torch.equal(found.logits, run_local(net, clouds())) and not found.by_edge
@@ -238,11 +238,15 @@ def test_the_edge_outlives_devices_that_misbehave(designs: Zoo, server: EdgeServ
         assert b"cfCI" in rude.recv(1 << 16)  # an error message, then the end
         assert rude.recv(1 << 16) == b""
     with pytest.raises(CommunicationError, match="other networks"):
-        CoInference(designs.networks, "another", server.address)
+        CoInference(Zoo(designs.networks, "another"), server.address)
+    with socket.create_connection(server.address) as early:
+        early.sendall(pack(Message(Kind.FRAME), pack_body({})))
+        early.settimeout(5)
+        assert b"cfCI" in early.recv(1 << 16)
     gone = socket.create_connection(server.address)
     gone.sendall(b"cf")
     gone.close()
-    with CoInference(designs.networks, designs.digest, server.address) as device:
+    with CoInference(designs, server.address) as device:
         assert device.infer(clouds(), 1).by_edge
 
 
@@ -250,10 +254,21 @@ def test_what_the_edge_cannot_compute_comes_back_as_its_words(designs: Zoo) -> N
     narrow = Zoo.of([network(BY_MODE["E"])])
     wide = SimpleNamespace(genes=narrow.networks[0].genes, begin=designs.networks[1].begin,
                            step=designs.networks[2].step, finish=None)  # fmt: skip
-    with served(EdgeServer([wide], "x")) as running:  # type: ignore[list-item]
-        with CoInference(narrow.networks, "x", running.address, fallback=False) as device:
+    with served(EdgeServer(Zoo((wide,), "x"))) as running:  # type: ignore[list-item]
+        with CoInference(Zoo(narrow.networks, "x"), running.address, fallback=False) as device:
             with pytest.raises(CommunicationError, match="refused frame 0"):
                 device.infer(clouds())
+
+
+def test_an_edge_takes_another_zoo_while_earlier_devices_keep_theirs(designs: Zoo) -> None:
+    other = Zoo.of([network(BY_MODE["E"], 5)])
+    with served(EdgeServer(designs, reload=lambda: other)) as running:
+        with CoInference(designs, running.address) as first:
+            with CoInference(other, running.address) as second:
+                expected = run_local(other.networks[0], clouds())
+                assert torch.equal(second.infer(clouds()).logits, expected)
+                expected = run_local(designs.networks[2], clouds())
+                assert torch.equal(first.infer(clouds(), 2).logits, expected)
 
 
 def test_a_slowed_device_takes_the_declared_multiple_of_its_cpu_time(designs: Zoo) -> None:
@@ -290,11 +305,11 @@ def test_a_zoo_is_kept_whole_or_refused(designs: Zoo, tmp_path: Path) -> None:
 def test_09_the_dispatcher_follows_the_emulated_link(designs: Zoo, server: EdgeServer) -> None:
     """A real engine on a link that breaks down and comes back; its device-only entry tries it."""
     names = [MODES.index("D"), MODES.index("E")]
-    nets = [designs.networks[i] for i in names]
-    with served(EdgeServer(nets, "x")) as running:
+    nets = Zoo(tuple(designs.networks[i] for i in names), "x")
+    with served(EdgeServer(nets)) as running:
         link = EmulatedLink(Link(100))
         points = clouds(4, 100)
-        with CoInference(nets, "x", running.address, link) as device:
+        with CoInference(nets, running.address, link) as device:
             seen = [device.infer(points, 1) for _ in range(3)][-1]
             nbytes = seen.bytes_up + seen.bytes_down
             entries = (

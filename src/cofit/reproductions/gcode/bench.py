@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,22 +56,41 @@ class Run:
     differing: int
 
 
-@contextmanager
-def running(networks: Sequence[PointNetwork], setting: Setting) -> Iterator[CoInference]:
-    """A device of this process and an edge in another, with these designs as their zoo."""
-    zoo = Zoo.of(networks)
-    with tempfile.TemporaryDirectory() as name:
-        zoo.save(Path(name))
-        with edge_process(Path(name)) as edge:
-            with CoInference(
-                zoo.networks,
-                zoo.digest,
-                edge.address,
-                EmulatedLink(setting.link),
-                Slowdown(setting.slowdown),
-                fallback=False,
-            ) as device:
-                yield device
+class Edge:
+    """One edge process for the whole run, started when it is first needed.
+
+    Its zoo is replaced with every group of designs, since starting a process takes seconds.
+    """
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._folder: Path | None = None
+        self._address: tuple[str, int] | None = None
+
+    def __enter__(self) -> Edge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def address(self, zoo: Zoo) -> tuple[str, int]:
+        """Where the zoo is served."""
+        if self._folder is None:
+            self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
+        zoo.save(self._folder)
+        if self._address is None:
+            self._address = self._open.enter_context(edge_process(self._folder)).address
+        return self._address
+
+    @contextmanager
+    def running(self, networks: Sequence[PointNetwork], setting: Setting) -> Iterator[CoInference]:
+        """A device of this process and the edge, with these designs as their zoo."""
+        zoo = Zoo.of(networks)
+        with CoInference(
+            zoo, self.address(zoo), EmulatedLink(setting.link), Slowdown(setting.slowdown),
+            fallback=False,
+        ) as device:  # fmt: skip
+            yield device
 
 
 def overhead_s(device: CoInference) -> float:
@@ -85,6 +104,7 @@ def overhead_s(device: CoInference) -> float:
 
 
 def time_designs(
+    edge: Edge,
     names: Sequence[str],
     make: Callable[[str], PointNetwork],
     clouds: torch.Tensor,
@@ -95,17 +115,18 @@ def time_designs(
     """Every design's latency, measured end to end.
 
     Args:
+        edge: that they run with.
         names: of the designs.
         make: the network of a name, with its weights; made as they are needed.
         clouds: (clouds, n, d), one frame.
         setting: where they run.
-        chunk: designs of one edge process.
+        chunk: designs that the edge holds at a time.
         progress: called after each with (done, all).
     """
     runs: list[Run] = []
     for start in range(0, len(names), chunk):
         part = [make(name) for name in names[start : start + chunk]]
-        with running(part, setting) as device:
+        with edge.running(part, setting) as device:
             overhead = overhead_s(device)
             for number, network in enumerate(part):
                 expected = run_local(network, clouds)

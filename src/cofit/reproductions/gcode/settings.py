@@ -29,7 +29,7 @@ class Settings:
         held: share of them that it is judged on.
         predictor_epochs: of its training.
         frames: timed of each design.
-        chunk: designs of one edge process.
+        chunk: designs that the edge holds at a time.
         slowdown: of the device against this machine.
         bandwidths_Mbps: of the links; the search is for `bandwidth_Mbps`.
         bandwidth_Mbps: see above.

@@ -18,7 +18,7 @@ from cofit.graphs.points.coinference import Lut, mappings, place, without_transf
 from cofit.graphs.points.predictor import LatencyPredictor
 from cofit.graphs.points.supernet import Supernet, calibrate
 from cofit.regimes import Batches, Recipe, fit
-from cofit.reproductions.gcode.bench import Run, Setting, time_designs
+from cofit.reproductions.gcode.bench import Edge, Run, Setting, time_designs
 from cofit.reproductions.gcode.predictor import Placed, encoded, judge
 from cofit.reproductions.gcode.search import (
     Design,
@@ -28,6 +28,7 @@ from cofit.reproductions.gcode.search import (
     first_within,
     sequential_search,
 )
+from cofit.reproductions.gcode.serving import chosen_zoo, follow, pipeline
 from cofit.reproductions.gcode.settings import Settings
 from cofit.reproductions.gcode.space import DesignSpace
 from cofit.reproductions.harness import Step, Study, accuracy, fewer, seeded
@@ -164,7 +165,7 @@ def _kept(run: Run) -> Results:
     return {"latency_s": run.latency_s, "differing": run.differing, **vars(run.estimate)}
 
 
-def time_fixed(settings: Settings, seed: int, found: Results, step: Step) -> Results:
+def time_fixed(settings: Settings, edge: Edge, seed: int, found: Results, step: Step) -> Results:
     """Every placement of the fixed network with at most one transfer to the edge."""
     placements = [
         genes
@@ -173,7 +174,7 @@ def time_fixed(settings: Settings, seed: int, found: Results, step: Step) -> Res
     ]
     texts = [spell(genes) for genes in placements]
     runs = time_designs(
-        texts,
+        edge, texts,
         lambda text: trained(settings, text, seed, found),
         frame_of(settings), setting_of(settings), settings.chunk,
         partial(step.progress, "placements"),
@@ -181,7 +182,7 @@ def time_fixed(settings: Settings, seed: int, found: Results, step: Step) -> Res
     return {"texts": texts, "runs": [_kept(run) for run in runs]}
 
 
-def measure(settings: Settings, seed: int, weights: Results, step: Step) -> Results:
+def measure(settings: Settings, edge: Edge, seed: int, weights: Results, step: Step) -> Results:
     """Random designs timed end to end, the table of their operations, and the predictor."""
     shared, space = Shared(settings, seed, weights), space_of(settings)
     draw = RandomSearch(space, seed)
@@ -192,7 +193,7 @@ def measure(settings: Settings, seed: int, weights: Results, step: Step) -> Resu
         designs.append(space.genes(candidate))
     setting = setting_of(settings)
     runs = time_designs(
-        [spell(genes) for genes in designs],
+        edge, [spell(genes) for genes in designs],
         lambda text: shared.network(parse(text)),
         frame_of(settings), setting, settings.chunk, partial(step.progress, "designs"),
     )  # fmt: skip
@@ -253,7 +254,13 @@ class Predictor:
 
 
 def search(
-    settings: Settings, seed: int, weights: Results, found: Results, bound_s: float, step: Step
+    settings: Settings,
+    edge: Edge,
+    seed: int,
+    weights: Results,
+    found: Results,
+    bound_s: float,
+    step: Step,
 ) -> Results:
     """Both searches with as many accuracies each; the best designs are run before one is taken."""
     shared = Shared(settings, seed, weights)
@@ -273,7 +280,7 @@ def search(
         ledger.close()
     best, setting = designs[:VERIFIED], setting_of(settings)
     runs = time_designs(
-        [spell(design.genes) for design in best],
+        edge, [spell(design.genes) for design in best],
         lambda text: shared.network(parse(text)),
         frame_of(settings), setting, settings.chunk,
     )  # fmt: skip
@@ -310,21 +317,21 @@ def _fastest_alone(
 
 
 def compare(
-    settings: Settings, texts: dict[str, str], nets: dict[str, PointNetwork], step: Step
+    settings: Settings, edge: Edge, texts: dict[str, str], nets: dict[str, PointNetwork], step: Step
 ) -> Results:
     """The winner and the fixed network's placements on every link, timed in one step."""
     names = list(texts)
     found: Results = {}
     for bandwidth in settings.bandwidths_Mbps:
         runs = time_designs(
-            names, nets.__getitem__, frame_of(settings), setting_of(settings, bandwidth),
+            edge, names, nets.__getitem__, frame_of(settings), setting_of(settings, bandwidth),
             settings.chunk, partial(step.progress, f"{bandwidth:g} Mb/s"),
         )  # fmt: skip
         found[f"{bandwidth:g}"] = {name: _kept(run) for name, run in zip(names, runs, strict=True)}
     return found
 
 
-def run_steps(study: Study[Settings]) -> dict[str, Any]:
+def run_steps(study: Study[Settings], edge: Edge) -> dict[str, Any]:
     """Everything; results by name, one per seed where a training is behind it."""
     settings, seeds = study.settings, study.seeds
     first = seeds[0]
@@ -333,12 +340,12 @@ def run_steps(study: Study[Settings]) -> dict[str, Any]:
         s: study.step(f"fixed {s}", partial(train_design, settings, settings.fixed, s))
         for s in seeds
     }
-    placed = study.step("placements", partial(time_fixed, settings, first, fixed[first]))
-    found = study.step("measure", partial(measure, settings, first, shared[first]))
+    placed = study.step("placements", partial(time_fixed, settings, edge, first, fixed[first]))
+    found = study.step("measure", partial(measure, settings, edge, first, shared[first]))
     latencies = [run["latency_s"] for run in placed["runs"]]
     bound_s = settings.bound_share * min(latencies)
     searched = {
-        s: study.step(f"search {s}", partial(search, settings, s, shared[s], found, bound_s))
+        s: study.step(f"search {s}", partial(search, settings, edge, s, shared[s], found, bound_s))
         for s in seeds
     }
     winners = {
@@ -346,20 +353,43 @@ def run_steps(study: Study[Settings]) -> dict[str, Any]:
         for s in seeds
     }
     texts = dict(zip(placed["texts"], latencies, strict=True))
-    alone, edge, *splits = placed["texts"]
+    alone, remote, *splits = placed["texts"]
     best = min(splits, key=texts.__getitem__)
     compared = {}
     for s in seeds:
         chosen = {
-            "searched": searched[s]["genes"], "device only": alone, "edge only": edge,
+            "searched": searched[s]["genes"], "device only": alone, "edge only": remote,
             "best split": best,
         }  # fmt: skip
         nets = {
             name: trained(settings, text, s, winners[s] if name == "searched" else fixed[s])
             for name, text in chosen.items()
         }
-        compared[s] = study.step(f"compare {s}", partial(compare, settings, chosen, nets))
+        compared[s] = study.step(f"compare {s}", partial(compare, settings, edge, chosen, nets))
+    runs = dict(zip(placed["texts"], placed["runs"], strict=True))
+    even = min(splits, key=lambda text: max(runs[text]["device_s"], runs[text]["edge_s"]))
     return {
+        "pipeline": study.step("pipeline", partial(_pipelined, settings, edge, even, fixed[first])),
+        "dispatcher": study.step(
+            "dispatcher", partial(_dispatched, settings, edge, first, shared[first], searched[first])
+        ),
         "fixed": fixed, "placements": placed, "measure": found, "bound_s": bound_s,
-        "search": searched, "winner": winners, "compare": compared, "shared": shared,
+        "search": searched, "winner": winners, "compare": compared,
     }  # fmt: skip
+
+
+def _pipelined(settings: Settings, edge: Edge, text: str, fixed: Results, step: Step) -> Results:
+    net = trained(settings, text, 0, fixed)
+    return pipeline(edge, net, frame_of(settings), setting_of(settings), 16 * settings.frames)
+
+
+def _dispatched(
+    settings: Settings, edge: Edge, seed: int, weights: Results, searched: Results, step: Step
+) -> Results:
+    shared = Shared(settings, seed, weights)
+    texts, accuracies = chosen_zoo(searched["designs"], searched["alone"])
+    accuracies[-1] = shared.accuracy(parse(texts[-1]))
+    return follow(
+        edge, [shared.network(parse(text)) for text in texts], accuracies, frame_of(settings),
+        setting_of(settings, settings.trace_Mbps[0]), settings.trace_Mbps,
+    )  # fmt: skip

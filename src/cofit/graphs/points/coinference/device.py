@@ -7,7 +7,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,8 +26,8 @@ from cofit.graphs.points.coinference.split import (
     sent_up,
     to_wire,
 )
+from cofit.graphs.points.coinference.zoo import Zoo
 from cofit.graphs.points.execution import State
-from cofit.graphs.points.network import PointNetwork
 from cofit.targets.links import EmulatedLink
 
 Address = tuple[str, int]
@@ -94,8 +94,7 @@ class CoInference:
     the same networks with the same results; `lost` says why.
 
     Args:
-        networks: the zoo, as the edge has it.
-        digest: of the zoo.
+        zoo: designs, as the edge has them.
         address: of the edge; None has no edge.
         link: emulated on top of the real connection; None adds nothing.
         slowdown: of everything computed on the device.
@@ -110,8 +109,7 @@ class CoInference:
 
     def __init__(
         self,
-        networks: Sequence[PointNetwork],
-        digest: str,
+        zoo: Zoo,
         address: Address | None,
         link: EmulatedLink | None = None,
         slowdown: Slowdown | None = None,
@@ -121,8 +119,8 @@ class CoInference:
     ) -> None:
         if depth < 1:
             raise ConfigError(f"{depth} frames under way; give at least 1")
-        self._networks = networks
-        self._cuts = [cuts_of(network.genes) for network in networks]
+        self._networks = zoo.networks
+        self._cuts = [cuts_of(network.genes) for network in zoo.networks]
         self.link, self._slow = link, slowdown or Slowdown()
         self._fallback, self._depth, self._closed = fallback, depth, False
         self._places = threading.BoundedSemaphore(depth)
@@ -136,7 +134,7 @@ class CoInference:
         self._changing = threading.Lock()
         self.lost: CommunicationError | None = None
         """Why the edge takes no part any more; None while it does."""
-        self._channel = None if address is None else self._connect(address, digest, timeout_s)
+        self._channel = None if address is None else self._connect(address, zoo.digest, timeout_s)
         if self._channel is None:
             self.lost = CommunicationError("there is no edge; give its address")
         self._threads = [

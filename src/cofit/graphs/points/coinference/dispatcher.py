@@ -18,6 +18,8 @@ PATIENCE = 3
 """Frames in a row for which it must."""
 FORGETTING = 0.5
 """Weight of the newest observation of link and load."""
+FADING = 0.9
+"""Of the load believed, with every try of the link, which does not tell the load."""
 PROBE_EVERY = 3
 """Device-only frames between two tries of the link, which they do not use."""
 
@@ -56,6 +58,10 @@ class Monitor:
         self.link = Link(1 / inverse, self.link.latency_s)
         if expected.edge_s > 0:
             self.load += FORGETTING * (edge_s / expected.edge_s - self.load)
+
+    def fade(self) -> None:
+        """Believe a little less that the edge is busy: nobody has looked."""
+        self.load = 1 + FADING * (self.load - 1)
 
 
 class Dispatcher:
@@ -153,3 +159,4 @@ class Dispatcher:
         found = engine.probe()
         idle = Estimate(0.0, overhead_s=overhead_s)
         self.monitor.observe(idle, found.bytes_up + found.bytes_down, found.transfer_s, 0.0)
+        self.monitor.fade()

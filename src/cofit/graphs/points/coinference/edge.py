@@ -6,7 +6,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 
@@ -21,7 +21,7 @@ from cofit.graphs.points.coinference.split import (
     sent_up,
     to_wire,
 )
-from cofit.graphs.points.network import PointNetwork
+from cofit.graphs.points.coinference.zoo import Zoo
 
 _END = None
 _Arrived = tuple[Message, float]
@@ -35,31 +35,30 @@ class EdgeServer:
     frame is computed at a time.
 
     Args:
-        networks: the zoo; devices name them by number.
-        digest: of the zoo; a device with another one is refused.
+        zoo: designs, which devices name by number.
         host: to listen on. There is no authentication: keep it on a network you trust.
         port: 0 takes a free one.
         depth: frames of a device that wait before each stage.
         timeout_s: of every wait within a message.
+        reload: gives the zoo anew when a device comes with another one; None refuses it.
 
     Raises:
         CommunicationError: the address cannot be used.
-        ConfigError: a depth below 1, or a network cut in more than three.
+        ConfigError: a depth below 1.
     """
 
     def __init__(
         self,
-        networks: Sequence[PointNetwork],
-        digest: str,
+        zoo: Zoo,
         host: str = "127.0.0.1",
         port: int = 0,
         depth: int = 8,
         timeout_s: float = 10.0,
+        reload: Callable[[], Zoo] | None = None,
     ) -> None:
         if depth < 1:
             raise ConfigError(f"queues of {depth} frames; give at least 1")
-        self._networks, self._digest = networks, digest
-        self._cuts = [cuts_of(network.genes) for network in networks]
+        self._zoo, self._reload = zoo, reload
         self._depth, self._timeout_s = depth, timeout_s
         self._processor = threading.Lock()
         self._channels: set[Channel] = set()
@@ -122,10 +121,13 @@ class EdgeServer:
         channel: Channel,
     ) -> None:
         torch.set_num_threads(1)
+        zoo = None
         while (found := arrived.get()) is not None:
             message, since = found
             try:
-                answer = self._answer(message)
+                if message.kind is Kind.HELLO:
+                    zoo = self._zoo_of(message.text)
+                answer = self._answer(message, zoo)
             except (CofitError, ValueError, IndexError, RuntimeError) as error:
                 answer = _refusal(f"{error}", message.frame)
             self._put(ready, (answer, since))
@@ -152,21 +154,30 @@ class EdgeServer:
                     alive = False
                     channel.close()
 
-    def _answer(self, message: Message) -> Message:
-        if message.kind is Kind.HELLO:
-            if message.text != self._digest:
-                raise ConfigError(
-                    "the edge server holds other networks than the device; give both the same zoo"
-                )
-            return Message(Kind.HELLO, tensors={"text": text_tensor(self._digest)})
+    def _zoo_of(self, digest: str) -> Zoo:
+        """What the device has; it stays that of its connection."""
+        if digest != self._zoo.digest and self._reload is not None:
+            self._zoo = self._reload()
+        if digest != self._zoo.digest:
+            raise ConfigError(
+                "the edge server holds other networks than the device; give both the same zoo"
+            )
+        return self._zoo
+
+    def _answer(self, message: Message, zoo: Zoo | None) -> Message:
         if message.kind is Kind.PROBE:
             return Message(Kind.PROBE, frame=message.frame)
-        if message.kind is not Kind.FRAME or message.design >= len(self._networks):
+        if zoo is None:
+            raise ConfigError("a frame came before a greeting; start with HELLO and the zoo's mark")
+        if message.kind is Kind.HELLO:
+            return Message(Kind.HELLO, tensors={"text": text_tensor(zoo.digest)})
+        if message.kind is not Kind.FRAME or message.design >= len(zoo.networks):
             raise ConfigError(
                 f"a {message.kind.name} of design {message.design}; send frames of designs 0 to "
-                f"{len(self._networks) - 1}"
+                f"{len(zoo.networks) - 1}"
             )
-        network, cuts = self._networks[message.design], self._cuts[message.design]
+        network = zoo.networks[message.design]
+        cuts = cuts_of(network.genes)
         if cuts.mode == "D":
             raise ConfigError(f"design {message.design} runs on the device only")
         genes = network.genes

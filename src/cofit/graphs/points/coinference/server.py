@@ -6,6 +6,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,10 @@ from cofit.graphs.points.coinference.zoo import load_zoo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve a zoo until stopped; the address is the first line that is printed."""
+    """Serve a zoo until stopped; the address is the first line that is printed.
+
+    The folder is read again when a device comes with another zoo.
+    """
     parser = argparse.ArgumentParser(prog="cofit.graphs.points.coinference.server")
     parser.add_argument("folder", type=Path, help="of a zoo")
     parser.add_argument("--host", default="127.0.0.1", help="to listen on")
@@ -29,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        zoo = load_zoo(given.folder)
         server = EdgeServer(
-            zoo.networks, zoo.digest, given.host, given.port, given.depth, given.timeout
-        )
+            load_zoo(given.folder), given.host, given.port, given.depth, given.timeout,
+            reload=partial(load_zoo, given.folder),
+        )  # fmt: skip
     except CofitError as error:
         print("error:", error, file=sys.stderr)
         return 2
