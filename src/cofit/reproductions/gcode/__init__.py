@@ -40,7 +40,8 @@ REPRODUCTION = Reproduction(
         "full": replace(
             Settings(), train=50_000, test=10_000, scored=2000, n=512, k=20,
             base=(64, 64, 128, 256), combines=(8, 16, 32, 64, 128, 256, 512), widest=512,
-            shared_epochs=10, epochs=20, measured=9000, predictor_epochs=200, frames=15, candidates=3000,
+            shared_epochs=10, epochs=20, measured=9000, predictor_epochs=200, frames=15,
+            candidates=3000,
         ),
     },
     seeds={"smoke": (0,), "standard": (0, 1, 2), "full": (0, 1, 2)},
