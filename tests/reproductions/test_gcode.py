@@ -61,7 +61,8 @@ class Formula(Lut):
                 self.times[key] = [1e-5 + rows * d * out * 2e-10 * (8 if "sample" in name else 1)]
         for key, _ in self._sent(genes):
             rows = 1 if key[1] else 512
-            nbytes = 4 * rows * max(key[2], 1) if key[0].startswith("x of") else 5000
+            fixed = {"neighbours": 5000, "batch": 500, "logits": 40}
+            nbytes = fixed.get(key[0], 4 * rows * key[2])
             self.sends[key] = [Sending(nbytes, 1e-5, 1e-5)]
 
 

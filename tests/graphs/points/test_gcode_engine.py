@@ -220,6 +220,14 @@ def test_08_a_peer_that_misbehaves_is_lost_with_one_clear_error(
         assert text in str(device.lost)
 
 
+def test_an_answer_without_scores_is_a_loss(silent: SimpleNamespace) -> None:
+    silent.then = WRONG["nothing in it"][0]
+    net = network(BY_MODE["E"])
+    with CoInference(Zoo((net,), "x"), silent.address) as device:
+        assert torch.equal(device.infer(clouds()).logits, run_local(net, clouds()))
+        assert "logits" in str(device.lost)
+
+
 def test_without_an_edge_everything_runs_on_the_device(designs: Zoo) -> None:
     with CoInference(designs, None) as device:
         for design, net in enumerate(designs.networks):

@@ -21,6 +21,7 @@ from cofit.graphs.points.coinference.slowdown import Slowdown
 from cofit.graphs.points.coinference.split import (
     cuts_of,
     from_wire,
+    logits_of,
     run,
     sent_down,
     sent_up,
@@ -211,12 +212,15 @@ class CoInference:
                 "address and port are right"
             ) from error
         channel = Channel(connection, timeout_s, who)
-        channel.send(Message(Kind.HELLO, tensors={"text": text_tensor(digest)}))
-        found = channel.receive()
-        if found is None or found[0].kind is not Kind.HELLO:
+        try:
+            channel.send(Message(Kind.HELLO, tensors={"text": text_tensor(digest)}))
+            found = channel.receive()
+            if found is None or found[0].kind is not Kind.HELLO:
+                said = found[0].text if found else "it closed the connection"
+                raise CommunicationError(f"{who} refused: {said}")
+        except CommunicationError:
             channel.close()
-            said = found[0].text if found else "it closed the connection"
-            raise CommunicationError(f"{who} refused: {said}")
+            raise
         return channel
 
     def _frame(self, design: int, clouds: torch.Tensor) -> _Frame:
@@ -278,7 +282,7 @@ class CoInference:
 
         def rest() -> torch.Tensor:
             if cuts.edge_classifies:
-                return answer.tensors["logits"]
+                return logits_of(answer.tensors)
             state = from_wire(answer.tensors, sent_down(network.genes), frame.kept)
             return network.finish(run(network, state, cuts.resume, len(network.genes)))
 

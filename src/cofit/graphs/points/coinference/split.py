@@ -179,6 +179,17 @@ def from_wire(
     return State(x, **parts)
 
 
+def logits_of(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The scores in the tensors of a message.
+
+    Raises:
+        CommunicationError: there are none.
+    """
+    if "logits" not in tensors:
+        raise CommunicationError("the peer did not send 'logits', which this design ends with")
+    return tensors["logits"]
+
+
 def _checked(name: Need, part: torch.Tensor, points: int) -> None:
     """Refuse what kernels would read beyond its end."""
     good = len(part) == points if part.dim() else False
