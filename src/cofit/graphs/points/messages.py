@@ -21,12 +21,11 @@ def messages(x: torch.Tensor, neighbours: torch.Tensor, parts: Sequence[str]) ->
     """
     sources = _sources(x, neighbours)
     targets = x[:, None].expand_as(sources)
-    relative = sources - targets
     found = {
         "source": lambda: sources,
         "target": lambda: targets,
-        "relative": lambda: relative,
-        "distance": lambda: _lengths(relative)[..., None],
+        "relative": lambda: sources - targets,
+        "distance": lambda: _lengths(sources - targets)[..., None],
     }
     return torch.cat([found[part]() for part in parts], -1)
 
@@ -77,7 +76,8 @@ def _distances(sources: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
 
 
 def _lengths(relative: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(relative, dim=-1)
+    lengths: torch.Tensor = torch.linalg.vector_norm(relative, dim=-1)
+    return lengths
 
 
 def _reduce(values: torch.Tensor, reducer: str) -> torch.Tensor:
