@@ -194,7 +194,7 @@ def _accuracy_and_search(found: Results) -> list[Claim]:
 
 def _predictor(found: Results) -> list[Claim]:
     reports = found["measure"]["reports"]
-    learned, summed, shuffled = (reports[name] for name in ("learned", "summed", "shuffled"))
+    learned, fitted, shuffled = (reports[name] for name in ("learned", "fitted", "shuffled"))
     count = len(found["measure"]["designs"])
     note = f"{count} designs run end to end, judged on those it has not seen"
     return [
@@ -218,10 +218,11 @@ def _predictor(found: Results) -> list[Claim]:
             note=note,
         ),
         Claim(
-            claim="error of the sum of the table less that of the predictor",
+            claim="error of the sum of the table, corrected by a line, less that of the predictor",
             published="learned is better (method)",
-            measured=measured(100 * (summed["mape"] - learned["mape"]), "points"),
-            limit=f"the sum's own error, {100 * summed['mape']:.3g} points",
+            measured=measured(100 * (fitted["mape"] - learned["mape"]), "points"),
+            limit=f"the sum's own error, {100 * fitted['mape']:.3g} points; "
+            f"{100 * reports['summed']['mape']:.3g} without the line",
             basis=Basis.MEASURED,
             rule=at_least(0.0),
             note=note,

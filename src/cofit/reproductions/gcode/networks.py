@@ -10,10 +10,16 @@ import torch
 
 from cofit.core import numpy_generator, torch_generator
 from cofit.data import Dataset, Split, load
-from cofit.graphs.points import Genes, PointNetwork, parse, spell
-from cofit.graphs.points.clouds import clouds_from_images
+from cofit.graphs.points import (
+    Genes,
+    PointNetwork,
+    Supernet,
+    calibrate,
+    clouds_from_images,
+    parse,
+    spell,
+)
 from cofit.graphs.points.coinference import place, without_transfers
-from cofit.graphs.points.supernet import Supernet, calibrate
 from cofit.regimes import Batches, Recipe, fit
 from cofit.reproductions.gcode.settings import Settings
 from cofit.reproductions.gcode.space import DesignSpace

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 
 from cofit.core import torch_generator
-from cofit.graphs.points import Genes
-from cofit.graphs.points.coinference import Lut, cuts_of
-from cofit.graphs.points.predictor import (
-    LatencyPredictor,
+from cofit.graphs.points import (
+    DesignPredictor,
+    Genes,
     PredictorReport,
     encode,
+    linear_fit,
     mape,
     report,
 )
+from cofit.graphs.points.coinference import Lut, cuts_of
 from cofit.regimes import Batches, Recipe, fit
 from cofit.reproductions.harness import Step, seeded
 from cofit.targets.links import Link
@@ -53,12 +54,12 @@ class Placed:
 
 def train_predictor(
     step: Step, x: torch.Tensor, latencies_s: torch.Tensor, epochs: int, seed: int
-) -> LatencyPredictor:
+) -> DesignPredictor:
     """Learn measured latencies; the graphs of `encode` are (designs, nodes, features)."""
-    model = seeded(LatencyPredictor, seed, "gcode predictor")
+    model = seeded(DesignPredictor, seed, "gcode predictor")
     model.standardise(x, latencies_s)
     batches = Batches(
-        x, latencies_s / float(model.unit_s), size=min(64, len(x)), seed=seed, channels_last=False
+        x, latencies_s / float(model.unit), size=min(64, len(x)), seed=seed, channels_last=False
     )
     fit(
         model, batches, Recipe(epochs, 3e-3, "adam", weight_decay=1e-4),
@@ -70,10 +71,18 @@ def train_predictor(
 
 @dataclass(frozen=True)
 class Judged:
-    """A predictor and what it is compared with, on designs it has not seen."""
+    """A predictor and what it is compared with, on designs it has not seen.
+
+    Attributes:
+        learned: the predictor.
+        summed: the sum of the table.
+        fitted: the sum, corrected by a line through the designs that were seen.
+        shuffled: the control: the predictor, told another design's operations.
+    """
 
     learned: PredictorReport
     summed: PredictorReport
+    fitted: PredictorReport
     shuffled: PredictorReport
 
 
@@ -86,11 +95,8 @@ def judge(
     held: float,
     epochs: int,
     seed: int,
-) -> tuple[LatencyPredictor, Judged]:
-    """Train on one part of measured designs and judge on the rest.
-
-    `shuffled` is the control: the same predictor, told another design's operations.
-    """
+) -> tuple[DesignPredictor, Judged]:
+    """Train on one part of measured designs and judge on the rest."""
     x = encoded(genes, placed, positions)
     sums = np.array([placed.sum_s(each) for each in genes])
     generator = torch_generator(seed, "gcode predictor split")
@@ -101,9 +107,10 @@ def judge(
     model = train_predictor(step, x[seen], true[seen], epochs, seed)
     others = np.roll(unseen, 1)
     found = {
-        "learned": model.latency_s(x[unseen]).double().numpy(),
+        "learned": model.predict(x[unseen]).double().numpy(),
         "summed": sums[unseen],
-        "shuffled": model.latency_s(x[others]).double().numpy(),
+        "fitted": linear_fit(sums[seen], latencies_s[seen], sums[unseen]),
+        "shuffled": model.predict(x[others]).double().numpy(),
     }
     judged = {name: report(values, latencies_s[unseen]) for name, values in found.items()}
     return model, Judged(**judged)

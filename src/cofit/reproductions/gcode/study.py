@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from cofit.core import InfeasibleError
-from cofit.graphs.points import Genes, PointNetwork, parse, spell
+from cofit.graphs.points import DesignPredictor, Genes, PointNetwork, parse, spell
 from cofit.graphs.points.coinference import Lut, mappings, without_transfers
-from cofit.graphs.points.predictor import LatencyPredictor
 from cofit.reproductions.gcode.bench import Edge, Run, Setting, time_designs
 from cofit.reproductions.gcode.networks import (
     Results,
@@ -114,7 +113,7 @@ class Predictor:
         lut.restore(found["entries"])
         self._settings = settings
         self._placed = Placed(lut, setting_of(settings).link, settings.slowdown, found["hop_s"])
-        self._model = LatencyPredictor()
+        self._model = DesignPredictor()
         self._model.load_state_dict({
             k: v for k, v in found.items() if isinstance(v, torch.Tensor)
         })  # fmt: skip
@@ -138,7 +137,7 @@ class Predictor:
         latency_s = estimate.latency_s(placed.link)
         if self.learned:
             x = encoded([genes], placed, settings.positions)
-            latency_s = float(self._model.latency_s(x)[0])
+            latency_s = float(self._model.predict(x)[0])
         return Predicted(latency_s, estimate.energy_j(self._power, placed.link))
 
 
