@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cofit.core import ConfigError, InfeasibleError, numpy_generator
-from cofit.graphs.points import Genes, PointNetwork, canonical, parse, spell, widths
+from cofit.graphs.points import Genes, PointNetwork, canonical, parse, report, spell, widths
 from cofit.graphs.points.coinference import (
     Lut,
     cuts_of,
