@@ -4,7 +4,9 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
@@ -94,6 +96,7 @@ class Timed:
 
     def __init__(self, first_s: float, edge_s: float, last_s: float) -> None:
         self._net = network(BY_MODE["DED"])
+        self.edge_s = edge_s
         self._sleep = {0: first_s, 3: edge_s, 6: last_s}
 
     def begin(self, points: torch.Tensor) -> object:
@@ -107,52 +110,81 @@ class Timed:
         return self._net.finish(state)  # type: ignore[arg-type]
 
 
-def pipelined(net: Timed, link: EmulatedLink | None, frames: int) -> tuple[float, float]:
-    """(seconds per frame in the steady state, latency of a frame alone)."""
-    with served(EdgeServer(Zoo((net,), "x"))) as running:  # type: ignore[list-item]
-        with CoInference(Zoo((net,), "x"), running.address, link) as device:  # type: ignore[list-item]
+@dataclass
+class Flow:
+    """Frames one behind the other: seconds between results, and what a frame took where."""
+
+    interval_s: float
+    device_s: float
+    edge_s: float
+    nbytes: int
+    link: Link | None
+
+    @property
+    def longest_s(self) -> float:
+        link_s = 0.0 if self.link is None else self.link.busy_s(self.nbytes)
+        return max(self.device_s, self.edge_s, link_s)
+
+    @property
+    def overlaps(self) -> bool:
+        return 0.85 <= self.longest_s / self.interval_s <= 1.15
+
+
+def flow(net: Timed, link: Link | None = None, frames: int = 32) -> Flow:
+    zoo = Zoo((net,), "x")  # type: ignore[arg-type]
+    with served(EdgeServer(zoo)) as running:
+        emulated = None if link is None else EmulatedLink(link)
+        with CoInference(zoo, running.address, emulated) as device:
             points = clouds()
-            alone = min(device.infer(points).latency_s for _ in range(2))
             ends: list[float] = []
             futures = []
             for _ in range(frames):
                 future = device.submit(points)
                 future.add_done_callback(lambda _: ends.append(time.perf_counter()))
                 futures.append(future)
-            assert all(f.result().by_edge for f in futures)
-    skipped = frames // 4
-    return (ends[-1] - ends[skipped]) / (frames - 1 - skipped), alone
+            found = [future.result() for future in futures]
+    assert all(each.by_edge for each in found)
+    steady = slice(8, frames - 8)  # the last ones have no others behind them
+    interval_s = (ends[steady][-1] - ends[steady][0]) / (frames - 17)
+    return Flow(
+        interval_s,
+        fmean(each.device_s for each in found[steady]),
+        fmean(each.edge_s for each in found[steady]),
+        found[0].bytes_up + found[0].bytes_down,
+        link,
+    )
 
 
-@pytest.mark.parametrize(("first_s", "edge_s", "last_s"), [(0.01, 0.04, 0.01), (0.02, 0.02, 0.02)])
-def test_08_throughput_is_that_of_the_longest_stage(
-    first_s: float, edge_s: float, last_s: float
-) -> None:
-    interval, alone = pipelined(Timed(first_s, edge_s, last_s), None, 20)
-    longest = max(first_s + last_s, edge_s)  # the device has one processor for both segments
-    assert longest * 0.99 <= interval <= longest * 1.15
-    assert alone >= first_s + edge_s + last_s
+STAGES = {
+    "edge": (Timed(0.005, 0.03, 0.005), None),
+    "device": (Timed(0.015, 0.005, 0.015), None),
+    "link": (Timed(0.002, 0.002, 0.002), Link(1.2)),
+}
 
 
-def test_08_the_link_is_a_stage() -> None:
-    link = EmulatedLink(Link(1))
-    with_link, _ = pipelined(Timed(0.002, 0.002, 0.002), link, 16)
-    net = Timed(0, 0, 0)
-    with served(EdgeServer(Zoo((net,), "x"))) as running:  # type: ignore[list-item]
-        with CoInference(Zoo((net,), "x"), running.address) as device:  # type: ignore[list-item]
-            found = device.infer(clouds())
-    longest = Link(1).busy_s(found.bytes_up + found.bytes_down)
-    assert longest > 0.02 and longest * 0.99 <= with_link <= longest * 1.15
+@pytest.mark.parametrize("longest", STAGES)
+def test_08_throughput_is_that_of_the_longest_stage(longest: str) -> None:
+    net, link = STAGES[longest]
+    for _ in range(3):  # a busy machine may disturb a run
+        found = flow(net, link)
+        if found.overlaps:
+            break
+    assert found.overlaps
+    if link is None:
+        assert max(found.device_s, found.edge_s) < 0.9 * (found.device_s + found.edge_s)
+        assert found.longest_s == (found.edge_s if longest == "edge" else found.device_s)
+    else:
+        assert found.longest_s > 2 * max(found.device_s, found.edge_s)
 
 
 def test_08_frames_under_way_are_bounded(designs: Zoo) -> None:
-    net = Timed(0, 0.05, 0)
+    net = Timed(0, 0.15, 0)
     with served(EdgeServer(Zoo((net,), "x"), depth=2)) as running:  # type: ignore[list-item]
         with CoInference(Zoo((net,), "x"), running.address, depth=5) as device:  # type: ignore[list-item]
             start = time.perf_counter()
             first = device.submit(clouds())
             futures = [device.submit(clouds()) for _ in range(4)]
-            assert time.perf_counter() - start < 0.04 and not first.done()
+            assert time.perf_counter() - start < net.edge_s and not first.done()
             futures += [device.submit(clouds()) for _ in range(4)]  # each waits for a place
             assert first.done() and futures[2].done() and not futures[-1].done()
             assert all(f.result().by_edge for f in futures)

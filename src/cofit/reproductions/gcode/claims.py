@@ -59,7 +59,8 @@ def _speed(settings: Settings, found: Results) -> list[Claim]:
         return _seeds(found, of, "x")
 
     def energy(seed: int, name: str) -> float:
-        return _estimate(found["compare"][seed][at][name]).energy_j(power, link)
+        run: Results = found["compare"][seed][at][name]
+        return _estimate(run).energy_j(power, link)
 
     def floor(seed: int) -> float:
         runs = found["compare"][seed][at]

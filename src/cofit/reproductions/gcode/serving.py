@@ -22,6 +22,8 @@ from cofit.reproductions.gcode.bench import Edge, Setting, overhead_s
 from cofit.targets.links import Link
 
 Results = dict[str, Any]
+DEPTH = 8
+"""Frames under way, as `CoInference` has it."""
 PHASE = 16
 """Frames of each phase of the trace."""
 
@@ -51,8 +53,8 @@ def pipeline(
             future.add_done_callback(lambda _: ends.append(time.perf_counter()))
             futures.append(future)
         together = [future.result() for future in futures]
-    first = frames // 4
-    interval_s = (ends[-1] - ends[first]) / (frames - 1 - first)
+    first, last = DEPTH, frames - DEPTH  # the last ones have no others behind them
+    interval_s = (ends[last] - ends[first]) / (last - first)
     stages = stages_s(alone, setting.link)
     return {
         "interval_s": interval_s, "stages_s": stages, "longest_s": max(stages.values()),

@@ -225,10 +225,9 @@ class CoInference:
 
     def _frame(self, design: int, clouds: torch.Tensor) -> _Frame:
         """A new frame, once there is a place for it."""
-        self._places.acquire()
         if self._closed:
-            self._places.release()
             raise ConfigError("the device is closed; make a new one")
+        self._places.acquire()
         frame = _Frame(next(self._numbers), design, clouds)
         frame.result.add_done_callback(lambda _: self._places.release())
         return frame

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -91,6 +92,11 @@ class Lut:
         self.ensure(genes)
         return [0.0 if key is None else typical(self.times[key]) for key in self._keys(genes)]
 
+    @property
+    def _first(self) -> Key:
+        """Entry of what is done with a frame before any operation, on the device."""
+        return INPUT, False, self.clouds.shape[2]
+
     def sending(self, key: Key) -> Sending:
         """Typical figures of an entry."""
         found = self.sends[key]
@@ -99,7 +105,8 @@ class Lut:
 
     def ensure(self, genes: Genes) -> None:
         """Measure a design if the table lacks one of its entries."""
-        known = all(key is None or key in self.times for key in self._keys(genes))
+        keys = [*self._keys(genes), self._first]
+        known = all(key is None or key in self.times for key in keys)
         if not known or any(key not in self.sends for key, _ in self._sent(genes)):
             self.measure(genes)
 
@@ -115,7 +122,8 @@ class Lut:
             InfeasibleError: an operation does not fit the device's memory.
         """
         self._fits(genes)
-        spent = [0.0, 0.0]
+        self.ensure(genes)
+        spent = [typical(self.times[self._first]), 0.0]
         for seconds, side in zip(self.op_times_s(genes), sides(genes), strict=True):
             spent[side] += seconds
         nbytes = 0.0
@@ -168,15 +176,15 @@ class Lut:
         with one_thread(), torch.no_grad():
             network(self.clouds)  # caches and allocators
             for _ in range(self.repeats):
-                state = network.begin(self.clouds)
+                state, seconds = _timed(partial(network.begin, self.clouds))
+                self.times.setdefault(self._first, []).append(seconds)
                 for place, key in enumerate(keys[:-1]):
-                    before = state
-                    state, seconds = _timed(lambda p=place, s=before: network.step(p, s))
+                    state, seconds = _timed(partial(network.step, place, state))
                     if key is not None:
                         self.times.setdefault(key, []).append(seconds)
                 last = keys[-1]
                 assert last is not None
-                scores, seconds = _timed(lambda s=state: network.finish(s))
+                scores, seconds = _timed(partial(network.finish, state))
                 self.times.setdefault(last, []).append(seconds)
             self._measure_sends(network, scores)
 

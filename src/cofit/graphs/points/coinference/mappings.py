@@ -45,8 +45,8 @@ def place(network: PointNetwork, genes: Genes) -> PointNetwork:
         raise ConfigError(
             f"{spell(genes)!r} is no placement of {spell(network.genes)!r}; see mappings"
         )
-    classes = network.classifier[-1].out_features
-    placed = PointNetwork(genes, int(classes), network.k, network.widths[0])
+    classes = len(network.classifier[-1].bias)  # type: ignore[arg-type]
+    placed = PointNetwork(genes, classes, network.k, network.widths[0])
     there = [i for i, gene in enumerate(placed.genes) if gene.op != "communicate"]
     for position, layer in zip(there, network.layers, strict=True):
         placed.layers[position].load_state_dict(layer.state_dict())

@@ -46,7 +46,7 @@ class Zoo:
         """
         designs, tensors = [], {}
         for number, network in enumerate(self.networks):
-            classes = network.classifier[-1].out_features
+            classes = len(network.classifier[-1].bias)  # type: ignore[arg-type]
             designs.append({
                 "genes": spell(network.genes), "k": network.k, "inputs": network.widths[0],
                 "classes": classes,
