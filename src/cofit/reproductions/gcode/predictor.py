@@ -119,7 +119,6 @@ def judge(
 def encoded(genes: Sequence[Genes], placed: Placed, positions: int) -> torch.Tensor:
     """(designs, nodes, features)."""
     _, n, inputs = placed.lut.clouds.shape
-    # neighbours are as many in all designs, so their number tells nothing
     return torch.stack([
-        encode(each, placed.times_s(each), positions, n, 1, inputs) for each in genes
+        encode(each, placed.times_s(each), positions, n, placed.lut.k, inputs) for each in genes
     ])  # fmt: skip

@@ -39,9 +39,9 @@ class Settings:
     """
 
     data: str = "fashion_mnist"
-    train: int = 6000
+    train: int = 4800
     test: int = 2000
-    scored: int = 300
+    scored: int = 200
     n: int = 128
     k: int = 10
     base: tuple[int, ...] = (32, 32, 64, 128)
@@ -54,14 +54,14 @@ class Settings:
     measured: int = 1000
     held: float = 0.3
     predictor_epochs: int = 120
-    frames: int = 7
+    frames: int = 5
     chunk: int = 100
     slowdown: float = 8.0
     bandwidths_Mbps: tuple[float, ...] = (10.0, 40.0, 100.0)
     bandwidth_Mbps: float = 40.0
     trace_Mbps: tuple[float, ...] = (100.0, 1.0, 100.0)
     bound_share: float = 0.5
-    candidates: int = 300
+    candidates: int = 150
 
     @property
     def fixed(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -85,7 +86,7 @@ def measure(settings: Settings, edge: Edge, seed: int, weights: Results, step: S
         lambda text: shared.network(parse(text)),
         frame_of(settings), setting, settings.chunk, partial(step.progress, "designs"),
     )  # fmt: skip
-    lut = Lut(frame_of(settings), shared.network, LUT_REPEATS)
+    lut = Lut(frame_of(settings), settings.k, shared.network, LUT_REPEATS)
     hop_s = float(np.median([run.estimate.overhead_s for run in runs if run.estimate.nbytes]))
     placed = Placed(lut, setting.link, settings.slowdown, hop_s)
     latencies = np.array([run.latency_s for run in runs])
@@ -109,7 +110,7 @@ class Predictor:
     """
 
     def __init__(self, settings: Settings, found: Results, shared: Shared) -> None:
-        lut = Lut(frame_of(settings), shared.network, LUT_REPEATS)
+        lut = Lut(frame_of(settings), settings.k, shared.network, LUT_REPEATS)
         lut.restore(found["entries"])
         self._settings = settings
         self._placed = Placed(lut, setting_of(settings).link, settings.slowdown, found["hop_s"])
@@ -128,17 +129,22 @@ class Predictor:
             self._known[genes] = self._predict(genes)
         return self._known[genes]
 
-    def _predict(self, genes: Genes) -> Predicted | None:
-        placed, settings = self._placed, self._settings
+    def quick(self, genes: Genes) -> Predicted | None:
+        """By the table alone."""
+        placed = self._placed
         try:
-            estimate = placed.lut.estimate(genes, settings.slowdown, placed.overhead_s)
+            estimate = placed.lut.estimate(genes, placed.slowdown, placed.overhead_s)
         except InfeasibleError:
             return None
-        latency_s = estimate.latency_s(placed.link)
-        if self.learned:
-            x = encoded([genes], placed, settings.positions)
-            latency_s = float(self._model.predict(x)[0])
-        return Predicted(latency_s, estimate.energy_j(self._power, placed.link))
+        energy_j = estimate.energy_j(self._power, placed.link)
+        return Predicted(estimate.latency_s(placed.link), energy_j)
+
+    def _predict(self, genes: Genes) -> Predicted | None:
+        found = self.quick(genes)
+        if found is None or not self.learned:
+            return found
+        x = encoded([genes], self._placed, self._settings.positions)
+        return replace(found, latency_s=float(self._model.predict(x)[0]))
 
 
 def search(
@@ -153,16 +159,17 @@ def search(
     """Both searches with as many accuracies each; the best designs are run before one is taken."""
     shared = Shared(settings, seed, weights)
     predict, objective = Predictor(settings, found, shared), Objective(bound_s)
+    space = space_of(settings, transfers=False)
     step.folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(step.folder / "search.sqlite")
     try:
         designs = co_search(
-            space_of(settings), predict, shared.accuracy, objective, settings.candidates, seed,
-            ledger, progress=partial(step.progress, "co-search"),
+            space, predict.quick, predict, shared.accuracy, objective, settings.candidates, seed,
+            ledger, partial(step.progress, "co-search"),
         )  # fmt: skip
         other = sequential_search(
-            space_of(settings, transfers=False), predict, shared.accuracy, objective,
-            settings.candidates, seed, ledger, progress=partial(step.progress, "sequential"),
+            space, predict.quick, predict, shared.accuracy, objective, settings.candidates, seed,
+            ledger, partial(step.progress, "sequential"),
         )  # fmt: skip
     finally:
         ledger.close()

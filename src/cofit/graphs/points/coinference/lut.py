@@ -74,23 +74,27 @@ class Lut:
 
     Args:
         clouds: (clouds, n, d) a frame of real points.
+        k: neighbours per point.
         make: a network of a design, with real weights.
         repeats: measurements of a design.
         memory_bytes: what one operation may hold on the device; None is no limit.
     """
 
     clouds: torch.Tensor
+    k: int
     make: Callable[[Genes], PointNetwork]
     repeats: int = 5
     memory_bytes: int | None = None
     times: dict[Key, list[float]] = field(default_factory=dict)
     sends: dict[Key, list[Sending]] = field(default_factory=dict)
     measured: int = 0
+    _typical: dict[Key, float] = field(default_factory=dict, repr=False)
+    _sending: dict[Key, Sending] = field(default_factory=dict, repr=False)
 
     def op_times_s(self, genes: Genes) -> list[float]:
         """Of every operation and of the classifier; 0 for a `communicate`."""
         self.ensure(genes)
-        return [0.0 if key is None else typical(self.times[key]) for key in self._keys(genes)]
+        return [0.0 if key is None else self._time_s(key) for key in self._keys(genes)]
 
     @property
     def _first(self) -> Key:
@@ -99,9 +103,16 @@ class Lut:
 
     def sending(self, key: Key) -> Sending:
         """Typical figures of an entry."""
-        found = self.sends[key]
-        columns = zip(*((s.nbytes, s.pack_s, s.unpack_s) for s in found), strict=True)
-        return Sending(*(typical(column) for column in columns))
+        if key not in self._sending:
+            found = self.sends[key]
+            columns = zip(*((s.nbytes, s.pack_s, s.unpack_s) for s in found), strict=True)
+            self._sending[key] = Sending(*(typical(column) for column in columns))
+        return self._sending[key]
+
+    def _time_s(self, key: Key) -> float:
+        if key not in self._typical:
+            self._typical[key] = typical(self.times[key])
+        return self._typical[key]
 
     def ensure(self, genes: Genes) -> None:
         """Measure a design if the table lacks one of its entries."""
@@ -123,7 +134,7 @@ class Lut:
         """
         self._fits(genes)
         self.ensure(genes)
-        spent = [typical(self.times[self._first]), 0.0]
+        spent = [self._time_s(self._first), 0.0]
         for seconds, side in zip(self.op_times_s(genes), sides(genes), strict=True):
             spent[side] += seconds
         nbytes = 0.0
@@ -171,6 +182,8 @@ class Lut:
     def measure(self, genes: Genes) -> None:
         """Time every operation of a design, and what could be sent after each, `repeats` times."""
         network = self.make(genes).eval()
+        self._typical.clear()
+        self._sending.clear()
         keys = self._keys(network.genes)
         self.measured += 1
         with one_thread(), torch.no_grad():
@@ -266,7 +279,7 @@ class Lut:
         if self.memory_bytes is None:
             return
         number, n, inputs = self.clouds.shape
-        costs = design_costs(genes, n, 1, 1, inputs)
+        costs = design_costs(genes, n, self.k, 1, inputs)
         where = [
             side
             for side, gene in zip(sides(genes), genes, strict=False)

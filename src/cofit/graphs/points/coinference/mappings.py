@@ -18,17 +18,15 @@ def mappings(genes: Genes, inputs: int = 3) -> list[Genes]:
     """Every legal way of placing an architecture, device-only first; each design once."""
     bare = without_transfers(genes, inputs)
     move = Gene("communicate")
-    found = [bare]
+    found = {bare: None}  # in order
     places = range(len(bare) + 1)
     for count in (1, 2):
         for cut in combinations(places, count):
             made = list(bare)
             for place in reversed(cut):
                 made.insert(place, move)
-            design = canonical(made, inputs)
-            if design not in found:
-                found.append(design)
-    return found
+            found[canonical(made, inputs)] = None
+    return list(found)
 
 
 def place(network: PointNetwork, genes: Genes) -> PointNetwork:
