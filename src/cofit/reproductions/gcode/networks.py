@@ -47,8 +47,9 @@ def clouds_of(settings: Settings) -> Dataset:
 
 
 def space_of(settings: Settings, transfers: bool = True) -> DesignSpace:
-    """All designs, or architectures alone."""
-    return DesignSpace(settings.positions, settings.combines, settings.widest, transfers)
+    """All designs, or architectures that leave room for two transfers."""
+    positions = settings.positions if transfers else settings.positions - 2
+    return DesignSpace(positions, settings.combines, settings.widest, transfers)
 
 
 def supernet_of(settings: Settings, seed: int) -> Supernet:

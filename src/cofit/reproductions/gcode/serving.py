@@ -43,7 +43,7 @@ def stages_s(found: Sequence[Inference], link: Link) -> dict[str, float]:
 def pipeline(
     edge: Edge, net: PointNetwork, clouds: torch.Tensor, setting: Setting, frames: int
 ) -> Results:
-    """Frames per second when as many are under way as fit, and the stages of frames alone."""
+    """Seconds between results when as many frames are under way as fit, and what stages took."""
     with edge.running([net], setting) as device:
         alone = [device.infer(clouds) for _ in range(3 + setting.frames)][3:]
         ends: list[float] = []
@@ -55,7 +55,7 @@ def pipeline(
         together = [future.result() for future in futures]
     first, last = DEPTH, frames - DEPTH  # the last ones have no others behind them
     interval_s = (ends[last] - ends[first]) / (last - first)
-    stages = stages_s(alone, setting.link)
+    stages = stages_s(together[first:last], setting.link)
     return {
         "interval_s": interval_s, "stages_s": stages, "longest_s": max(stages.values()),
         "latency_s": typical([each.latency_s for each in alone]),

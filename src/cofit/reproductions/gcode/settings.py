@@ -21,7 +21,7 @@ class Settings:
         base: widths of the fixed network's blocks, each with a graph of its own.
         combines: widths that a searched combine may have.
         widest: features of a point.
-        positions: operations of a design.
+        positions: operations of a design, up to two transfers among them.
         batch: clouds of a training step.
         shared_epochs: of the supernet.
         epochs: of the fixed network and of the winner.
