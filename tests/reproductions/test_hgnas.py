@@ -204,7 +204,7 @@ def evolution(space: Space, seed: int) -> Evolution:
 
 
 def test_06_returned_designs_keep_their_bounds_and_use_them() -> None:
-    space, bounds = types(), Bounds(900e-6, 700_000.0, 0.1)
+    space, bounds = types(), Bounds(900e-6, 900_000.0, 0.1)
     found = search(space, evolution(space, 0), law_costs, bounds, made_up_accuracy, 200, Ledger(),
                    "x")  # fmt: skip
     returned = [genes_of(space, candidate) for candidate in leaders(found, 10)]
@@ -251,11 +251,7 @@ def test_07_evolution_beats_random_search_at_equal_evaluations() -> None:
 def test_07_stage_1_shares_functions_and_finds_the_better_ones() -> None:
     published = Limits(12, (8, 16, 32, 64, 128, 256), 1024)
     sizes = magnitudes(published, type_space(LOWER, LOWER, published))
-    assert (
-        sizes["types"]
-        == pytest.approx(12 * math.log10(4))
-        == pytest.approx(math.log10(1.678e7), abs=1e-3)
-    )
+    assert sizes["types"] == pytest.approx(12 * math.log10(4))  # 1.7e7
     assert sizes["all"] == pytest.approx(12 * math.log10(2 + 6 + 24 + 1))
     assert sizes["functions"] == pytest.approx(2 * math.log10(6 * 6 * 4 * 2))
 
@@ -295,7 +291,7 @@ def test_08_two_targets_have_two_winners_each_better_at_home() -> None:
     assert home > score(ACCELERATOR_LIKE, winners[PI_LIKE])
 
 
-def test_smoke_run_09_its_order_of_designs_and_its_steps_are_kept(tmp_path: Path) -> None:
+def test_09_the_smoke_run_reports_its_order_of_designs_and_keeps_its_steps(tmp_path: Path) -> None:
     finding = reproduce("hgnas", "smoke", tmp_path, lambda *_: None)
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     stored = json.loads((tmp_path / "steps" / "order_of_the_supernet.json").read_text())["values"]
@@ -313,4 +309,5 @@ def test_smoke_run_09_its_order_of_designs_and_its_steps_are_kept(tmp_path: Path
 
 def tau_b(one: list[float], other: list[float]) -> float:
     a, b = (np.sign(np.subtract.outer(v, v)) for v in (one, other))
-    return float((a * b).sum() / math.sqrt((a**2).sum() * (b**2).sum()))
+    size = math.sqrt((a**2).sum() * (b**2).sum())
+    return float((a * b).sum() / size) if size else 0.0

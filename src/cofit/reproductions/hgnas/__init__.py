@@ -47,9 +47,9 @@ def run(study: Study[Settings]) -> Outcome:
 
 _STANDARD = Settings(
     data=("fashion_mnist", "solids"), n=128, k=10, positions=12, combine=(8, 16, 32, 64),
-    widest=256, train=800, held=500, measured=1200, most=30, predictor_width=64,
+    widest=256, train=600, held=300, measured=1000, most=30, predictor_width=64,
     predictor_epochs=60, supernet_epochs=8, function_settings=24, function_designs=3,
-    evaluations=200, population=24, contest=80, contests=5, ranked=20, epochs=4, rounds=31,
+    evaluations=120, population=24, contest=60, contests=5, ranked=20, epochs=5, rounds=31,
 )  # fmt: skip
 
 REPRODUCTION = Reproduction(
@@ -62,7 +62,7 @@ REPRODUCTION = Reproduction(
             held=64, measured=30, most=10, predictor_width=16, predictor_epochs=20,
             supernet_epochs=1, function_settings=3, function_designs=1, evaluations=16,
             population=6, contest=8, contests=2, ranked=4, epochs=1, rounds=3,
-            latency_share=0.9, memory_share=0.9,
+            latency_share=5.0, memory_share=5.0,
         ),
         "standard": _STANDARD,
         "full": replace(

@@ -107,7 +107,7 @@ class Search:
 
     def shared(self, supernet: Supernet) -> SharedAccuracy:
         """Accuracies with a supernet's weights."""
-        return SharedAccuracy(supernet, self._first.train.inputs[:256], self._first.validation)
+        return SharedAccuracy(supernet, self._first.train.inputs[:128], self._first.validation)
 
     @cache  # noqa: B019
     def functions(self) -> tuple[Functions, Functions]:
@@ -199,7 +199,8 @@ class Search:
             dgcnn = dgcnn_costs(s.n, s.k, self.setting.classes, rewritten=True)
             designs, rows = {}, {}
             bounds = {
-                t.name: Bounds(t.latency_s(dgcnn), float(t.memory_bytes), FAST) for t in TARGETS
+                t.name: Bounds(s.latency_share * t.latency_s(dgcnn), float(t.memory_bytes), FAST)
+                for t in TARGETS
             }
             with self.ledger("targets") as ledger:
                 for target in TARGETS:
