@@ -71,7 +71,9 @@ def nearest(clouds: torch.Tensor, k: int, loops: bool) -> torch.Tensor:
     Returns:
         (clouds, n, k) numbers within the cloud.
     """
-    number, n, _ = clouds.shape
+    number, n, d = clouds.shape
+    if d > EXACT_WIDTH:
+        clouds = clouds - clouds.mean(1, keepdim=True)  # squares of offsets would cancel badly
     rows = max(1, TILE_BYTES // (number * n * clouds.element_size()))
     found = torch.empty(number, n, k, dtype=torch.int64)
     for start in range(0, n, rows):

@@ -199,9 +199,11 @@ def tables(settings: Settings, found: Mapping[str, Any]) -> list[Table]:
     sizes = [(name, f"10^{power:.1f}") for name, power in found["sizes"].items()]
     return [
         Table(title="Networks, one cloud, one thread",
-              columns=("network", "latency", "peak memory", "weights", *data), rows=tuple(networks)),
+              columns=("network", "latency", "peak memory", "weights", *data),
+              rows=tuple(networks)),
         Table(title="Latency of held-out designs",
-              columns=("by", "error", "within 10 %", "tau", "pairs in order"), rows=tuple(reports)),
+              columns=("by", "error", "within 10 %", "tau", "pairs in order"),
+              rows=tuple(reports)),
         Table(title="Peak memory of held-out designs", columns=("by", "error"), rows=tuple(memory)),
         Table(title="Winners of two table targets, scores of both on each",
               columns=("target", "design", *(f"of {name}" for name in names)), rows=tuple(cross)),
