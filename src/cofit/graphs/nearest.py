@@ -73,7 +73,7 @@ def nearest(clouds: torch.Tensor, k: int, loops: bool) -> torch.Tensor:
     """
     number, n, d = clouds.shape
     if d > EXACT_WIDTH:
-        clouds = clouds - clouds.mean(1, keepdim=True)  # squares of offsets would cancel badly
+        clouds = clouds - clouds[:, :1]  # squares of a common offset would cancel badly
     rows = max(1, TILE_BYTES // (number * n * clouds.element_size()))
     found = torch.empty(number, n, k, dtype=torch.int64)
     for start in range(0, n, rows):

@@ -85,12 +85,12 @@ class Machine:
     @cache  # noqa: B019
     def predictors(self) -> tuple[Results, DesignPredictor, DesignPredictor]:
         """Reports, and the predictors of latency and of memory."""
-        s = self.settings
+        s, table = self.settings, self.table()  # after which all designs are measured
 
         def compute(step: Step) -> Mapping[str, Any]:
             with closing(self._ledger()) as ledger:
                 found = measure_designs(self.space, self.setting, s.measured, ledger)
-            known = examples(found, self.space, self.table(), self.setting)
+            known = examples(found, self.space, table, self.setting)
             cut = round(0.7 * len(known.genes))
             learnt, held = known.rows(slice(cut)), known.rows(slice(cut, None))
 
