@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 import torch
 
 from cofit.core import DataError
@@ -88,8 +86,11 @@ def nearest(clouds: torch.Tensor, k: int, loops: bool) -> torch.Tensor:
 def _squared_distances(rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     if rows.shape[-1] <= EXACT_WIDTH:
         columns = zip(rows.unbind(-1), points.unbind(-1), strict=True)
-        squares = ((row[..., None] - point[:, None]).square_() for row, point in columns)
-        return reduce(torch.Tensor.add_, squares)
+        parts = ((row[..., None] - point[:, None]).square_() for row, point in columns)
+        total = next(parts)
+        for part in parts:
+            total += part
+        return total
     squares = points.square().sum(-1)[:, None]
     own = rows.square().sum(-1, keepdim=True)
     return torch.baddbmm(squares, rows, points.mT, alpha=-2).add_(own).clamp_(min=0)

@@ -22,11 +22,12 @@ def cloud_data(name: str, n: int, train: int, held: int) -> Dataset:
         held: validation clouds, and test clouds.
     """
     if name == GENERATED:
-        parts = [
+        parts = (
             Split(*solids(size, n, torch_generator(0, "solids", part)))
             for part, size in (("train", train), ("validation", held), ("test", held))
-        ]
-        return Dataset(name, *parts, SOLIDS)
+        )
+        learnt, validation, test = parts
+        return Dataset(name, learnt, validation, test, SOLIDS)
     data = fewer(load(name), train, held)
     shown = Split(data.validation.inputs[:held], data.validation.targets[:held])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import cache, partial
@@ -197,7 +197,8 @@ class Search:
         def compute(step: Step) -> Mapping[str, Any]:
             space, accuracies = self.types()
             dgcnn = dgcnn_costs(s.n, s.k, self.setting.classes, rewritten=True)
-            designs, rows = {}, {}
+            designs: dict[str, Genes] = {}
+            rows: dict[str, dict[str, float]] = {}
             bounds = {
                 t.name: Bounds(s.latency_share * t.latency_s(dgcnn), float(t.memory_bytes), FAST)
                 for t in TARGETS
@@ -225,7 +226,8 @@ class Search:
 
         def compute(step: Step) -> Mapping[str, Any]:
             space, accuracies = self.types()
-            shared, alone = [], []
+            shared: list[float] = []
+            alone: list[float] = []
             draws = (space.sample(numpy_generator(0, "ranked", i)) for i in range(10 * s.ranked))
             designs = list(dict.fromkeys(genes_of(space, c) for c in draws))[: s.ranked]
             for number, genes in enumerate(designs):
@@ -253,8 +255,9 @@ class Search:
     ) -> nn.Module:
         """All networks with the same recipe; DGCNN where there is no design."""
         classes, k = self.setting.classes, self.setting.k
-        dgcnn = partial(DGCNN, classes, k, rewritten=True)
-        build = dgcnn if genes is None else partial(PointNetwork, genes, classes, k)
+        build: Callable[[], nn.Module] = partial(DGCNN, classes, k, rewritten=True)
+        if genes is not None:
+            build = partial(PointNetwork, genes, classes, k)
         recipe = Recipe(self.settings.epochs, 2e-3, "adam")
         model = seeded(build, seed, "trained")
         return train(step, model, data, recipe, seed, name=name, size=BATCH,
