@@ -24,6 +24,7 @@ from cofit.graphs.points import (
     widths,
 )
 from cofit.reproductions import reproduce
+from cofit.reproductions.hgnas.clouds import cloud_data
 from cofit.reproductions.hgnas.measuring import (
     Setting,
     check_measured,
@@ -296,6 +297,15 @@ def test_08_two_targets_have_two_winners_each_better_at_home() -> None:
     assert score(PI_LIKE, winners[PI_LIKE]) > score(PI_LIKE, winners[ACCELERATOR_LIKE])
     home = score(ACCELERATOR_LIKE, winners[ACCELERATOR_LIKE])
     assert home > score(ACCELERATOR_LIKE, winners[PI_LIKE])
+
+
+@pytest.mark.parametrize("name", ["solids", "digits"])
+def test_parts_of_the_data_share_no_cloud(name: str) -> None:
+    data = cloud_data(name, 20, 30, 15, 25)
+    parts = (data.train, data.validation, data.test)
+    assert [part.inputs.shape for part in parts] == [(30, 20, 3), (15, 20, 3), (25, 20, 3)]
+    assert all(len(part) == len(part.inputs) and int(part.targets.max()) < 10 for part in parts)
+    assert len({tuple(cloud.flatten().tolist()) for part in parts for cloud in part.inputs}) == 70
 
 
 def test_09_the_smoke_run_reports_its_order_of_designs_and_keeps_its_steps(tmp_path: Path) -> None:

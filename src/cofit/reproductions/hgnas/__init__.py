@@ -47,9 +47,9 @@ def run(study: Study[Settings]) -> Outcome:
 
 _STANDARD = Settings(
     data=("fashion_mnist", "solids"), n=128, k=10, positions=12, combine=(8, 16, 32, 64),
-    widest=256, train=600, held=300, measured=1000, most=30, predictor_width=64,
+    widest=256, train=600, held=200, tested=500, measured=1000, most=30, predictor_width=64,
     predictor_epochs=60, supernet_epochs=8, function_settings=24, function_designs=3,
-    evaluations=120, population=24, contest=60, contests=5, ranked=20, epochs=5, rounds=31,
+    evaluations=100, population=24, contest=50, contests=5, ranked=16, epochs=4, rounds=31,
 )  # fmt: skip
 
 REPRODUCTION = Reproduction(
@@ -59,14 +59,14 @@ REPRODUCTION = Reproduction(
     scales={
         "smoke": Settings(
             data=("digits",), n=24, k=4, positions=6, combine=(8, 16), widest=64, train=64,
-            held=64, measured=30, most=10, predictor_width=16, predictor_epochs=30,
+            held=64, tested=64, measured=30, most=10, predictor_width=16, predictor_epochs=30,
             supernet_epochs=1, function_settings=3, function_designs=1, evaluations=16,
             population=6, contest=8, contests=2, ranked=4, epochs=1, rounds=3,
             latency_share=1e3, memory_share=1e3,
         ),
         "standard": _STANDARD,
         "full": replace(
-            _STANDARD, n=1024, k=20, train=6000, held=2000, measured=10_000, most=50,
+            _STANDARD, n=1024, k=20, train=6000, held=1000, tested=2000, measured=10_000, most=50,
             predictor_width=256, predictor_epochs=250, supernet_epochs=50, evaluations=1000,
             population=50, contest=500, ranked=30, epochs=30,
         ),

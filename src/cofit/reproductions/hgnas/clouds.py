@@ -12,23 +12,24 @@ from cofit.reproductions.harness import fewer
 GENERATED = "solids"
 
 
-def cloud_data(name: str, n: int, train: int, held: int) -> Dataset:
+def cloud_data(name: str, n: int, train: int, held: int, tested: int) -> Dataset:
     """Clouds of `n` points: "solids", or the images of a known data set.
 
     Args:
         name: of the data.
         n: points.
         train: training clouds.
-        held: validation clouds, and test clouds.
+        held: validation clouds.
+        tested: test clouds.
     """
     if name == GENERATED:
         parts = (
             Split(*solids(size, n, torch_generator(0, "solids", part)))
-            for part, size in (("train", train), ("validation", held), ("test", held))
+            for part, size in (("train", train), ("validation", held), ("test", tested))
         )
         learnt, validation, test = parts
         return Dataset(name, learnt, validation, test, SOLIDS)
-    data = fewer(load(name), train, held)
+    data = fewer(load(name), train, tested)
     shown = Split(data.validation.inputs[:held], data.validation.targets[:held])
 
     def clouds(part: Split, kind: str) -> Split:

@@ -20,7 +20,8 @@ class Settings:
         combine: widths of combines.
         widest: most features of a point.
         train: training clouds.
-        held: validation clouds, and test clouds.
+        held: validation clouds.
+        tested: test clouds.
         measured: designs measured for the predictor; 30 % are held out.
         most: runs of a measurement at most.
         predictor_width: of hidden layers.
@@ -47,6 +48,7 @@ class Settings:
     widest: int
     train: int
     held: int
+    tested: int
     measured: int
     most: int
     predictor_width: int

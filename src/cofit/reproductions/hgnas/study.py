@@ -72,7 +72,8 @@ class Search:
     @cache  # noqa: B019
     def data(self, name: str) -> Dataset:
         """Clouds of a data set."""
-        return cloud_data(name, self.settings.n, self.settings.train, self.settings.held)
+        s = self.settings
+        return cloud_data(name, s.n, s.train, s.held, s.tested)
 
     @contextmanager
     def ledger(self, name: str) -> Iterator[Ledger]:
@@ -107,7 +108,7 @@ class Search:
 
     def shared(self, supernet: Supernet) -> SharedAccuracy:
         """Accuracies with a supernet's weights."""
-        return SharedAccuracy(supernet, self._first.train.inputs[:128], self._first.validation)
+        return SharedAccuracy(supernet, self._first.train.inputs[:64], self._first.validation)
 
     @cache  # noqa: B019
     def functions(self) -> tuple[Functions, Functions]:
