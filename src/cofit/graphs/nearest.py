@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 import torch
 
 from cofit.core import DataError
@@ -71,7 +69,9 @@ def nearest(clouds: torch.Tensor, k: int, loops: bool) -> torch.Tensor:
     Returns:
         (clouds, n, k) numbers within the cloud.
     """
-    number, n, _ = clouds.shape
+    number, n, d = clouds.shape
+    if d > EXACT_WIDTH:
+        clouds = clouds - clouds[:, :1]  # squares of a common offset would cancel badly
     rows = max(1, TILE_BYTES // (number * n * clouds.element_size()))
     found = torch.empty(number, n, k, dtype=torch.int64)
     for start in range(0, n, rows):
@@ -86,8 +86,11 @@ def nearest(clouds: torch.Tensor, k: int, loops: bool) -> torch.Tensor:
 def _squared_distances(rows: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     if rows.shape[-1] <= EXACT_WIDTH:
         columns = zip(rows.unbind(-1), points.unbind(-1), strict=True)
-        squares = ((row[..., None] - point[:, None]).square_() for row, point in columns)
-        return reduce(torch.Tensor.add_, squares)
+        parts = ((row[..., None] - point[:, None]).square_() for row, point in columns)
+        total = next(parts)
+        for part in parts:
+            total += part
+        return total
     squares = points.square().sum(-1)[:, None]
     own = rows.square().sum(-1, keepdim=True)
     return torch.baddbmm(squares, rows, points.mT, alpha=-2).add_(own).clamp_(min=0)

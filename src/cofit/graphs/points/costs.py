@@ -72,7 +72,8 @@ ACCELERATOR_LIKE = TableTarget("accelerator-like", 1e12, 2e11, 2e8, 5e-6, 8 << 3
 
 def design_costs(genes: Genes, n: int, k: int, classes: int, inputs: int = 3) -> tuple[OpCost, ...]:
     """Of every operation of a canonical design that computes, and of the classifier's layers."""
-    found, pooled = [], False
+    found: list[OpCost] = []
+    pooled = False
     sizes = widths(genes, inputs)
     for position, gene in enumerate(genes):
         rows = 1 if pooled else n
@@ -87,7 +88,7 @@ def dgcnn_costs(
     n: int, k: int, classes: int, inputs: int = 3, *, rewritten: bool = False
 ) -> tuple[OpCost, ...]:
     """Of DGCNN; rewritten, products are on points and messages have the width of the result."""
-    found = []
+    found: list[OpCost] = []
     kept = 0  # earlier results wait for their concatenation
     for d_in, d_out in zip((inputs, *EDGE_WIDTHS), EDGE_WIDTHS, strict=False):
         found.append(_sample(n, k, d_in, kept))

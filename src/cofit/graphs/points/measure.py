@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -75,6 +76,8 @@ def allocated_peak_bytes(call: Callable[[], object]) -> int:
     Taken from the profiler's record of every allocation and release.
     """
     call()
+    # else the recorder announces each start and stop on the standard error stream
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         call()
     assert recorded.profiler is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ class OpTable:
         Raises:
             ConfigError: an operation is not in the table.
         """
-        found, pooled = [], False
+        found: list[float] = []
+        pooled = False
         for gene, d in zip(genes, widths(genes, inputs), strict=False):
             name = f"1 {gene}" if pooled else str(gene)
             found.append(0.0 if gene.op == "communicate" else self._at(name, d))
@@ -73,7 +75,7 @@ def measure_table(
         heads = [Classifier(d, classes).eval() for d in grid]
         rows = [torch.randn(1, d, generator=torch_generator(0, "row", d)) for d in grid]
         found[CLASSIFIER] = tuple(
-            time_call(lambda h=h, x=x: h(x), warm_up=3, most=most).latency_s  # type: ignore[misc]
+            time_call(partial(h, x), warm_up=3, most=most).latency_s
             for h, x in zip(heads, rows, strict=True)
         )
     return OpTable(found, grid)
@@ -88,5 +90,5 @@ def _state(n: int, k: int, d: int) -> State:
 def _time(gene: Gene, state: State, k: int, most: int) -> float:
     d = state.x.shape[1]
     combine = Combine(d, gene.width(d)).eval() if gene.op == "combine" else torch.nn.Identity()
-    call = lambda: execute(gene, state, k, combine)  # noqa: E731
+    call = partial(execute, gene, state, k, combine)
     return time_call(call, warm_up=3, most=most).latency_s

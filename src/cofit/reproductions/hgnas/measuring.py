@@ -172,7 +172,8 @@ def train_predictor(
         predictor = DesignPredictor(width)
     targets = torch.from_numpy(values).float()
     predictor.standardise(x, targets)
-    data = Batches(x, targets / predictor.unit, min(32, len(x)), channels_last=False)
+    size = min(32, max(2, len(x) // 4))
+    data = Batches(x, targets / predictor.unit, size, channels_last=False)
     recipe = Recipe(epochs, 3e-3, "adam", weight_decay=1e-4)
     fit(predictor, data, recipe, criterion=mape, checkpoint=checkpoint, progress=progress,
         stage="predictor")  # fmt: skip
