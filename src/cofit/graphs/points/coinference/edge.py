@@ -61,6 +61,7 @@ class EdgeServer:
         self._zoo, self._reload = zoo, reload
         self._depth, self._timeout_s = depth, timeout_s
         self._processor = threading.Lock()
+        self._closed = False
         self._channels: set[Channel] = set()
         self.most_waiting = 0
         """Most frames that waited before one stage of one connection."""
@@ -73,18 +74,27 @@ class EdgeServer:
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
 
     def serve(self) -> None:
-        """Answer devices until `close` is called from another thread."""
+        """Answer devices until `close` is called from another thread.
+
+        Raises:
+            CommunicationError: no more connections can be taken.
+        """
         while True:
             try:
                 connection, (host, port, *_) = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._closed:
+                    return
+                raise CommunicationError(
+                    f"no more devices can be attended ({error.strerror}); start the edge anew"
+                ) from error
             channel = Channel(connection, self._timeout_s, f"device {host}:{port}")
             self._channels.add(channel)
             threading.Thread(target=self._attend, args=(channel,), daemon=True).start()
 
     def close(self) -> None:
         """Stop listening and end all connections."""
+        self._closed = True
         try:
             self._listener.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -128,8 +138,10 @@ class EdgeServer:
                 if message.kind is Kind.HELLO:
                     zoo = self._zoo_of(message.text)
                 answer = self._answer(message, zoo)
-            except (CofitError, ValueError, IndexError, RuntimeError) as error:
-                answer = _refusal(f"{error}", message.frame)
+            except CofitError as error:
+                answer = _refusal(str(error), message.frame)
+            except Exception as error:  # whatever a frame does, the server goes on
+                answer = _refusal(f"{type(error).__name__}: {error}", message.frame)
             self._put(ready, (answer, since))
         ready.put(_END)
 

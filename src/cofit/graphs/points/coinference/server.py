@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             load_zoo(given.folder), given.host, given.port, given.depth, given.timeout,
             reload=partial(load_zoo, given.folder),
         )  # fmt: skip
+        if given.while_stdin:
+            threading.Thread(target=_close_after_stdin, args=(server,), daemon=True).start()
+        print("listening on {}:{}".format(*server.address), flush=True)
+        server.serve()
     except CofitError as error:
         print("error:", error, file=sys.stderr)
         return 2
-    if given.while_stdin:
-        threading.Thread(target=_close_after_stdin, args=(server,), daemon=True).start()
-    print("listening on {}:{}".format(*server.address), flush=True)
-    server.serve()
     return 0
 
 
