@@ -83,8 +83,8 @@ def test_01_flash_is_the_encoding_and_the_epilogue():
 
 OPERATORS = {
     "point": ((1, 24, 5, 6), at.Conv2d(), (20, 24, 1, 1)),
-    "window": ((1, 24, 7, 6), at.Conv2d((2, 1), (1, 1, 0, 1), fused="relu"), (18, 24, 3, 3)),
-    "vector": ((1, 48), at.Linear("relu"), (36, 48)),
+    "window": ((1, 24, 7, 6), at.Conv2d((2, 1), (1, 1, 0, 1)), (18, 24, 3, 3)),
+    "vector": ((1, 48), at.Linear(), (36, 48)),
     "tokens": ((1, 9, 48), at.Linear(), (36, 48)),
 }
 
