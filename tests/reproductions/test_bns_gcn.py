@@ -37,7 +37,7 @@ from cofit.graphs.halo import (
     train_part,
 )
 from cofit.reproductions import reproduce
-from cofit.reproductions.harness.parted import crossed_blocks, train_arm
+from cofit.reproductions.harness.parted import CHOSEN, crossed_blocks, train_arm
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +228,8 @@ def test_smoke_runs_and_resumes(tmp_path: Path) -> None:
 
     first = reproduce("bns-gcn", "smoke", tmp_path, silent)
     assert len(first.claims) == 5 and first.claims[2].holds
+    told = [c for c in first.claims if CHOSEN in c.note]
+    assert len(told) == 2 and all("blocks" in c.claim for c in told)
     assert len(list((tmp_path / "steps").glob("*.json"))) == 4
     (tmp_path / "finding.json").unlink()
     again = reproduce("bns-gcn", "smoke", tmp_path, silent)

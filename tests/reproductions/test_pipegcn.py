@@ -27,6 +27,7 @@ from cofit.graphs.halo import (
     train_part,
 )
 from cofit.reproductions import reproduce
+from cofit.reproductions.harness.parted import CHOSEN
 from cofit.reproductions.pipegcn import predicted_epoch
 
 
@@ -215,6 +216,8 @@ def test_smoke_runs_and_resumes(tmp_path: Path) -> None:
 
     first = reproduce("pipegcn", "smoke", tmp_path, silent)
     assert len(first.claims) == 4 and first.claims[0].holds
+    told = [c for c in first.claims if CHOSEN in c.note]
+    assert len(told) == 3 and all("blocks" in c.claim for c in told)
     assert len(list((tmp_path / "steps").glob("*.json"))) == 6
     (tmp_path / "finding.json").unlink()
     again = reproduce("pipegcn", "smoke", tmp_path, silent)
