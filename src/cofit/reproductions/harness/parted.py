@@ -18,6 +18,7 @@ from cofit.graphs.halo import (
     PartitionedGraph,
     Policy,
     partition,
+    peak_bytes,
     run_ranks,
     run_ranks_of,
     train_part,
@@ -141,7 +142,7 @@ def train_arm(
         return train_part(
             graph,
             part,
-            build_gnn("sage", widths, seed=seed, dropout=0.0, norm=True),
+            build_gnn("sage", widths, seed=seed, dropout=0.0, norm="layer"),
             GraphRecipe(epochs, learning_rate, evaluate_every=5),
             transport,
             policy=policy,
@@ -176,6 +177,27 @@ def time_arm(job: GraphJob, step: Step) -> dict[str, float]:
         found = run_ranks_of(job, Path(folder), step.progress)
     epoch, wait, reduce = (float(found[key]) for key in ("epoch_s", "waited_s", "reduced_s"))
     return {"epoch": epoch, "wait": wait, "reduce": reduce, "compute": epoch - wait - reduce}
+
+
+def memory_arm(job: GraphJob, step: Step) -> dict[str, int]:
+    """Memory that a training holds at most, its ranks each a process of its own.
+
+    Returns:
+        peak: bytes of all ranks at most, and of this process, which started them.
+        graph: bytes of the graph and its features, once per rank and once here.
+        nodes, edges, epochs: of the training; edges are undirected.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = run_ranks_of(job, Path(folder), step.progress)
+    assert job.data.x is not None
+    once = sum(t.nbytes for t in (job.data.indptr, job.data.indices, job.data.x))
+    return {
+        "peak": found["peak_bytes"] + peak_bytes(),
+        "graph": (job.parts + 1) * once,
+        "nodes": found["nodes"],
+        "edges": found["edges"] // 2,
+        "epochs": len(found["losses"]),
+    }
 
 
 def times_table(columns: Sequence[str], times: Mapping[tuple[str, ...], dict[str, float]]) -> Table:
