@@ -59,7 +59,7 @@ REPRODUCTION = Reproduction(
     scales={
         "smoke": Settings(
             data=("digits",), n=24, k=4, positions=6, combine=(8, 16), widest=64, train=64,
-            held=64, tested=64, measured=30, most=10, predictor_width=16, predictor_epochs=30,
+            held=64, tested=64, measured=30, most=10, predictor_width=16, predictor_epochs=20,
             supernet_epochs=1, function_settings=3, function_designs=1, evaluations=16,
             population=6, contest=8, contests=2, ranked=4, epochs=1, rounds=3,
             latency_share=1e3, memory_share=1e3,

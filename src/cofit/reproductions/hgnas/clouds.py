@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+from torch import nn
+
 from cofit.core import torch_generator
 from cofit.data import Dataset, Split, load
 from cofit.graphs.points import SOLIDS, clouds_from_images, solids
 from cofit.reproductions.harness import fewer
 
 GENERATED = "solids"
+TOGETHER = 50
+"""Clouds that are evaluated at once."""
 
 
 def cloud_data(name: str, n: int, train: int, held: int, tested: int) -> Dataset:
@@ -40,3 +45,14 @@ def cloud_data(name: str, n: int, train: int, held: int, tested: int) -> Dataset
         data, train=clouds(data.train, "train"), validation=clouds(shown, "validation"),
         test=clouds(data.test, "test"), augment=(),
     )  # fmt: skip
+
+
+def accuracy(network: nn.Module, split: Split) -> float:
+    """Fraction of clouds whose highest score is their class; few at a time, for messages are large.
+
+    The network is left in eval mode.
+    """
+    network.eval()
+    with torch.no_grad():
+        scores = torch.cat([network(clouds) for clouds in split.inputs.split(TOGETHER)])
+    return float((scores.argmax(1) == split.targets).float().mean())

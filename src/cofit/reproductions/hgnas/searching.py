@@ -10,7 +10,7 @@ import torch
 from cofit.core import InfeasibleError
 from cofit.data import Split
 from cofit.graphs.points import Genes, PointNetwork, Supernet, calibrate
-from cofit.reproductions.harness import accuracy
+from cofit.reproductions.hgnas.clouds import accuracy
 from cofit.reproductions.hgnas.space import Functions, Limits, functions_of, genes_of, type_space
 from cofit.search import Candidate, Evaluation, Ledger, Outcome, Space, Strategy, best, explore
 

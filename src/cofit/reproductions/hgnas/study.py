@@ -29,9 +29,9 @@ from cofit.graphs.points import (
     spell,
 )
 from cofit.regimes import Recipe
-from cofit.reproductions.harness import Step, Study, accuracy, seeded, train
+from cofit.reproductions.harness import Step, Study, seeded, train
 from cofit.reproductions.harness.study import Results
-from cofit.reproductions.hgnas.clouds import cloud_data
+from cofit.reproductions.hgnas.clouds import accuracy, cloud_data
 from cofit.reproductions.hgnas.machine import Machine, kept, restore
 from cofit.reproductions.hgnas.searching import (
     Bounds,
@@ -186,8 +186,8 @@ class Search:
                         assert top is not None and top.outcome.score is not None
                         scores[name].append(top.outcome.score)
                     step.progress("contests", seed + 1, s.contests)
-            p = mannwhitneyu(scores["evolution"], scores["random"], alternative="greater").pvalue
-            return {**scores, "p": float(p)}
+            test = mannwhitneyu(scores["evolution"], scores["random"], alternative="greater")
+            return {**scores, "p": float(test.pvalue)}
 
         return self.study.step("evolution against random", compute)
 
