@@ -206,7 +206,7 @@ def test_05_the_predictor_learns_what_the_sum_misses(tmp_path: Path) -> None:
     step = Step("predictor", tmp_path, lambda stage, done, total: None)
     _, judged = judge(step, designs, placed, true, 8, 0.3, 60, seed=0)
     assert judged.learned.mape <= 0.15 and judged.learned.tau >= 0.85
-    assert judged.learned.mape < min(judged.fitted.mape, judged.summed.mape)
+    assert judged.learned.mape < 0.75 * judged.summed.mape
     assert judged.shuffled.mape > 2 * judged.learned.mape and judged.shuffled.tau < 0.5
 
 

@@ -144,7 +144,7 @@ def _energy_limit(found: Results, at: str, link: Link) -> float:
 def _accuracy_and_search(found: Results) -> list[Claim]:
     def lost(seed: int) -> float:
         accuracies = found["fixed"][seed]["accuracy"], found["winner"][seed]["accuracy"]
-        return 100 * (accuracies[0] - accuracies[1])
+        return float(100 * (accuracies[0] - accuracies[1]))
 
     def gain(seed: int) -> float:
         result = found["search"][seed]
