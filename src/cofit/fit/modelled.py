@@ -9,10 +9,10 @@ from typing import Self
 from cofit.core import ConfigError, Cost, CostRow
 from cofit.fit.candidates import REMOVAL
 from cofit.fit.precision import Precision
-from cofit.fit.products import Product
+from cofit.fit.products import Product, signature
 from cofit.fit.progress import Progress
 from cofit.ir import Graph
-from cofit.targets import Accelerator, ArrayTarget, Platform, one_op_graph, signature_of
+from cofit.targets import Accelerator, ArrayTarget, Platform, one_op_graph
 
 ROWS = 8
 """Rows that leave an array together where it does not say how many are summed with one sign."""
@@ -95,19 +95,11 @@ class ModelledDevice:
         found = []
         for index, (product, structure, bits) in enumerate(asked):
             progress("cost model", index, len(asked))
-            integer = precision == "int8"
-            signature = signature_of(
-                graph,
-                product.op,
-                None if product.side == "hh" else structure,
-                "int8" if integer else "float32",
-                bits=bits if integer else 8,
-                of_state=structure if product.side == "hh" else None,
-            )
-            if signature.text not in self._rows:
-                rows = self.target.cost(one_op_graph(signature, "layer")).rows
-                self._rows[signature.text] = next(row for row in rows if row.op == "y")
-            found.append(self._rows[signature.text])
+            wanted = signature(graph, product, structure, bits, precision)
+            if wanted.text not in self._rows:
+                rows = self.target.cost(one_op_graph(wanted, "layer")).rows
+                self._rows[wanted.text] = next(row for row in rows if row.op == "y")
+            found.append(self._rows[wanted.text])
         progress("cost model", len(asked), len(asked))
         return found
 
