@@ -165,9 +165,10 @@ class HardwareFile:
             )
         found, node = self.sources[source], self.document.get("node_nm")
         if quantity in NODE_MATTERS and not off_chip and found.node_nm != node:
+            stated = "states no node_nm" if node is None else f"is at {node} nm"
             raise self.fail(
-                f"{where} comes from {source!r} at {found.node_nm} nm, the {self._what} is at "
-                f"{node} nm; scale it and name a source of kind derived"
+                f"{where} comes from {source!r} at {found.node_nm} nm, the {self._what} {stated}; "
+                "scale it and name a source of kind derived"
             )
         self._used.setdefault(found.key, []).append(where)
         return float(value) * self._scale(unit, where, quantity)
