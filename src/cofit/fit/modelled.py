@@ -12,7 +12,11 @@ from cofit.fit.precision import Precision
 from cofit.fit.products import Product, signature
 from cofit.fit.progress import Progress
 from cofit.ir import Graph
+from cofit.structures import Complementary
 from cofit.targets import Accelerator, ArrayTarget, Platform, one_op_graph
+from cofit.targets.arrays import DigitalChip
+
+PAIRS = Complementary().text
 
 ROWS = 8
 """Rows that leave an array together where it does not say how many are summed with one sign."""
@@ -57,12 +61,15 @@ class ModelledDevice:
     def families(self, precision: Precision, kind: str = "conv2d") -> tuple[str, ...]:
         """Fewer channels, and what else the model counts.
 
-        Crossbars are spared whole groups of rows, and where a group holds one sign, the second half
-        of its cells; accelerators that skip, gate or compress zeros of weights take them anywhere.
+        Arrays are spared whole groups of rows, and where a group holds one sign, the second half of
+        its cells; macros that read words and their complements store half of the filters that are
+        pairs; accelerators that skip, gate or compress zeros of weights take them anywhere.
         """
         match self.target:
             case ArrayTarget(chip=chip) if (m := chip.sign_group) is not None:
                 return (f"polarised{m}", f"rows{m}+polarised{m}", REMOVAL)
+            case ArrayTarget(chip=DigitalChip(pairs=True)) if kind not in ("gru", "lstm"):
+                return (PAIRS, f"rows{ROWS}", REMOVAL)
             case ArrayTarget():
                 return (f"rows{ROWS}", REMOVAL)
             case Accelerator(hardware=hardware) if hardware.sparse.get("weight"):
@@ -143,8 +150,8 @@ def modelled(target: Accelerator | ArrayTarget | Platform) -> ModelledDevice:
     """
     if isinstance(target, ArrayTarget) and target.assumed is not None:
         raise ConfigError(
-            f"target {target.name!r} takes networks to have {target.assumed}, to which fit does "
-            "not train; cofit cost says what they would cost, fit takes forms, isaac, puma, "
-            "digital or ddc:baseline"
+            f"target {target.name!r} takes networks to have {target.assumed} and sums that its "
+            "converters round, to which fit does not train; cofit reproduce cap-ram does, cofit "
+            "cost says what a network would cost, and fit takes forms, isaac, puma, ddc or digital"
         )
     return ModelledDevice(target)

@@ -172,7 +172,7 @@ def _constants(signature: OpSignature, generator: torch.Generator, weighted: boo
     values: NDArray[np.generic] = weight.numpy()
     if integer:
         scale = float(weight.abs().max()) / (2 ** (signature.bits - 1) - 1) or 1.0
-        values = np.rint(weight.numpy() / scale).astype(np.int8)
+        values = _member(np.rint(weight.numpy() / scale).astype(np.int8), signature.structure)
         channels = shape[0] if weighted else 1
         of_weight = Quantisation((scale,) * channels, bits=signature.bits)
         found = [Tensor(name, shape, DType.I8, of_weight, values, signature.structure)]
@@ -187,6 +187,14 @@ def _constants(signature: OpSignature, generator: torch.Generator, weighted: boo
         else:
             found.append(Tensor("b", shape[:1], DType.F32, None, bias))
     return found
+
+
+def _member(values: NDArray[np.int8], structure: str | None) -> NDArray[np.int8]:
+    """Rounded weights in their structure, which rounding takes sums of weights out of."""
+    if structure is None:
+        return values
+    found, levels = parse(structure), torch.from_numpy(values)
+    return values if found.check(levels) is None else found.project(levels).numpy()
 
 
 def _output_quantisation(
