@@ -40,8 +40,9 @@ from cofit.reproductions.hamming_codesign.study import (
     tuned,
     with_weights,
 )
-from cofit.reproductions.harness import Claim, Outcome, Reproduction, Study, axes, figure
+from cofit.reproductions.harness import Claim, Outcome, Reproduction, Study, axes, figure, sources
 from cofit.rtl import yosys
+from cofit.targets.datapath import datapath
 
 
 def run(study: Study[Settings]) -> Outcome:
@@ -87,6 +88,7 @@ def run(study: Study[Settings]) -> Outcome:
             network_table(settings, plain, aware),
             layer_table(settings, plain[0], aware[0], names),
             datapath_table(settings, plain_paths, aware_paths),
+            sources(datapath=datapath().facts),
         ],
         figure=_figure(settings, laplace),
     )

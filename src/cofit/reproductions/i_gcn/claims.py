@@ -17,8 +17,10 @@ from cofit.reproductions.harness import (
     bars,
     figure,
     measured,
+    sources,
 )
 from cofit.reproductions.i_gcn.study import BUFFERS, Results, Settings, generated
+from cofit.targets.graph_engines import graph_engine
 
 Found = dict[str, list[Results]]
 ORDERS = ("random", "as stored", "METIS", "RCM", "islands", "islands, optimal")
@@ -197,6 +199,7 @@ def tables(settings: Settings, found: Found) -> list[Table]:
               columns=("graph", "buffer [rows]", "islands", "locator (beside)", "pull", "push",
                        "as stored [ms]", "island order [ms]", "islands, shared [ms]"),
               rows=tuple(cycles)),
+        sources(i_gcn=graph_engine("i-gcn").facts),
     ]  # fmt: skip
 
 
