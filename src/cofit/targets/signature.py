@@ -15,7 +15,7 @@ from cofit.core import torch_generator
 from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Ranges, Tensor, quantise
 from cofit.ir.attributes import Attributes, Reshape, Slice
 from cofit.ir.shapes import output_shape
-from cofit.structures import parse
+from cofit.structures import couples_filters, parse
 
 Precision = Literal["float32", "int8"]
 _KEEPS_QUANTISATION = ("maxpool2d", "avgpool2d", "reshape", "slice", "pad")
@@ -190,11 +190,11 @@ def _constants(signature: OpSignature, generator: torch.Generator, weighted: boo
 
 
 def _member(values: NDArray[np.int8], structure: str | None) -> NDArray[np.int8]:
-    """Rounded weights in their structure, which rounding takes sums of weights out of."""
-    if structure is None:
+    """Rounded weights in their structure, which rounding takes sums of filters out of."""
+    found = None if structure is None else parse(structure)
+    if found is None or not couples_filters(found):
         return values
-    found, levels = parse(structure), torch.from_numpy(values)
-    return values if found.check(levels) is None else found.project(levels).numpy()
+    return found.project(torch.from_numpy(values)).numpy()
 
 
 def _output_quantisation(
