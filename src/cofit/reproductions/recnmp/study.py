@@ -13,7 +13,7 @@ import torch
 from cofit.core import numpy_generator
 from cofit.reproductions.harness import Step, Study, seeded
 from cofit.reproductions.recnmp import traces
-from cofit.reproductions.recnmp.arms import every_arm
+from cofit.reproductions.recnmp.arms import HELD_OUT, every_arm
 from cofit.reproductions.recnmp.clicks import DENSE, criteo_clicks, judged, planted, trained
 from cofit.reproductions.recnmp.dlrm import DLRM, pooled_near_memory, seconds_apart
 from cofit.reproductions.recnmp.shared import ALPHA, colours, together
@@ -217,9 +217,10 @@ def model(settings: Settings, _: Step) -> Results:
 def shared(settings: Settings, seed: int, _: Step) -> Results:
     """Models that share the memory, and tables on random pages or in ranks of their own."""
     s, memory = settings, memory_system()
-    bags = traces.zipf(ALPHA, s.tables, s.rows, s.lookups, s.pooling, s.batch, seed)
+    each = min(s.lookups, HELD_OUT * s.batch * s.pooling)  # batches to judge, one to choose on
+    bags = traces.zipf(ALPHA, s.tables, s.rows, each, s.pooling, s.batch, seed)
     return {
-        "models": together(s.rows, s.lookups, s.pooling, s.batch, s.vectors[0], memory, seed),
+        "models": together(s.rows, each, s.pooling, s.batch, s.vectors[0], memory, seed),
         "colours": colours(bags, s.vectors[0], memory, seed),
     }
 
