@@ -63,7 +63,7 @@ def points(seed: int) -> tuple[Layers, Nest, np.ndarray]:
 
 
 def rate(seed: int) -> tuple[float, float]:
-    """Points of one process per second of the clock and of the processor; building is not counted."""
+    """Points per second of one process, of the clock and the processor; building is not counted."""
     layers, nest, bits = points(seed)
     hardware = accelerator("tpu-like").with_memory("sram", bits=bits)
     done, begin, used = 0, time.perf_counter(), time.process_time()
