@@ -1,0 +1,20 @@
+"""Floor 6: spaces of decisions, strategies that explore them, and the ledger of what was tried."""
+
+from cofit.search.evolution import Evolution
+from cofit.search.ledger import Evaluation, Ledger, best, explore
+from cofit.search.space import Candidate, Decision, Space
+from cofit.search.strategy import Outcome, RandomSearch, Strategy
+
+__all__ = [
+    "Candidate",
+    "Decision",
+    "Evaluation",
+    "Evolution",
+    "Ledger",
+    "Outcome",
+    "RandomSearch",
+    "Space",
+    "Strategy",
+    "best",
+    "explore",
+]
