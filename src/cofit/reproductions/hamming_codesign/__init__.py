@@ -25,6 +25,7 @@ from cofit.reproductions.hamming_codesign.claims import (
 from cofit.reproductions.hamming_codesign.datapath import priced, through_gates
 from cofit.reproductions.hamming_codesign.datapath_claims import (
     datapath_claims,
+    datapath_sources,
     datapath_table,
     gate_claims,
 )
@@ -40,9 +41,8 @@ from cofit.reproductions.hamming_codesign.study import (
     tuned,
     with_weights,
 )
-from cofit.reproductions.harness import Claim, Outcome, Reproduction, Study, axes, figure, sources
+from cofit.reproductions.harness import Claim, Outcome, Reproduction, Study, axes, figure
 from cofit.rtl import yosys
-from cofit.targets.datapath import datapath
 
 
 def run(study: Study[Settings]) -> Outcome:
@@ -88,7 +88,7 @@ def run(study: Study[Settings]) -> Outcome:
             network_table(settings, plain, aware),
             layer_table(settings, plain[0], aware[0], names),
             datapath_table(settings, plain_paths, aware_paths),
-            sources(datapath=datapath().facts),
+            datapath_sources(),
         ],
         figure=_figure(settings, laplace),
     )
