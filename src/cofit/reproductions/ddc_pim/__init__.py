@@ -37,8 +37,9 @@ from cofit.reproductions.harness import (
     between,
     figure,
     measured,
+    sources,
 )
-from cofit.targets.arrays import MODES, Layer, Macro
+from cofit.targets.arrays import MODES, Layer, Macro, ddc
 
 STEM, HEAD = 32, 1280
 """First and last convolution of the two published networks."""
@@ -211,6 +212,7 @@ def _tables(
         Table(title="Cycles of the baseline over those with", columns=(
             "network", "pairs", "+ dual broadcast", "+ split adder tree", "depthwise share",
         ), rows=tuple(cycles)),
+        sources(ddc=ddc().facts),
     ]  # fmt: skip
 
 
