@@ -25,6 +25,7 @@ from cofit.codegen.c_text import (
     support_text,
     use_union,
 )
+from cofit.codegen.chosen import Chosen
 from cofit.codegen.interface import Interface, entry_points, header, prologue
 from cofit.codegen.large import LARGE_BYTES, Large
 from cofit.codegen.machine import Machine
@@ -77,12 +78,22 @@ class Source:
         return "\n".join((self.source, *(item.definition for item in self.large)))
 
     @property
+    def chosen(self) -> dict[str, Chosen]:
+        """Kernels by op that other than the formulas chose."""
+        return {step.layer: step.chosen for step in self.steps if step.chosen is not None}
+
+    @property
     def constant_bytes(self) -> int:
         """Bytes of all const arrays."""
         return sum(step.constant_bytes for step in self.steps)
 
 
-def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -> Source:
+def emit(
+    graph: Graph,
+    machine: Machine,
+    arena_limit_bytes: int | None = None,
+    chosen: Mapping[str, Chosen] | None = None,
+) -> Source:
     """Generate the program of a graph.
 
     Args:
@@ -90,6 +101,7 @@ def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -
         machine: what to emit for.
         arena_limit_bytes: an arena to stay below, by running the first layers in stripes if it is
             exceeded otherwise (see `schedule`); the least found where that is not enough.
+        chosen: kernels by op, where others than the formulas take are wanted (see `tuning`).
 
     Raises:
         UnsupportedOpError: no kernel takes an op; the text names it and every family's reason.
@@ -102,7 +114,7 @@ def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -
             f"graph {graph.name!r} has {len(graph.inputs)} inputs and {len(graph.outputs)} "
             "outputs; generated programs have one of each"
         )
-    emitter = Emitter(machine)
+    emitter = Emitter(machine, chosen)
     schedule = schedule_within(graph, emitter, arena_limit_bytes)
     layout = lay_out(schedule, emitter)
     plan, storage = layout.plan, layout.storage
@@ -259,6 +271,8 @@ def _describe(graph: Graph, step: Step) -> str:
         parts.append(f"weight {'x'.join(map(str, weight.shape))}")
         parts.append(f"density {kept / max(weight.size, 1):.3f}")
     parts.append(f"{step.kernel} {step.code.variant}".strip())
+    if step.chosen is not None and step.chosen.times is not None:
+        parts.append(step.chosen.times.text)
     return comment("; ".join(parts))
 
 

@@ -102,6 +102,18 @@ class Kernel(Protocol):
 
 
 @runtime_checkable
+class TunableKernel(Kernel, Protocol):
+    """A family that can compute an op in several ways, one of which its formula takes for best."""
+
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """Families of this name that decide otherwise, each of its own `repr`.
+
+        The formula's choice is the first, then the most promising; called if `reject` gave None.
+        """
+        ...
+
+
+@runtime_checkable
 class ResidualKernel(Kernel, Protocol):
     """A family whose code can add another activation to the op's output as it closes a tile."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from cofit.codegen import convert, threads
 from cofit.codegen.c_text import program_name, unique_identifiers
+from cofit.codegen.chosen import Chosen
 from cofit.codegen.kernel import Kernel, KernelCode, Residual, ResidualKernel
 from cofit.codegen.kernels import kernels_for
 from cofit.codegen.layout import same_bytes, same_bytes_turned
@@ -40,6 +41,7 @@ class Step:
         code: what the kernel emitted.
         macs: multiply-accumulates with kept weights.
         rejected: families tried before, with their reasons.
+        chosen: in place of what the formulas take.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Step:
     rejected: tuple[str, ...]
     part: int | None = None
     residual: Residual | None = None
+    chosen: Chosen | None = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -98,19 +101,26 @@ class Emitted:
         code: what it emitted.
         rejected: families tried before, with their reasons.
         residual: the addition that the code includes.
+        chosen: in place of what the formulas take.
     """
 
     family: str
     code: KernelCode
     rejected: tuple[str, ...]
     residual: Residual | None = None
+    chosen: Chosen | None = None
 
 
 class Emitter:
-    """Chooses kernels and emits their code, once for stripes of like shape."""
+    """Chooses kernels and emits their code, once for stripes of like shape.
 
-    def __init__(self, machine: Machine) -> None:
+    `chosen` are kernels by op of the given graph, where others than the formulas take are wanted; a
+    stripe that such a kernel does not take has the formula's.
+    """
+
+    def __init__(self, machine: Machine, chosen: Mapping[str, Chosen] | None = None) -> None:
         self.machine = machine
+        self._chosen = chosen or {}
         self._known: dict[object, Emitted] = {}
 
     def code(self, graph: Graph, op: Op, layer: str, residual: Residual | None = None) -> Emitted:
@@ -129,7 +139,13 @@ class Emitter:
         key = (layer, op.attributes, shapes, residual)
         if key not in self._known:
             kernel, rejected = _choose(graph, op, self.machine)
-            self._known[key] = self._emitted(graph, op, kernel, rejected, residual)
+            chosen = self._chosen.get(layer)
+            if chosen is not None and chosen.kernel.reject(graph, op, self.machine) is None:
+                kernel = chosen.kernel
+            else:
+                chosen = None
+            found = self._emitted(graph, op, kernel, rejected, residual)
+            self._known[key] = replace(found, chosen=chosen)
         return self._known[key]
 
     def _emitted(
@@ -218,6 +234,7 @@ def _steps(
             Step(
                 op.output, layer, f"{prefix}_{name}", op.kind, found.family, op, reads, writes,
                 found.code, kept_macs(graph, op), found.rejected, residual=residual,
+                chosen=found.chosen,
             )
         )  # fmt: skip
     if machine.io == "float" and convert.needs_conversion(graph.tensors[sink]):
