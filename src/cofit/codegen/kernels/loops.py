@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cofit.codegen.kernels.parts import LEAST_PART
-from cofit.codegen.kernels.tile import Tile
+from cofit.codegen.kernels.tile import Tile, split
 from cofit.codegen.kernels.window import Window
 
 TILES = 14  # that are tried with the formula's other decisions
@@ -49,6 +49,9 @@ def other_loops(
         win: the convolution.
         splits: whether channels may be taken in parts.
     """
+    # tiles of a row are near-equal, so that several most numbers of pixels give the same ones
+    different = {(t.vectors, *split(win.out_width, t.pixels)): t for t in reversed(tiles)}
+    tiles = [t for t in tiles if t in different.values()]
     tried = [
         *(replace(formula, vectors=t.vectors, pixels=t.pixels) for t in tiles[:TILES]),
         *(replace(formula, parts=parts) for parts in _parts(formula.parts, win, splits)),

@@ -21,7 +21,8 @@ def candidates(graph: Graph, op: Op, machine: Machine) -> tuple[Kernel, ...]:
     """Kernels to time for an op, the one taken without timing first; none if nothing is to choose.
 
     At most `MOST`: the formula's choice of every tunable family that takes the op, then the other
-    variants, those of families with few first.
+    variants, those of families with few first; dense families have one if the weight has a
+    structure.
     """
     if machine.freestanding or op.kind not in ("conv2d", "linear"):
         return ()
@@ -29,9 +30,10 @@ def candidates(graph: Graph, op: Op, machine: Machine) -> tuple[Kernel, ...]:
     if not taking or not isinstance(taking[0], TunableKernel):
         return ()
     lists = [k.variants(graph, op, machine) for k in taking if isinstance(k, TunableKernel)]
-    rest = (k for found in sorted(lists, key=len) for k in found[1:])
-    ordered = [*(found[0] for found in lists), *rest]
     weight = graph.tensors[op.inputs[1]]
+    likely = lists if weight.structure is None else lists[:1]
+    rest = (kernel for found in sorted(likely, key=len) for kernel in found[1:])
+    ordered = [*(found[0] for found in lists), *rest]
     most = min(MOST, MOST_BYTES // max(weight.nbytes, 1))
     return tuple(ordered[:most]) if min(most, len(ordered)) > 1 else ()
 
