@@ -30,7 +30,7 @@ from cofit.targets.work import work_of
 
 HOST = machine("host")
 BARE = replace(HOST, io="native")
-TUNE = "cofit.codegen.tuning.tune"
+TUNE = "cofit.codegen.tuning.choose"
 pytestmark = [
     pytest.mark.device,
     pytest.mark.skipif(HOST.vector_floats < 8, reason="this CPU has no vectors of eight floats"),
@@ -199,8 +199,8 @@ def test_layers_alike_are_timed_once_and_never_again(cache, monkeypatch):
     assert tune_graph(graph, HOST) == found and calls == [4, 4]
     for (module, name), value in {
         ("store", "cpu_name"): lambda: "another CPU",
-        ("tune", "toolchain"): lambda name: replace(toolchain(name), version="another compiler"),
-        ("tune", "build_flags"): lambda source: ("-O1",),
+        ("choose", "toolchain"): lambda name: replace(toolchain(name), version="another compiler"),
+        ("choose", "build_flags"): lambda source: ("-O1",),
     }.items():
         with monkeypatch.context() as patch:
             before = len(calls)

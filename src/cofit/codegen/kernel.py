@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cofit.codegen.layout import PlaneLayout
 from cofit.codegen.machine import Machine
 from cofit.ir.types import Graph, Op
 
@@ -84,6 +85,19 @@ class Residual:
         return self.op.inputs[1 - self.position]
 
 
+@dataclass(frozen=True)
+class Sides:
+    """How a kernel meets planes of channels.
+
+    Attributes:
+        target: how its output would lie in planes.
+        turns: whether input and output may differ: what lies in NHWC is turned.
+    """
+
+    target: PlaneLayout
+    turns: bool
+
+
 class Kernel(Protocol):
     """One kernel family."""
 
@@ -110,6 +124,19 @@ class TunableKernel(Kernel, Protocol):
 
         The formula's choice is the first, then the most promising; called if `reject` gave None.
         """
+        ...
+
+
+@runtime_checkable
+class PlaneKernel(Kernel, Protocol):
+    """A family whose input or output can lie in planes of channels."""
+
+    def sides(self, graph: Graph, op: Op, machine: Machine) -> Sides | None:
+        """What may lie in planes; None if nothing may. Called if `reject` gave None."""
+        ...
+
+    def laid_out(self, source: PlaneLayout | None, target: PlaneLayout | None) -> Kernel:
+        """The same for such an input and output, None being NHWC; a residual lies as the output."""
         ...
 
 

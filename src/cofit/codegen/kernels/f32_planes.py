@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import Constant, Kernel, KernelCode, Residual
+from cofit.codegen.kernel import Constant, Kernel, KernelCode, Residual, Sides
 from cofit.codegen.kernels.block_lists import Lists, offset_type, part_lists
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.f32_block import emit_lists, keeps_nothing
 from cofit.codegen.kernels.f32_conv import in_parts
 from cofit.codegen.kernels.f32_elementwise import FUNCTIONS
-from cofit.codegen.kernels.plane_lists import shared_lists, single_lists
+from cofit.codegen.kernels.plane_lists import MOST_SHARED, shared_lists, single_lists
 from cofit.codegen.kernels.plane_loops import (
     PlaneLoops,
     Planes,
@@ -31,9 +31,11 @@ from cofit.codegen.kernels.plane_loops import (
     other_plane_loops,
     plane_formula,
 )
+from cofit.codegen.kernels.plane_sides import close_tile, copy_row, open_band, open_tile
 from cofit.codegen.kernels.shares import Shares, count_of, declared, range_of, share_rows
 from cofit.codegen.kernels.tile import clamp, pretty, vector_type
 from cofit.codegen.kernels.window import Window, clamps_before, window
+from cofit.codegen.layout import PlaneLayout, plane_layout
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, kept_macs
 from cofit.ir.attributes import Fused
@@ -49,6 +51,8 @@ class F32Planes:
     """csr, N:M and fkw of any group."""
 
     loops: PlaneLoops | None = None
+    source: PlaneLayout | None = None
+    target: PlaneLayout | None = None
     name = "f32-planes"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
@@ -87,7 +91,23 @@ class F32Planes:
         shares = share_rows(machine, win.out_height, macs / machine.vector_floats)
         loops = self.loops or plane_formula(encoding, win, machine, shares)
         lists = shared_lists(encoding, loops.filters) if shared else single_lists(encoding)
-        return _emit(win, machine, lists, order, bias, form, shares, loops)
+        sides = (self.source, self.target)
+        return _emit(win, machine, lists, order, bias, form, shares, loops, *sides)
+
+    def sides(self, graph: Graph, op: Op, machine: Machine) -> Sides | None:
+        """Both sides, of whole groups of filters over rows of pixels."""
+        encoding, win = encoding_of(graph, op, FORMATS), window(graph, op)
+        assert isinstance(encoding, Encoding)
+        shape = graph.tensors[op.output].shape
+        if len(shape) != 4 or shape[2] != win.out_height or shape[3] != win.out_width:
+            return None
+        if _too_few(win, machine) or (is_shared(encoding) and win.outputs % MOST_SHARED):
+            return None
+        return Sides(plane_layout(win.out_height, Planes(win, 1).width), turns=True)
+
+    def laid_out(self, source: PlaneLayout | None, target: PlaneLayout | None) -> Kernel:
+        """Copies rows from planes, and stores tiles in planes."""
+        return replace(self, source=source, target=target)
 
     def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
         """Other tiles, bands and parts."""
@@ -119,6 +139,8 @@ def _emit(
     form: str,
     shares: Shares | None,
     loops: PlaneLoops,
+    source: PlaneLayout | None,
+    target: PlaneLayout | None,
 ) -> KernelCode:
     """Filter `order[i]` has the i-th weights of the lists."""
     first, last = range_of(shares, "rows", win.out_height)
@@ -136,10 +158,12 @@ def _emit(
         "float *const x = (float *)scratch;",
         f"float *const t = x + {held};",  # the last tile reads past the planes
         f"for (int y0 = {first}; y0 < {last}; y0 += {planes.rows}) {{",
-        _fill(win, planes),
-        f"for (int i0 = 0; i0 < {planes.pixels}; i0 += {tile.pixels}) {{",
-        _tile(win, planes, tile, groups),
-        _turn(win, planes, tile, last),
+        _fill(win, planes, source),
+        *([open_band(planes, last)] if target else []),
+        f"for (int i0 = 0; i0 < {'pixels' if target else planes.pixels}; i0 += {tile.pixels}) {{",
+        *([open_tile(tile, target)] if target else []),
+        _tile(win, planes, tile, groups, target),
+        close_tile(win, planes, tile, target) if target else _turn(win, planes, tile, last),
         "}",
         "}",
     ])  # fmt: skip
@@ -157,13 +181,15 @@ def _emit(
         ("f32_turn.h",),
         scratch_bytes=4 * (held + tile.pixels * channel.size),
         variant=f"{form}, {tile.filters} filters x {tile.vectors} vectors of {tile.lanes} pixels"
-        + in_parts(win),
+        + in_parts(win)
+        + (", from planes" if source else "")
+        + (", to planes" if target else ""),
         shares=count_of(shares),
     )
 
 
-def _fill(win: Window, planes: Planes) -> str:
-    """Turn the band into planes, row by row; outside the input lies zero."""
+def _fill(win: Window, planes: Planes, source: PlaneLayout | None) -> str:
+    """Turn or copy the band into planes, row by row; outside the input lies zero."""
     (sh, sw), (top, _, left, _) = win.stride, win.padding
     pitch = planes.phases * planes.size
     clear = "for (int c = 0; c < {}; ++c) __builtin_memset(to + c * {}{}, 0, {} * sizeof(float));"
@@ -176,6 +202,11 @@ def _fill(win: Window, planes: Planes) -> str:
         # plane columns [first, last) hold input columns j * sw + b - left
         first = max(0, -(-(left - b) // sw))
         last = max(first, min(planes.width, -(-(win.width + left - b) // sw)))
+        start, count = first * sw + b - left, last - first
+        turn = (
+            f"f32_turn(in0 + (h * {win.width} + {start}) * {win.channels}, "
+            f"{sw * win.channels}, {count}, {win.channels}, to + {first}, {pitch});"
+        )
         lines += [
             "{",
             f"float *const to = x + (a * {sw} + {b}) * {planes.size} + i * {planes.width};",
@@ -183,8 +214,7 @@ def _fill(win: Window, planes: Planes) -> str:
             clear.format(win.channels, pitch, "", planes.width),
             "} else {",
             clear.format(win.channels, pitch, "", first) if first else "",
-            f"f32_turn(in0 + (h * {win.width} + {first * sw + b - left}) * {win.channels}, "
-            f"{sw * win.channels}, {last - first}, {win.channels}, to + {first}, {pitch});",
+            copy_row(win, planes, source, first, count, start) if source else turn,
             clear.format(win.channels, pitch, f" + {last}", planes.width - last)
             if last < planes.width
             else "",
@@ -194,8 +224,10 @@ def _fill(win: Window, planes: Planes) -> str:
     return "\n".join(line for line in [*lines, "}"] if line)
 
 
-def _tile(win: Window, planes: Planes, tile: PlaneTile, groups: int) -> str:
-    """All output channels of one tile of pixels, into `t`, part by part."""
+def _tile(
+    win: Window, planes: Planes, tile: PlaneTile, groups: int, target: PlaneLayout | None
+) -> str:
+    """All output channels of one tile of pixels, into `t` or their places, part by part."""
     filters, vectors = range(tile.filters), range(tile.vectors)
     names = [(f, j) for f in filters for j in vectors]
     split, single = win.parts > 1, tile.filters == 1
@@ -208,7 +240,8 @@ def _tile(win: Window, planes: Planes, tile: PlaneTile, groups: int) -> str:
     for f in filters:
         k = "b" if single else f"b * {tile.filters} + {f}"
         row = "b" if single else f"channel[{k}]"
-        lines.append(f"float *const o{f} = t + {row} * {tile.pixels};")
+        place = f"to + {row} * apart" if target else f"t + {row} * {tile.pixels}"
+        lines.append(f"float *const o{f} = {place};")
         lines.append("vec " + ", ".join(f"a{f}_{j}" for j in vectors) + ";")
         fresh = [f"vec v = {{0.0f}}; v += bias[{k}];", *(f"a{f}_{j} = v;" for j in vectors)]
         sums = [f"a{f}_{j} = *(const vec *)(o{f} + {j * tile.lanes});" for j in vectors]

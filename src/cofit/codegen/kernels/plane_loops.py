@@ -17,12 +17,12 @@ from cofit.codegen.kernels.parts import parts_for
 from cofit.codegen.kernels.plane_lists import MOST_SHARED
 from cofit.codegen.kernels.shares import Shares
 from cofit.codegen.kernels.window import Window
+from cofit.codegen.layout import plane_layout
 from cofit.codegen.machine import Machine
 from cofit.structures import Encoding
 
 PLANES_BYTES = 400 * 1024  # planes of a band stay in a core's L2
 LEAST_ROWS = 4  # of a band: those around it are turned into planes twice
-LINE_FLOATS = 16
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Planes:
     @property
     def size(self) -> int:
         """Elements from plane to plane: an odd number of lines, which spreads them over a cache."""
-        lines = -(-self.height * self.width // LINE_FLOATS)
-        return (lines | 1) * LINE_FLOATS
+        return plane_layout(self.height, self.width).size
 
     @property
     def phases(self) -> int:

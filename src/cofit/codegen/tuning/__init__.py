@@ -5,6 +5,6 @@ kept in the cache folder per CPU, compiler and everything that was tried.
 """
 
 from cofit.codegen.tuning.saved import from_json, to_json
-from cofit.codegen.tuning.tune import tune
+from cofit.codegen.tuning.choose import tune
 
 __all__ = ["from_json", "to_json", "tune"]
