@@ -26,12 +26,14 @@ from cofit.codegen.c_text import (
     use_union,
 )
 from cofit.codegen.chosen import Chosen
+from cofit.codegen.emitter import Emitter
 from cofit.codegen.interface import Interface, entry_points, header, prologue
 from cofit.codegen.large import LARGE_BYTES, Large
+from cofit.codegen.layout import PlaneLayout
 from cofit.codegen.machine import Machine
 from cofit.codegen.planner import MemoryPlan
 from cofit.codegen.schedule import schedule_within
-from cofit.codegen.steps import INPUT, OUTPUT, Emitter, Step, lay_out
+from cofit.codegen.steps import INPUT, OUTPUT, Step, lay_out
 from cofit.codegen.storage import SCRATCH
 from cofit.codegen.stripes import Schedule
 from cofit.core import ModelError
@@ -56,6 +58,7 @@ class Source:
         offsets: arena offset of every activation tensor, "(input)" and "(output)" included.
         entry: tensor that the caller writes ("(input)" where a conversion follows).
         exit: tensor that the caller reads.
+        planes: tensors that lie in planes of channels, all others in NHWC.
         large: constants that are to be linked with `source`; none without an OS.
     """
 
@@ -70,6 +73,7 @@ class Source:
     offsets: Mapping[str, int]
     entry: str
     exit: str
+    planes: Mapping[str, PlaneLayout]
     large: tuple[Large, ...] = ()
 
     @property
@@ -146,7 +150,7 @@ def emit(
     outside = [large[id(c)] for step in steps for c in step.code.constants if id(c) in large]
     return Source(
         name, graph, schedule, machine, header(public), source, plan, tuple(steps), offsets,
-        entry, exit_, tuple(outside),
+        entry, exit_, layout.planes, tuple(outside),
     )  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cofit.ir import Graph, Op, attributes
+
 Array = NDArray[np.generic]
 
 
@@ -83,3 +85,16 @@ def same_bytes_turned(before: tuple[int, ...], order: tuple[int, ...]) -> bool:
 def _same_order(index: Array, after: tuple[int, ...]) -> bool:
     first, second = (to_memory(each).ravel() for each in (index, index.reshape(after)))
     return bool(np.array_equal(first, second))
+
+
+def is_alias(graph: Graph, op: Op) -> bool:
+    """Whether the output of an op has the bytes of its input."""
+    before = graph.tensors[op.inputs[0]]
+    if before.data is not None:
+        return False
+    match op.attributes:
+        case attributes.Reshape():
+            return same_bytes(before.shape, graph.tensors[op.output].shape)
+        case attributes.Transpose(permutation=order):
+            return same_bytes_turned(before.shape, order)
+    return False

@@ -11,7 +11,7 @@ are dropped when the tile is turned back to NHWC.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +51,8 @@ class F32Planes:
     """csr, N:M and fkw of any group."""
 
     loops: PlaneLoops | None = None
-    source: PlaneLayout | None = None
-    target: PlaneLayout | None = None
+    source: PlaneLayout | None = field(default=None, repr=False)
+    target: PlaneLayout | None = field(default=None, repr=False)
     name = "f32-planes"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
