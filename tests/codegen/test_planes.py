@@ -9,7 +9,7 @@ import torch
 from layers import Builder
 
 from cofit.codegen import compile, emit, load_program, machine
-from cofit.codegen.assignment import Meeting, Problem, assign
+from cofit.codegen.assignment import Meeting, Problem, assign_planes
 from cofit.codegen.emitter import Emitter
 from cofit.codegen.kernels import shares
 from cofit.codegen.layout import PlaneLayout, plane_layout
@@ -140,7 +140,7 @@ def test_the_assignment_is_the_best_of_all():
     rng, gains = np.random.default_rng(0), 0
     for _ in range(300):
         problem = random_problem(rng)
-        found = assign(problem)
+        found = assign_planes(problem)
         assert problem.allows(found)
         assert problem.moved(found) == exhaustive(problem)
         gains += bool(found)

@@ -44,7 +44,7 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Problem:
-    """A graph as `assign` sees it.
+    """A graph as `assign_planes` sees it.
 
     Attributes:
         sizes: bytes by tensor.
@@ -81,7 +81,7 @@ class Problem:
         return total
 
 
-def assign(problem: Problem) -> frozenset[str]:
+def assign_planes(problem: Problem) -> frozenset[str]:
     """The tensors that lie in planes: allowed, of least bytes, and as few as that takes."""
     found: frozenset[str] = frozenset()
     for group in _groups(problem):

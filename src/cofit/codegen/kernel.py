@@ -9,7 +9,8 @@ Inside the body these C names are in scope: `in0`, `in1`, ... (const pointers to
 inputs, numbered by their position in `op.inputs`, restrict unless in place), `out`, and `scratch`
 (uint8_t *, aligned, only where `scratch_bytes` > 0). Every name that is in scope must be used.
 The other operand of a residual is the activation input behind the op's own.
-Activations of rank 4 lie in NHWC order; all others in row-major order; batch is 1.
+Activations of rank 4 lie in NHWC order, unless a family was `laid_out` for planes of channels; all
+others in row-major order; batch is 1.
 """
 
 from __future__ import annotations

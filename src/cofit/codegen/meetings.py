@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cofit.codegen.assignment import Meeting, Problem, assign
+from cofit.codegen.assignment import Meeting, Problem, assign_planes
 from cofit.codegen.emitter import Emitter
 from cofit.codegen.kernel import PlaneKernel
 from cofit.codegen.layout import PlaneLayout, is_alias
@@ -19,7 +19,7 @@ def plane_layouts(schedule: Schedule, emitter: Emitter) -> dict[str, PlaneLayout
         return {}
     problem = problem_of(graph, emitter)
     written = {step.writes: step.target for step in problem.steps}
-    planes = ((name, written[name]) for name in sorted(assign(problem)))
+    planes = ((name, written[name]) for name in sorted(assign_planes(problem)))
     return {name: layout for name, layout in planes if layout is not None}
 
 
