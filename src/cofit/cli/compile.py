@@ -13,6 +13,7 @@ from cofit.codegen import Program
 from cofit.codegen.build import toolchain
 from cofit.codegen.machine import machine
 from cofit.codegen.save import check_replaceable
+from cofit.codegen.tuning import check_tunable
 from cofit.core import StructureError, format_quantity
 from cofit.fit.programs import program_device
 from cofit.ir import Graph, kept_macs
@@ -37,7 +38,9 @@ def compile_command(
     chosen = program_device(target)
     arithmetic = choose_precision(target, precision)
     form = None if structure is None else parse(structure)
-    machine(chosen.target.name.partition(":")[0]).with_threads(threads)
+    on = machine(chosen.target.name.partition(":")[0]).with_threads(threads)
+    if tune:
+        check_tunable(on)
     toolchain(*(() if compiler is None else (compiler,)))
     check_replaceable(out)
     network = load_network(model, weights, data)

@@ -4,7 +4,7 @@
 kept in the cache folder per CPU, compiler and everything that was tried.
 """
 
-from cofit.codegen.tuning.choose import tune
+from cofit.codegen.tuning.choose import check_tunable, tune
 from cofit.codegen.tuning.saved import from_json, to_json
 
-__all__ = ["from_json", "to_json", "tune"]
+__all__ = ["check_tunable", "from_json", "to_json", "tune"]

@@ -42,8 +42,7 @@ def tune(
         ConfigError: the machine is not this one.
         BuildError: the C compiler is missing or refused.
     """
-    if machine.freestanding:
-        raise ConfigError(f"programs for {machine.name} cannot be timed here; leave tuning out")
+    check_tunable(machine)
     known: dict[tuple[str, tuple[Kernel, ...]], store.Record | None] = {}
     found: dict[str, Chosen] = {}
     for op in graph.ops:
@@ -57,6 +56,16 @@ def tune(
         if record is not None and (chosen := _winner(record, kernels)) is not None:
             found[op.output] = chosen
     return found
+
+
+def check_tunable(machine: Machine) -> None:
+    """Check that a machine's programs can be timed.
+
+    Raises:
+        ConfigError: they run elsewhere.
+    """
+    if machine.freestanding:
+        raise ConfigError(f"programs for {machine.name} cannot be timed here; leave tuning out")
 
 
 def _winner(record: store.Record, kernels: Sequence[Kernel]) -> Chosen | None:
