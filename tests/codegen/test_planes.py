@@ -1,6 +1,7 @@
 """Activations lie in planes where that moves the fewest bytes, and programs stay right."""
 
 import itertools
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from layers import Builder
 from cofit.codegen import compile, emit, load_program, machine
 from cofit.codegen.assignment import Meeting, Problem, assign_planes
 from cofit.codegen.emitter import Emitter
+from cofit.codegen.host import build_host
 from cofit.codegen.kernels import shares
 from cofit.codegen.layout import PlaneLayout, plane_layout
 from cofit.codegen.meetings import problem_of
@@ -180,3 +182,9 @@ def test_dense_kernels_have_no_planes():
     b = Builder("dense", (1, 16, 9, 9), np.random.default_rng(0))
     x = b.conv(b.conv("x", 16, 3), 16, 3)
     assert not emit(b.graph(x), HOST).planes
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_gcc_takes_turns_without_a_warning():
+    b = Builder("turn", (1, 64, 56, 56), np.random.default_rng(0))
+    build_host([emit(b.graph(b.conv("x", 64, 1)), HOST)], "gcc")  # warnings are errors

@@ -164,7 +164,7 @@ class S8HostWinograd:
         w = window(graph, op)
         bound = int(accumulator_bound(graph, op).max())
         sizes = SIZES if w.stride == (1, 1) else (FOLDED_SIZE,)
-        wanted = sizes if self.size is None else {self.size} & {*sizes}
+        wanted = [size for size in sizes if self.size in (None, size)]
         exact = [size for size in wanted if bound << SCALE_BITS[size] < 1 << 31]
         if not exact:
             return "its accumulators may exceed int32 when scaled"
