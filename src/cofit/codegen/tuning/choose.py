@@ -7,8 +7,11 @@ layer has.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from cofit.codegen.build import DEFAULT_COMPILER, toolchain
 from cofit.codegen.chosen import Chosen, Times
@@ -84,7 +87,10 @@ def _record(
     text, kernels = layer
     bare = replace(machine, io="native")  # conversions are not timed, and take long to compile
     sources = [
-        emit(alone(graph, op, f"try{index}"), bare, chosen={op.output: Chosen(kernel)})
+        # a shared object of this process's own, which it removes
+        emit(
+            alone(graph, op, f"try{index}_{os.getpid()}"), bare, chosen={op.output: Chosen(kernel)}
+        )
         for index, kernel in enumerate(kernels)
     ]
     used = toolchain(compiler)
@@ -93,24 +99,24 @@ def _record(
     known = store.load(path, [repr(kernel) for kernel in kernels])
     if known is not None:
         return known
-    runs = _runs(sources, compiler)
-    for _ in range(SERIES):
-        readings = race(runs, clock or clock_of(machine.threads))
-        tried = [
-            store.Tried(repr(kernel), reading.seconds, reading.spread)
-            for kernel, reading in zip(kernels, readings, strict=True)
-        ]
-        if (record := store.keep(path, used, text, tried)) is not None:
-            return record
-    return None
-
-
-def _runs(sources: Sequence[Source], compiler: str) -> list[Callable[[], None]]:
-    """One call per candidate that runs the op on an input that lies in its arena."""
     library = build_host(sources, compiler)
-    return [_run_of(HostRunner(source, library), source) for source in sources]
+    try:
+        runs = [_run_of(source, library) for source in sources]
+        for _ in range(SERIES):
+            readings = race(runs, clock or clock_of(machine.threads))
+            tried = [
+                store.Tried(repr(kernel), reading.seconds, reading.spread)
+                for kernel, reading in zip(kernels, readings, strict=True)
+            ]
+            if (record := store.keep(path, used, text, tried)) is not None:
+                return record
+        return None
+    finally:
+        shutil.rmtree(library.parent, ignore_errors=True)  # it may hold the weights many times
 
 
-def _run_of(runner: HostRunner, source: Source) -> Callable[[], None]:
+def _run_of(source: Source, library: Path) -> Callable[[], None]:
+    """A call that runs the op on an input that lies in its arena."""
+    runner = HostRunner(source, library)
     runner.load(sample_inputs(source)[0], 0)
     return lambda: runner.step(0)
