@@ -16,6 +16,7 @@ from cofit.codegen.host import build_host
 from cofit.codegen.kernels import shares
 from cofit.codegen.layout import PlaneLayout, plane_layout
 from cofit.codegen.meetings import problem_of
+from cofit.codegen.residuals import find_residuals
 from cofit.ir import attributes as at
 from cofit.ir.execute import run_float
 from cofit.structures import parse
@@ -152,7 +153,7 @@ def test_the_assignment_is_the_best_of_all():
 @vectors
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_the_assignment_of_networks_is_the_best_of_all(graph):
-    problem = problem_of(graph, Emitter(HOST))
+    problem = problem_of(graph, Emitter(HOST), find_residuals(graph))
     assert problem.moved(set(emit(graph, HOST).planes)) == exhaustive(problem)
 
 

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cofit.codegen.assignment import Meeting, Problem, assign_planes
 from cofit.codegen.emitter import Emitter
-from cofit.codegen.kernel import PlaneKernel
+from cofit.codegen.kernel import PlaneKernel, Residual
 from cofit.codegen.layout import PlaneLayout, is_alias
-from cofit.codegen.residuals import find_residuals
 from cofit.codegen.storage import activation_sizes
 from cofit.codegen.stripes import Schedule
 from cofit.ir import Graph, Op
 
 
-def plane_layouts(schedule: Schedule, emitter: Emitter) -> dict[str, PlaneLayout]:
+def plane_layouts(
+    schedule: Schedule, emitter: Emitter, residuals: Mapping[str, Residual]
+) -> dict[str, PlaneLayout]:
     """Activations that do not lie in NHWC; none in programs of integers, or of no vectors."""
     graph, machine = schedule.graph, emitter.machine
     if graph.is_integer or machine.vector_floats == 1 or schedule.stripes > 1:
         return {}
-    problem = problem_of(graph, emitter)
+    problem = problem_of(graph, emitter, residuals)
     written = {step.writes: step.target for step in problem.steps}
     planes = ((name, written[name]) for name in sorted(assign_planes(problem)))
     return {name: layout for name, layout in planes if layout is not None}
 
 
-def problem_of(graph: Graph, emitter: Emitter) -> Problem:
+def problem_of(graph: Graph, emitter: Emitter, residuals: Mapping[str, Residual]) -> Problem:
     """What every step of a float graph asks.
 
     Raises:
         UnsupportedOpError: no kernel takes an op.
     """
-    residuals = find_residuals(graph, emitter.machine)
     steps: list[Meeting] = []
     included: set[str] = set()
     inner: set[str] = set()

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from cofit.codegen.kernel import Residual
-from cofit.codegen.machine import Machine
 from cofit.ir import Graph, attributes
 
 
-def find_residuals(graph: Graph, machine: Machine) -> dict[str, Residual]:
+def find_residuals(graph: Graph) -> dict[str, Residual]:
     """The residual of each conv2d and linear op that can have one, by the op's output.
-
-    None for a Cortex-M, whose kernels are predicted op by op.
 
     Nothing else reads that output, and the other operand is an activation of its shape that exists
     when the op runs. So of two convolutions that are added, the later one has the residual.
     """
-    if machine.freestanding:
-        return {}
     age = {name: -1 for name in graph.inputs}
     found: dict[str, Residual] = {}
     for index, op in enumerate(graph.ops):

@@ -100,8 +100,10 @@ def lay_out(schedule: Schedule, emitter: Emitter) -> Layout:
         UnsupportedOpError: no kernel takes an op; the text names it and every family's reason.
     """
     graph = schedule.graph
-    planes = plane_layouts(schedule, emitter)
-    steps, views, entry, exit_ = _steps(schedule, emitter, planes)
+    # Cortex-M kernels are predicted op by op, so they have none
+    residuals = {} if emitter.machine.freestanding else find_residuals(graph)
+    planes = plane_layouts(schedule, emitter, residuals)
+    steps, views, entry, exit_ = _steps(schedule, emitter, residuals, planes)
     included = {step.op.output for step in steps if step.op and step.residual}
     sizes = {n: size for n, size in activation_sizes(graph).items() if n not in included}
     sizes |= {name: planes[name].nbytes(graph.tensors[name].shape) for name in planes}
@@ -123,7 +125,10 @@ def lay_out(schedule: Schedule, emitter: Emitter) -> Layout:
 
 
 def _steps(
-    schedule: Schedule, emitter: Emitter, planes: Mapping[str, PlaneLayout]
+    schedule: Schedule,
+    emitter: Emitter,
+    residuals: Mapping[str, Residual],
+    planes: Mapping[str, PlaneLayout],
 ) -> tuple[list[Step], dict[str, tuple[str, int]], str, str]:
     """Steps in order, views among tensors, and the tensors the caller writes and reads."""
     graph, machine = schedule.graph, emitter.machine
@@ -139,7 +144,6 @@ def _steps(
             Step(name, name, function, "convert", "convert", None, (read,), write, code, 0, ())
         )
 
-    residuals = find_residuals(graph, machine)
     included: set[str] = set()
     enter_name, leave_name = f"{prefix}_{next(names)}", f"{prefix}_{next(names)}"
     entry, exit_ = source, sink
