@@ -135,7 +135,14 @@ def test_killed_at_any_moment(undisturbed, nursery, tmp_path, run):
     assert_same(tmp_path / "out", expected)
 
 
-@pytest.mark.parametrize("moment", ["writing", "renaming", "summary"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "renaming",
+        pytest.param("writing", marks=pytest.mark.slow),
+        pytest.param("summary", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_while_results_are_written(undisturbed, nursery, tmp_path, moment):
     expected, _ = undisturbed
     out = tmp_path / "out"
