@@ -112,6 +112,7 @@ def time_kept(folder):
     return json.loads(stamp.read_text())["seconds"] if stamp.exists() else 0.0
 
 
+@pytest.mark.slow
 def test_killed_three_times_on_the_way(undisturbed, nursery, tmp_path):
     expected, whole_s = undisturbed
     moments = numpy_generator(time.time_ns(), "kill").uniform(0.2, 0.8, 3) * whole_s
