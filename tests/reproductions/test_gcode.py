@@ -1,7 +1,8 @@
 """GCoDE: prediction, search and the reproduction; acceptance checks 5, 6 and 7."""
 
 import math
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,8 @@ from cofit.reproductions.gcode.search import (
     co_search,
     first_within,
     pareto,
-    sequential_search,
 )
+from cofit.reproductions.gcode.sequential import sequential_search
 from cofit.reproductions.gcode.space import DesignSpace
 from cofit.reproductions.harness import Step
 from cofit.search import Ledger
@@ -178,13 +179,9 @@ def test_05_metrics_are_the_closed_forms() -> None:
     assert swapped.tau == pytest.approx(1 - 2 / 6) and swapped.pairs == pytest.approx(5 / 6)
 
 
-def test_05_metrics_of_the_published_log(data_dir: Path) -> None:
-    """predictor_test/outputs/pi_i7_mn40_40Mbps/eval.log of BUAA-CI-LAB/GCoDE-Predictor."""
-    path = data_dir / "gcode-predictor" / "eval.log"
-    if not path.exists():
-        pytest.skip("the published log is absent; put it into COFIT_DATA/gcode-predictor")
-    rows = [np.array(line.split(), float) for line in path.read_text().splitlines() if line]
-    predicted, true = np.concatenate(rows[::2]), np.concatenate(rows[1::2])
+def test_05_metrics_of_the_published_log() -> None:
+    log = Path(__file__).parent / "data" / "gcode_predictor_log.csv"
+    predicted, true = np.loadtxt(log, delimiter=",", unpack=True)
     found = report(predicted, true)
     assert len(true) == 2699
     assert 100 * found.mape == pytest.approx(6.11, abs=0.005)
@@ -253,23 +250,68 @@ def test_06_an_infeasible_bound_says_so_with_the_tightest(monkeypatch: pytest.Mo
         Objective(0)
 
 
+@cache
+def truth(genes: Genes) -> Predicted:
+    """What a run would give: the searches know neither the cost per operation nor the noise."""
+    found = predict(genes)
+    noise = math.exp(0.1 * numpy_generator(0, "truth", spell(genes)).standard_normal())
+    unknown_s = 3e-4 * sum(gene.op in ("aggregate", "sample") for gene in genes)
+    return Predicted(found.latency_s * noise + unknown_s, found.energy_j)
+
+
+def score_when_run(designs: list[Design], objective: Objective) -> float:
+    """Of the first of the best six that meets the bound when it is run; none scores 0."""
+    runs = [truth(design.genes) for design in designs[:6]]
+    if not any(map(objective.met, runs)):
+        return 0.0
+    chosen, seen = first_within(designs[:6], objective, runs)
+    return objective.score(chosen.accuracy, seen.latency_s)
+
+
 def test_07_searching_both_together_is_at_least_as_good_as_one_after_the_other() -> None:
-    objective = Objective(latency_s=0.006)
-    gains = []
+    """Over five seeds on average, when both have the same budget but not the same draws.
+
+    Were the draws the same, co-search could not lose: it would have seen every architecture that
+    the other way returns. With draws of their own either may be lucky, so that one seed proves
+    nothing; and both are judged by latencies that differ from those they were told. What this does
+    not show is that accuracies with shared weights, here a formula, rank as trained ones do.
+    """
+    objective, budget = Objective(latency_s=0.006), 20
+    scores: dict[str, list[float]] = {"both": [], "sequential": [], "blind": []}
     for seed in range(5):
-        evaluated: list[Genes] = []
+        seen: dict[str, list[Genes]] = {name: [] for name in scores}
 
-        def counted(genes: Genes, seen: list[Genes] = evaluated) -> float:
-            seen.append(genes)
-            return accuracy(genes)
+        def counted(genes: Genes, name: str, seen: dict[str, list[Genes]] = seen) -> float:
+            seen[name].append(without_transfers(genes))
+            return 0.5 if name == "blind" else accuracy(genes)
 
-        both = co_search(ALONE, predict, predict, counted, objective, 40, seed)[0]
-        assert len(evaluated) == 40
-        evaluated.clear()
-        one = sequential_search(ALONE, predict, predict, counted, objective, 40, seed)
-        assert len(evaluated) == 40
-        gains.append(both.score - (0.0 if one is None else one.score))
-    assert min(gains) >= 0 and np.mean(gains) > 0
+        for name, way in (
+            ("both", co_search), ("sequential", sequential_search), ("blind", co_search),
+        ):  # fmt: skip
+            designs = way(
+                ALONE, predict, predict, partial(counted, name=name), objective, budget, seed
+            )
+            rightly = [replace(each, accuracy=accuracy(each.genes)) for each in designs]
+            scores[name].append(score_when_run(rightly, objective))
+            assert len(seen[name]) == budget
+        assert len({*seen["both"]} & {*seen["sequential"]}) < budget / 4
+    gains = np.subtract(scores["both"], scores["sequential"])
+    assert gains.mean() > 0 and min(scores["sequential"]) > 0, gains
+    # a co-search that does not look at accuracy fails by the same measure
+    assert np.mean(scores["blind"]) < np.mean(scores["sequential"])
+
+
+def test_07_what_the_sequential_way_returns_is_its_best_architecture_that_can_be_used() -> None:
+    objective = Objective(latency_s=0.006)
+    designs = sequential_search(ALONE, predict, predict, accuracy, objective, 15, seed=0)
+    alone = [predict(without_transfers(design.genes)).latency_s for design in designs]
+    ranks = [objective.score(d.accuracy, s) for d, s in zip(designs, alone, strict=True)]
+    assert ranks == sorted(ranks, reverse=True) and len(designs) > 1
+    for design in designs:
+        others = [predict(genes).latency_s for genes in mappings(design.genes)]
+        assert design.latency_s == min(others) <= objective.latency_s
+        assert design.score == objective.score(design.accuracy, design.latency_s)
+    assert sequential_search(ALONE, predict, predict, accuracy, Objective(1e-5), 3, seed=0) == []
 
 
 def test_07_a_search_resumes_to_the_same_designs(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from cofit.graphs.points.coinference import (
     run_local,
     typical,
 )
+from cofit.reproductions.gcode.settings import Settings
 from cofit.targets.links import EmulatedLink, Link
 
 WARM_UP = 2
@@ -39,6 +40,12 @@ class Setting:
     link: Link
     slowdown: float
     frames: int
+
+
+def setting_of(settings: Settings, bandwidth_Mbps: float | None = None) -> Setting:
+    """Where designs are timed; None is the link that is searched for."""
+    link = Link(bandwidth_Mbps or settings.bandwidth_Mbps)
+    return Setting(link, settings.slowdown, settings.frames)
 
 
 @dataclass(frozen=True)

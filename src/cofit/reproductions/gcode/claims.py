@@ -146,15 +146,13 @@ def _accuracy_and_search(found: Results) -> list[Claim]:
         accuracies = found["fixed"][seed]["accuracy"], found["winner"][seed]["accuracy"]
         return float(100 * (accuracies[0] - accuracies[1]))
 
-    def gain(seed: int) -> float:
-        result = found["search"][seed]
-        other = result["sequential"]
-        return float(result["best_score"] - (0.0 if other is None else other["score"]))
-
     def over(seed: int) -> float:
         return float(found["search"][seed]["measured_s"] / found["bound_s"])
 
-    missed = [s for s, r in found["search"].items() if r["sequential"] is None]
+    scores = found["contest"]["scores"]
+    gains = [a - b for a, b in zip(scores["co-search"], scores["sequential"], strict=True)]
+    ahead = sum(gain >= 0 for gain in gains)
+    empty = {name: texts.count("") for name, texts in found["contest"]["genes"].items()}
     return [
         Claim(
             claim="accuracy that the searched design loses against the fixed network",
@@ -168,18 +166,16 @@ def _accuracy_and_search(found: Results) -> list[Claim]:
         Claim(
             claim="score of co-search less that of searching an architecture, then its mapping",
             published="co-search is better (method)",
-            measured=_seeds(found, gain, "points of score"),
+            measured=measured(gains, "points of score"),
             limit="0 where the best architecture for the device is the best for both",
-            basis=Basis.MEASURED,
+            basis=Basis.EMULATED,
             rule=at_least(0.0),
-            note="as many accuracies each, shared weights; "
-            + (
-                f"no mapping of the sequential architecture met the bound for seeds {missed}, "
-                "which counts as 0"
-                if missed
-                else "every sequential architecture could be placed within the bound"
-            ),
-            reason="a predicted latency that ranks mappings otherwise than the table does",
+            note=f"{len(gains)} searches each way with shared weights of one training, as many "
+            "accuracies, independent draws; scored by the latency when run and accuracy on the "
+            f"test part; co-search is not behind in {ahead}; none met the bound, which scores 0, "
+            f"in {empty['co-search']} and {empty['sequential']} of them",
+            reason="the luck of as many draws, or a table that ranks mappings otherwise than "
+            "the engine does",
         ),
         Claim(
             claim="latency of what a search returns, over the bound, when it is run",

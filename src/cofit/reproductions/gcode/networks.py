@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 
-from cofit.core import numpy_generator, torch_generator
-from cofit.data import Dataset, Split, load
-from cofit.graphs.points import (
-    Genes,
-    PointNetwork,
-    Supernet,
-    calibrate,
-    clouds_from_images,
-    parse,
-    spell,
-)
+from cofit.core import numpy_generator
+from cofit.data import Dataset
+from cofit.graphs.points import Genes, PointNetwork, Supernet, parse, spell
 from cofit.graphs.points.coinference import place, without_transfers
-from cofit.regimes import Batches, Recipe, fit
+from cofit.regimes import Recipe
 from cofit.reproductions.gcode.settings import Settings
 from cofit.reproductions.gcode.space import DesignSpace
-from cofit.reproductions.harness import Step, accuracy, fewer, seeded
+from cofit.reproductions.harness import Step, seeded, train
+from cofit.reproductions.hgnas.clouds import accuracy, cloud_data
+from cofit.reproductions.hgnas.searching import SharedAccuracy
 
 Results = dict[str, Any]
+CALIBRATION = 64
+"""Training clouds whose statistics a design of shared weights normalises by; chosen."""
 
 
 @lru_cache(maxsize=1)
 def clouds_of(settings: Settings) -> Dataset:
-    """The images as clouds, (N, n, 3) each."""
-    data = fewer(load(settings.data), settings.train, settings.test)
-
-    def turned(part: Split, name: str) -> Split:
-        generator = torch_generator(0, "gcode clouds", name)
-        return Split(clouds_from_images(part.inputs, settings.n, generator), part.targets)
-
-    return replace(
-        data,
-        train=turned(data.train, "train"),
-        validation=turned(data.validation, "validation"),
-        test=turned(data.test, "test"),
-        augment=(),
-    )
+    """The images as clouds, (N, n, 3) each; designs are scored on the validation part."""
+    s = settings
+    return cloud_data(s.data, s.n, s.train, s.scored, s.test)
 
 
 def space_of(settings: Settings, transfers: bool = True) -> DesignSpace:
@@ -71,14 +55,10 @@ def supernet_of(settings: Settings, seed: int) -> Supernet:
 def _fit(
     settings: Settings, model: torch.nn.Module, epochs: int, seed: int, step: Step, name: str
 ) -> dict[str, torch.Tensor]:
-    data = clouds_of(settings)
-    batches = Batches(
-        data.train.inputs, data.train.targets, settings.batch, seed, channels_last=False
-    )
     recipe = Recipe(epochs, 2e-3, "adam", weight_decay=1e-4)
-    fit(model, batches, recipe, checkpoint=step.checkpoint(name), progress=step.progress,
-        stage=name)  # fmt: skip
-    return model.state_dict()
+    done, _ = train(step, model, clouds_of(settings), recipe, seed, name=name, size=settings.batch,
+                    channels_last=False)  # fmt: skip
+    return done.state_dict()
 
 
 def train_shared(settings: Settings, seed: int, step: Step) -> Results:
@@ -113,30 +93,23 @@ def frame_of(settings: Settings) -> torch.Tensor:
 
 
 class Shared:
-    """Trained shared weights: networks and accuracies of designs."""
+    """Trained shared weights: networks and accuracies of designs, whatever their mapping."""
 
     def __init__(self, settings: Settings, seed: int, weights: Results) -> None:
-        self._net = supernet_of(settings, seed)
-        self._net.load_state_dict(weights)
-        self._net.eval()
+        net = supernet_of(settings, seed)
+        net.load_state_dict(weights)
         data = clouds_of(settings)
-        part = data.validation
-        self._clouds = part.inputs[: settings.scored]
-        self._classes = part.targets[: settings.scored]
-        self._calibration = data.train.inputs[: settings.batch]
-        self._found: dict[Genes, float] = {}
+        self._designs = SharedAccuracy(net, data.train.inputs[:CALIBRATION], data.validation)
+        self._test = data.test
 
     def accuracy(self, genes: Genes) -> float:
-        """On the validation part; a mapping does not change it."""
-        bare = without_transfers(genes)
-        if bare not in self._found:
-            with torch.no_grad():
-                right = self._net.path(bare, self._clouds).argmax(1) == self._classes
-            self._found[bare] = float(right.float().mean())
-        return self._found[bare]
+        """On the validation part."""
+        return self._designs(without_transfers(genes))
+
+    def tested(self, genes: Genes) -> float:
+        """Accuracy on the test part, which decides nothing."""
+        return accuracy(self._designs.network(without_transfers(genes)), self._test)
 
     def network(self, genes: Genes) -> PointNetwork:
         """With the shared weights and statistics of real clouds."""
-        bare = self._net.extract(without_transfers(genes))
-        calibrate(bare, self._calibration)
-        return place(bare, genes)
+        return place(self._designs.network(without_transfers(genes)), genes)

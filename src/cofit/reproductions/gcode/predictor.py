@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from cofit.core import torch_generator
+from cofit.core import InfeasibleError, torch_generator
 from cofit.graphs.points import (
     DesignPredictor,
     Genes,
     PredictorReport,
     encode,
     linear_fit,
-    mape,
     report,
 )
 from cofit.graphs.points.coinference import Lut, cuts_of
-from cofit.regimes import Batches, Recipe, fit
-from cofit.reproductions.harness import Step, seeded
-from cofit.targets.links import Link
+from cofit.reproductions.gcode.bench import setting_of
+from cofit.reproductions.gcode.networks import Results, Shared, frame_of
+from cofit.reproductions.gcode.search import Predicted
+from cofit.reproductions.gcode.settings import Settings
+from cofit.reproductions.harness import Step
+from cofit.reproductions.hgnas.measuring import train_predictor
+from cofit.targets.links import Link, link_device
+
+DEVICE = "jetson-tx2"
+LUT_REPEATS = 5
+WIDTH = 64
+"""Of the predictor's hidden layers; chosen, 1024 as published."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +58,6 @@ class Placed:
         for place, seconds in zip(moves, crossings, strict=True):
             times[place] += seconds
         return times
-
-
-def train_predictor(
-    step: Step, x: torch.Tensor, latencies_s: torch.Tensor, epochs: int, seed: int
-) -> DesignPredictor:
-    """Learn measured latencies; the graphs of `encode` are (designs, nodes, features)."""
-    model = seeded(DesignPredictor, seed, "gcode predictor")
-    model.standardise(x, latencies_s)
-    batches = Batches(
-        x, latencies_s / float(model.unit), size=min(64, len(x)), seed=seed, channels_last=False
-    )
-    fit(
-        model, batches, Recipe(epochs, 3e-3, "adam", weight_decay=1e-4),
-        criterion=mape, checkpoint=step.checkpoint("predictor"), progress=step.progress,
-        stage="predictor",
-    )  # fmt: skip
-    return model
 
 
 @dataclass(frozen=True)
@@ -103,8 +94,9 @@ def judge(
     order = torch.randperm(len(genes), generator=generator).numpy()
     cut = int(len(genes) * (1 - held))
     seen, unseen = order[:cut], order[cut:]
-    true = torch.from_numpy(latencies_s).float()
-    model = train_predictor(step, x[seen], true[seen], epochs, seed)
+    model = train_predictor(
+        x[seen], latencies_s[seen], epochs, WIDTH, step.checkpoint("predictor"), step.progress
+    )
     others = np.roll(unseen, 1)
     found = {
         "learned": model.predict(x[unseen]).double().numpy(),
@@ -122,3 +114,47 @@ def encoded(genes: Sequence[Genes], placed: Placed, positions: int) -> torch.Ten
     return torch.stack([
         encode(each, placed.times_s(each), positions, n, placed.lut.k, inputs) for each in genes
     ])  # fmt: skip
+
+
+class Predictor:
+    """Latency and energy of designs, from what `measure` found.
+
+    The latency is the learned one where that was the better of the two on designs it had not seen.
+    """
+
+    def __init__(self, settings: Settings, found: Results, shared: Shared) -> None:
+        lut = Lut(frame_of(settings), settings.k, shared.network, LUT_REPEATS)
+        lut.restore(found["entries"])
+        self._settings = settings
+        self._placed = Placed(lut, setting_of(settings).link, settings.slowdown, found["hop_s"])
+        self._model = DesignPredictor(WIDTH)
+        self._model.load_state_dict({
+            k: v for k, v in found.items() if isinstance(v, torch.Tensor)
+        })  # fmt: skip
+        reports = found["reports"]
+        self.learned = reports["learned"]["mape"] < reports["summed"]["mape"]
+        self._power = link_device(DEVICE)
+        self._known: dict[Genes, Predicted | None] = {}
+
+    def __call__(self, genes: Genes) -> Predicted | None:
+        """None: the device's memory does not hold it."""
+        if genes not in self._known:
+            self._known[genes] = self._predict(genes)
+        return self._known[genes]
+
+    def quick(self, genes: Genes) -> Predicted | None:
+        """By the table alone."""
+        placed = self._placed
+        try:
+            estimate = placed.lut.estimate(genes, placed.slowdown, placed.overhead_s)
+        except InfeasibleError:
+            return None
+        energy_j = estimate.energy_j(self._power, placed.link)
+        return Predicted(estimate.latency_s(placed.link), energy_j)
+
+    def _predict(self, genes: Genes) -> Predicted | None:
+        found = self.quick(genes)
+        if found is None or not self.learned:
+            return found
+        x = encoded([genes], self._placed, self._settings.positions)
+        return replace(found, latency_s=float(self._model.predict(x)[0]))

@@ -1,4 +1,4 @@
-"""Constraint-based random search of architecture and mapping together, and the sequential way.
+"""Constraint-based random search of architecture and mapping together.
 
 Architectures are drawn. Their mapping is not: it changes no accuracy, so that all mappings of an
 architecture can be judged by the table of operations, and the best one stands for it. Drawing the
@@ -212,54 +212,13 @@ def co_search(
         assert placed is not None
         found = predict(placed)
         assert found is not None
-        return _outcome(objective, accuracy(placed), found)
+        return outcome_of(objective, accuracy(placed), found)
 
     strategy = WithinBounds(space, place, predict, objective, seed)
     done = explore(
         space, strategy, evaluate, evaluations, ledger or Ledger(), "co-search", progress
     )
-    return _ranked(done, lambda candidate: place(space.genes(candidate)))
-
-
-def sequential_search(
-    space: DesignSpace,
-    quick: Predict,
-    predict: Predict,
-    accuracy: Callable[[Genes], float],
-    objective: Objective,
-    evaluations: int,
-    seed: int,
-    ledger: Ledger | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Design | None:
-    """The baseline: search an architecture for the device alone, then the best mapping of it.
-
-    Draws and accuracies are as many as, and draws of a seed the same as, those of `co_search`,
-    whose arguments these are; the ledger's study is "sequential".
-
-    Returns:
-        None if the best mapping of the architecture does not meet the bounds.
-    """
-
-    def evaluate(candidate: Candidate) -> Outcome:
-        genes = space.genes(candidate)
-        found = predict(genes)
-        if found is None:
-            return Outcome(None, reason="out of memory")
-        return _outcome(objective, accuracy(genes), found)
-
-    done = explore(
-        space, RandomSearch(space, seed), evaluate, evaluations, ledger or Ledger(), "sequential",
-        progress,
-    )  # fmt: skip
-    ranked = _ranked(done, space.genes)
-    placed = Placer(quick, objective)(ranked[0].genes) if ranked else None
-    found = None if placed is None else predict(placed)
-    if placed is None or found is None or not objective.met(found):
-        return None
-    chosen = ranked[0].accuracy
-    score = objective.score(chosen, found.latency_s)
-    return Design(placed, chosen, found.latency_s, found.energy_j, score)
+    return ranked(done, lambda candidate: place(space.genes(candidate)))
 
 
 def first_within(
@@ -294,12 +253,14 @@ def pareto(designs: list[Design]) -> list[Design]:
     return found
 
 
-def _outcome(objective: Objective, accuracy: float, found: Predicted) -> Outcome:
+def outcome_of(objective: Objective, accuracy: float, found: Predicted) -> Outcome:
+    """What a ledger keeps of an evaluated design."""
     values = {"accuracy": accuracy, "latency_s": found.latency_s, "energy_j": found.energy_j}
     return Outcome(objective.score(accuracy, found.latency_s), values)
 
 
-def _ranked(done: list[Evaluation], genes_of: Callable[[Candidate], Genes | None]) -> list[Design]:
+def ranked(done: list[Evaluation], genes_of: Callable[[Candidate], Genes | None]) -> list[Design]:
+    """The designs of evaluations, the best first."""
     found = []
     for each in done:
         genes, values, score = genes_of(each.candidate), each.outcome.values, each.outcome.score

@@ -36,6 +36,7 @@ class Settings:
         trace_Mbps: of the dispatcher: before, during and after the breakdown.
         bound_share: latency bound of the search over the fixed network's best.
         candidates: accuracies that a search may evaluate.
+        contests: of co-search and the sequential way, each with draws of its own.
     """
 
     data: str = "fashion_mnist"
@@ -62,6 +63,7 @@ class Settings:
     trace_Mbps: tuple[float, ...] = (100.0, 1.0, 100.0)
     bound_share: float = 0.5
     candidates: int = 150
+    contests: int = 5
 
     @property
     def fixed(self) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
-from cofit.core import InfeasibleError
-from cofit.graphs.points import DesignPredictor, Genes, PointNetwork, parse, spell
-from cofit.graphs.points.coinference import Lut, mappings, without_transfers
-from cofit.reproductions.gcode.bench import Edge, Run, Setting, time_designs
+from cofit.graphs.points import Genes, PointNetwork, parse, spell
+from cofit.graphs.points.coinference import Lut, mappings
+from cofit.reproductions.gcode.bench import Edge, Run, setting_of, time_designs
 from cofit.reproductions.gcode.networks import (
     Results,
     Shared,
@@ -23,31 +19,12 @@ from cofit.reproductions.gcode.networks import (
     train_shared,
     trained,
 )
-from cofit.reproductions.gcode.predictor import Placed, encoded, judge
-from cofit.reproductions.gcode.search import (
-    Design,
-    Objective,
-    Predicted,
-    co_search,
-    first_within,
-    sequential_search,
-)
+from cofit.reproductions.gcode.predictor import LUT_REPEATS, Placed, judge
+from cofit.reproductions.gcode.searches import contest, search
 from cofit.reproductions.gcode.serving import chosen_zoo, follow, pipeline
 from cofit.reproductions.gcode.settings import Settings
 from cofit.reproductions.harness import Step, Study
-from cofit.search import Ledger, Outcome, RandomSearch
-from cofit.targets.links import Link, link_device
-
-DEVICE = "jetson-tx2"
-VERIFIED = 6
-"""Best designs of a search that are run before one is returned."""
-LUT_REPEATS = 5
-
-
-def setting_of(settings: Settings, bandwidth_Mbps: float | None = None) -> Setting:
-    """Where designs are timed; None is the link that is searched for."""
-    link = Link(bandwidth_Mbps or settings.bandwidth_Mbps)
-    return Setting(link, settings.slowdown, settings.frames)
+from cofit.search import Outcome, RandomSearch
 
 
 def _kept(run: Run) -> Results:
@@ -103,114 +80,6 @@ def measure(settings: Settings, edge: Edge, seed: int, weights: Results, step: S
     }  # fmt: skip
 
 
-class Predictor:
-    """Latency and energy of designs, from what `measure` found.
-
-    The latency is the learned one where that was the better of the two on designs it had not seen.
-    """
-
-    def __init__(self, settings: Settings, found: Results, shared: Shared) -> None:
-        lut = Lut(frame_of(settings), settings.k, shared.network, LUT_REPEATS)
-        lut.restore(found["entries"])
-        self._settings = settings
-        self._placed = Placed(lut, setting_of(settings).link, settings.slowdown, found["hop_s"])
-        self._model = DesignPredictor()
-        self._model.load_state_dict({
-            k: v for k, v in found.items() if isinstance(v, torch.Tensor)
-        })  # fmt: skip
-        reports = found["reports"]
-        self.learned = reports["learned"]["mape"] < reports["summed"]["mape"]
-        self._power = link_device(DEVICE)
-        self._known: dict[Genes, Predicted | None] = {}
-
-    def __call__(self, genes: Genes) -> Predicted | None:
-        """None: the device's memory does not hold it."""
-        if genes not in self._known:
-            self._known[genes] = self._predict(genes)
-        return self._known[genes]
-
-    def quick(self, genes: Genes) -> Predicted | None:
-        """By the table alone."""
-        placed = self._placed
-        try:
-            estimate = placed.lut.estimate(genes, placed.slowdown, placed.overhead_s)
-        except InfeasibleError:
-            return None
-        energy_j = estimate.energy_j(self._power, placed.link)
-        return Predicted(estimate.latency_s(placed.link), energy_j)
-
-    def _predict(self, genes: Genes) -> Predicted | None:
-        found = self.quick(genes)
-        if found is None or not self.learned:
-            return found
-        x = encoded([genes], self._placed, self._settings.positions)
-        return replace(found, latency_s=float(self._model.predict(x)[0]))
-
-
-def search(
-    settings: Settings,
-    edge: Edge,
-    seed: int,
-    weights: Results,
-    found: Results,
-    bound_s: float,
-    step: Step,
-) -> Results:
-    """Both searches with as many accuracies each; the best designs are run before one is taken."""
-    shared = Shared(settings, seed, weights)
-    predict, objective = Predictor(settings, found, shared), Objective(bound_s)
-    space = space_of(settings, transfers=False)
-    step.folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(step.folder / "search.sqlite")
-    try:
-        designs = co_search(
-            space, predict.quick, predict, shared.accuracy, objective, settings.candidates, seed,
-            ledger, partial(step.progress, "co-search"),
-        )  # fmt: skip
-        other = sequential_search(
-            space, predict.quick, predict, shared.accuracy, objective, settings.candidates, seed,
-            ledger, partial(step.progress, "sequential"),
-        )  # fmt: skip
-    finally:
-        ledger.close()
-    best, setting = designs[:VERIFIED], setting_of(settings)
-    runs = time_designs(
-        edge, [spell(design.genes) for design in best],
-        lambda text: shared.network(parse(text)),
-        frame_of(settings), setting, settings.chunk,
-    )  # fmt: skip
-    power = link_device(DEVICE)
-    measured = [
-        Predicted(run.latency_s, run.estimate.energy_j(power, setting.link)) for run in runs
-    ]
-    chosen, seen = first_within(best, objective, measured)
-    return {
-        "genes": spell(chosen.genes), "score": chosen.score, "accuracy": chosen.accuracy,
-        "predicted_s": chosen.latency_s, "measured_s": seen.latency_s, "learned": predict.learned,
-        "best_score": designs[0].score,
-        "sequential": None if other is None else {
-            "genes": spell(other.genes), "score": other.score, "latency_s": other.latency_s,
-        },
-        "designs": [
-            [spell(d.genes), d.accuracy, d.latency_s, d.energy_j] for d in designs
-        ],
-        "alone": spell(_fastest_alone(designs, predict)),
-    }  # fmt: skip
-
-
-def _fastest_alone(
-    designs: Sequence[Design], predict: Callable[[Genes], Predicted | None]
-) -> Genes:
-    """The architecture that the device does fastest by itself: what is left without an edge."""
-
-    def latency_s(genes: Genes) -> float:
-        found = predict(genes)
-        return float("inf") if found is None else found.latency_s
-
-    bare = {without_transfers(design.genes) for design in designs}
-    return min(sorted(bare, key=spell), key=latency_s)
-
-
 def compare(
     settings: Settings, edge: Edge, texts: dict[str, str], nets: dict[str, PointNetwork], step: Step
 ) -> Results:
@@ -243,6 +112,7 @@ def run_steps(study: Study[Settings], edge: Edge) -> dict[str, Any]:
         s: study.step(f"search {s}", partial(search, settings, edge, s, shared[s], found, bound_s))
         for s in seeds
     }
+    contested = partial(contest, settings, edge, first, shared[first], found, bound_s)
     winners = {
         s: study.step(f"winner {s}", partial(train_design, settings, searched[s]["genes"], s))
         for s in seeds
@@ -268,6 +138,7 @@ def run_steps(study: Study[Settings], edge: Edge) -> dict[str, Any]:
     return {
         "pipeline": study.step("pipeline", overlapped),
         "dispatcher": study.step("dispatcher", served),
+        "contest": study.step("contest", contested),
         "fixed": fixed, "placements": placed, "measure": found, "bound_s": bound_s,
         "search": searched, "winner": winners, "compare": compared,
     }  # fmt: skip
