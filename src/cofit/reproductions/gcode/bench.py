@@ -25,6 +25,8 @@ from cofit.reproductions.gcode.settings import Settings
 from cofit.targets.links import EmulatedLink, Link
 
 WARM_UP = 2
+PATIENCE_S = 600.0
+"""Waits on either side: a busy or suspended machine is not a lost edge."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ class Edge:
             self._folder = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
         zoo.save(self._folder)
         if self._address is None:
-            self._address = self._open.enter_context(edge_process(self._folder)).address
+            self._address = self._open.enter_context(
+                edge_process(self._folder, timeout_s=PATIENCE_S)
+            ).address
         return self._address
 
     @contextmanager
@@ -95,7 +99,7 @@ class Edge:
         zoo = Zoo.of(networks)
         with CoInference(
             zoo, self.address(zoo), EmulatedLink(setting.link), Slowdown(setting.slowdown),
-            fallback=False,
+            timeout_s=PATIENCE_S, fallback=False,
         ) as device:  # fmt: skip
             yield device
 

@@ -100,6 +100,7 @@ class Shared:
         net.load_state_dict(weights)
         data = clouds_of(settings)
         self._designs = SharedAccuracy(net, data.train.inputs[:CALIBRATION], data.validation)
+        self._unplaced = lru_cache(maxsize=2)(self._designs.network)  # mappings come in a row
         self._test = data.test
 
     def accuracy(self, genes: Genes) -> float:
@@ -108,8 +109,8 @@ class Shared:
 
     def tested(self, genes: Genes) -> float:
         """Accuracy on the test part, which decides nothing."""
-        return accuracy(self._designs.network(without_transfers(genes)), self._test)
+        return accuracy(self._unplaced(without_transfers(genes)), self._test)
 
     def network(self, genes: Genes) -> PointNetwork:
         """With the shared weights and statistics of real clouds."""
-        return place(self._designs.network(without_transfers(genes)), genes)
+        return place(self._unplaced(without_transfers(genes)), genes)

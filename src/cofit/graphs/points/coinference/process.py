@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cofit.core import CommunicationError
 
-START_S = 60.0
+START_S = 300.0
 """For the process to import torch and load the zoo, on a busy machine."""
 
 
