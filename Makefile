@@ -19,7 +19,7 @@ demo: .venv/installed
 	$(BIN)/cofit fit --config examples/demo.toml
 
 test: .venv/developer
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/developer
 	$(BIN)/ruff check

@@ -1,6 +1,6 @@
 """`python -m benchmarks`: every benchmark in turn."""
 
-from benchmarks import cortex_m, host, mlperf_tiny
+from benchmarks import arrays, cortex_m, dataflow, host, memory, mlperf_tiny
 
-for benchmark in (cortex_m, mlperf_tiny, host):
+for benchmark in (dataflow, arrays, memory, cortex_m, mlperf_tiny, host):
     benchmark.main()

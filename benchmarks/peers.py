@@ -25,7 +25,7 @@ from cofit.fit.runtimes import runtimes
 from cofit.ir import Graph, calibrate, kept_macs, macs, quantise, trace
 from cofit.models import Loaded, known_models, load_model
 from cofit.structures import parse
-from cofit.targets.doctor import cpu_name
+from cofit.targets import cpu_name
 
 STRUCTURES = ("block16x1@4", "block16x1@8")
 SAMPLES = 64

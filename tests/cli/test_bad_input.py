@@ -90,6 +90,10 @@ WORDS = {
         ["compile", "nets:tiny", "--target", "cortex-m4", "--out", OUT, "--threads", "2"],
         ["threads=2", "cortex-m4"],
     ),
+    "tuning for a Cortex-M": (
+        ["compile", "nets:tiny", "--target", "cortex-m4", "--out", OUT, "--tune"],
+        ["cortex-m4", "cannot be timed"],
+    ),
     "structure without rate": (
         ["compile", "nets:tiny", "--target", "host", "--out", OUT, "--structure", "block8x1"],
         ["block8x1", "@4"],

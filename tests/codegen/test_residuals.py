@@ -21,6 +21,7 @@ from cofit.targets import HostTarget, work_of
 pytestmark = pytest.mark.device
 SAME = (1, 1, 1, 1)
 FLOAT = replace(HOST, io="float")
+PORTABLE_FLOAT = replace(PORTABLE, io="float")
 PLAIN = replace(HOST, flags=())  # the same kernels without intrinsics
 VECTORS = pytest.mark.skipif(HOST.vector_floats < 8, reason="no vectors of eight int32 here")
 
@@ -85,7 +86,7 @@ FLOATS = [
 
 @pytest.mark.parametrize(
     ("machine", "threads"),
-    [(FLOAT, 1), (FLOAT, 3), (replace(PORTABLE, io="float"), 1)],
+    [(FLOAT, 1), (FLOAT, 3), pytest.param(PORTABLE_FLOAT, 1, marks=pytest.mark.slow)],
     ids=["host", "threads", "portable"],
 )
 def test_floats_are_within_the_bound_of_two_steps(machine, threads, all_shared):
@@ -179,7 +180,9 @@ INT8 = [
 
 @VECTORS
 @pytest.mark.parametrize(
-    ("machine", "threads"), [(HOST, 1), (HOST, 3), (PLAIN, 1)], ids=["host", "threads", "plain"]
+    ("machine", "threads"),
+    [(HOST, 1), (HOST, 3), pytest.param(PLAIN, 1, marks=pytest.mark.slow)],
+    ids=["host", "threads", "plain"],
 )
 def test_integers_are_those_of_two_steps(machine, threads, all_shared):
     fused, apart = [], []

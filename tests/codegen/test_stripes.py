@@ -10,11 +10,12 @@ from s8_graphs import PORTABLE, Chain, differences, random_convolution, weights
 from cofit.codegen import compile as compile_program
 from cofit.codegen import emit, load_program, machine
 from cofit.codegen.cortex_m import CortexMRunner, board
+from cofit.codegen.emitter import Emitter
 from cofit.codegen.host import HostRunner, build_host
 from cofit.codegen.layout import to_memory
 from cofit.codegen.save import manifest
 from cofit.codegen.schedule import MOST_STRIPES
-from cofit.codegen.steps import Emitter, lay_out
+from cofit.codegen.steps import lay_out
 from cofit.codegen.stripes import halo_macs, stage_ops, striped
 from cofit.codegen.verify import verify
 from cofit.core import TargetError

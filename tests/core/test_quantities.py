@@ -48,6 +48,16 @@ def test_numbers_and_where_they_come_from(tmp_path: Path) -> None:
     assert set(sheet.facts()) <= set(KINDS) and "capacitance" in SCALES
 
 
+def test_rows_of_a_table_are_named_by_the_first_and_the_last(tmp_path: Path) -> None:
+    rows = "\n".join(f'{i} = {{ value = {i}, unit = "pJ", source = "book" }}' for i in range(1, 12))
+    path = tmp_path / "a.toml"
+    path.write_text(GOOD.replace("[part]", f"[row]\n{rows}\n\n[part]"), encoding="utf-8")
+    sheet = HardwareFile(path, "thing", {**TOP, "row": dict}, TOP)
+    sheet.numbers(sheet.document["row"], "row", {str(i): "energy" for i in range(1, 12)})
+    sheet.numbers(sheet.document["part"], "part", KNOWN)
+    assert sheet.facts()["published"] == "row.1 to 11, part.read, part.pin: a book"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [

@@ -112,6 +112,7 @@ def time_kept(folder):
     return json.loads(stamp.read_text())["seconds"] if stamp.exists() else 0.0
 
 
+@pytest.mark.slow
 def test_killed_three_times_on_the_way(undisturbed, nursery, tmp_path):
     expected, whole_s = undisturbed
     moments = numpy_generator(time.time_ns(), "kill").uniform(0.2, 0.8, 3) * whole_s
@@ -135,7 +136,14 @@ def test_killed_at_any_moment(undisturbed, nursery, tmp_path, run):
     assert_same(tmp_path / "out", expected)
 
 
-@pytest.mark.parametrize("moment", ["writing", "renaming", "summary"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "renaming",
+        pytest.param("writing", marks=pytest.mark.slow),
+        pytest.param("summary", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_while_results_are_written(undisturbed, nursery, tmp_path, moment):
     expected, _ = undisturbed
     out = tmp_path / "out"

@@ -5,6 +5,7 @@ import statistics
 
 import pytest
 import torch
+from provenance import states_sources
 
 from cofit.core import TargetError
 from cofit.data import load
@@ -121,6 +122,7 @@ def _finding_claims():
 def test_smoke_scale_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "THREADS", 1)
     finding = reproduce("cap-ram", "smoke", tmp_path, lambda *a: None)
+    assert states_sources(finding)
     assert len(finding.claims) == 7
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     cells = next(claim for claim in finding.claims if "cells" in claim.claim)

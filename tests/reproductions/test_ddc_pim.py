@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from provenance import states_sources
 
 from cofit.core import StructureError, numpy_generator
 from cofit.data import load
@@ -209,6 +210,7 @@ def test_09_what_breaks_pairs_is_refused_by_layer(pairs, digits):
 def test_smoke_scale_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "THREADS", 1)
     finding = reproduce("ddc-pim", "smoke", tmp_path, lambda *a: None)
+    assert states_sources(finding)
     assert len(finding.claims) == 9
     array = next(claim for claim in finding.claims if "bit-serial array" in claim.claim)
     assert array.holds and "2.000x fewer cells" in array.note

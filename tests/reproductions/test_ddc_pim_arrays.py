@@ -118,13 +118,15 @@ def test_07_the_target_takes_the_same_cycles() -> None:
     for broadcast, mode in zip(("baseline", "fcc", "dual", "reconf"), MODES, strict=True):
         chip = ddc(broadcast)
         layer = Layer(64, 576, 49, False, True)
-        assert chip.cost(Matrix(576, 64, 49)).latency_s == pytest.approx(
+        assert chip.cost(Matrix(576, 64, 49, paired=True)).latency_s == pytest.approx(
             chip.macro.cycles(layer, mode) / chip.clock_hz
         )
         depthwise = Layer(96, 9, 49, True, True)
-        assert chip.cost(Matrix(9, 1, 49, copies=96)).latency_s == pytest.approx(
+        assert chip.cost(Matrix(9, 1, 49, copies=96, paired=True)).latency_s == pytest.approx(
             chip.macro.cycles(depthwise, mode) / chip.clock_hz
         )
+        apart = chip.cost(Matrix(576, 64, 49)).latency_s  # filters that are no pairs
+        assert apart == ddc("baseline").cost(Matrix(576, 64, 49)).latency_s
 
 
 def test_09_filters_that_are_no_pairs_are_refused_by_the_array() -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from provenance import states_sources
 
 from cofit.core import torch_generator
 from cofit.data import load
@@ -150,6 +151,7 @@ def test_05_chips_agree_on_the_trained_network_and_skipping_pays_by_its_cycles(p
 def test_smoke_scale_runs_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "THREADS", 1)
     finding = reproduce("forms", "smoke", tmp_path, lambda *a: None)
+    assert states_sources(finding)
     assert len(finding.claims) == 12
     exact = next(claim for claim in finding.claims if "4-bit converters" in claim.claim)
     assert exact.holds and exact.measured.mean == 100

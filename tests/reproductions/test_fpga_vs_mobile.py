@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from provenance import states_sources
 from torch import nn
 
 from cofit.core import ConfigError, UnknownNameError, numpy_generator, read_json
@@ -183,6 +184,7 @@ def test_smoke_run_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(math.isfinite(value) for c in finding.claims for value in c.measured.values)
     assert finding.title.startswith("Modelled, not measured")
     assert finding.tables[0].title.startswith("All efficiencies are modelled")
+    assert states_sources(finding)
     claims = {claim.claim: claim for claim in finding.claims}
     anchor = next(claim for text, claim in claims.items() if "worst factor" in text)
     assert anchor.holds and "within a factor 2" in anchor.note

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from provenance import states_sources
 
 from cofit.core import ConfigError, DataError, torch_generator
 from cofit.graphs import (
@@ -321,6 +322,7 @@ def test_cycles_and_rows_are_those_of_the_graph_that_runs(
 
 def test_smoke_run_and_its_steps_are_kept(tmp_path: Path) -> None:
     finding = reproduce("gcod", "smoke", tmp_path, lambda *_: None)
+    assert states_sources(finding)
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     steps = {p: p.stat().st_mtime_ns for p in (tmp_path / "steps").iterdir()}
     (tmp_path / "finding.json").unlink()

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from provenance import states_sources
 
 from cofit.core import (
     CofitError,
@@ -303,6 +304,7 @@ def test_09_bad_input_is_refused(network):
 @pytest.mark.device
 def test_smoke_runs_and_its_steps_resume(tmp_path, monkeypatch):
     finding = reproduce("hamming-codesign", "smoke", tmp_path, lambda *_: None)
+    assert states_sources(finding)
     assert len(finding.claims) in (11, 13)  # the last two need Yosys
     assert all(np.isfinite(claim.measured.mean) for claim in finding.claims)
     (unchanged,) = (c for c in finding.claims if c.claim.startswith("inputs whose output"))

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from provenance import states_sources
 
 from cofit.core import ConfigError
 from cofit.reproductions import reproduce
@@ -64,6 +65,7 @@ def test_smoke_run_and_resuming(tmp_path: Path) -> None:
         calls.append(stage)
 
     finding = reproduce("herald", "smoke", tmp_path, progress)
+    assert states_sources(finding)
     rows = {claim.claim: claim for claim in finding.claims}
     assert all(math.isfinite(value) for c in finding.claims for value in c.measured.values)
     example = next(claim for text, claim in rows.items() if text.startswith("two layers"))

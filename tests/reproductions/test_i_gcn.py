@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from provenance import states_sources
 
 from cofit.core import ConfigError, DataError, numpy_generator
 from cofit.graphs import (
@@ -263,6 +264,7 @@ def test_cycles_follow_from_executed_additions() -> None:
 
 def test_smoke_run_and_its_steps_are_kept(tmp_path: Path) -> None:
     finding = reproduce("i-gcn", "smoke", tmp_path, lambda *_: None)
+    assert states_sources(finding)
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     steps = {p: p.stat().st_mtime_ns for p in (tmp_path / "steps").iterdir()}
     (tmp_path / "finding.json").unlink()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from provenance import states_sources
 
 from cofit.core import ConfigError, DataError, numpy_generator
 from cofit.reproductions import reproduce
@@ -154,6 +155,7 @@ def test_smoke_run_and_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         calls.append(stage)
 
     finding = reproduce("recnmp", "smoke", tmp_path, progress)
+    assert states_sources(finding)
     claims = {claim.claim: claim for claim in finding.claims}
     assert all(math.isfinite(value) for c in finding.claims for value in c.measured.values)
     held = [text for text, claim in claims.items() if claim.holds]

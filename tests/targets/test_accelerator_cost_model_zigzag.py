@@ -80,8 +80,9 @@ def test_04_cycles_within_15_percent_or_explained(rows: list[Row]) -> None:
     """Two things ZigZag does otherwise, each checked by its own arithmetic.
 
     It lets loads that happen once share the DRAM link without adding up, so that its cycles can be
-    fewer than the link needs for one pass over the three tensors; ours never are. And it fills a
-    large buffer with the whole input before the array starts, where our search streams tiles.
+    fewer than the link needs for one pass over the three tensors; ours never are, and there they
+    are that pass. And it fills a large buffer with the whole input before the array starts, where
+    our search streams tiles.
     """
     within = 0
     for row in rows:
@@ -91,7 +92,7 @@ def test_04_cycles_within_15_percent_or_explained(rows: list[Row]) -> None:
         if abs(row.ratio - 1) <= 0.15:
             within += 1
         elif row.ratio > 1:
-            assert row.cycles < link <= row.ours.cycles, row
+            assert row.cycles < link <= row.ours.cycles <= 1.01 * link, row
         else:
             assert row.cycles == pytest.approx(input_first, rel=0.15), row
     assert within >= 0.7 * len(rows)

@@ -12,13 +12,16 @@ from cofit.targets.dataflow import (
     Layer,
     Layers,
     accelerator,
+    energy,
     evaluate,
     known_accelerators,
     nest_from,
     operation_pj,
     parse_dataflow,
     parse_network,
+    published_energies,
     read_accelerator,
+    read_energies,
     read_maestro,
     resized,
     sram_pj_per_bit,
@@ -229,6 +232,38 @@ def test_energies_between_published_sizes() -> None:
     assert operation_pj("int8_multiply") == 0.2
     with pytest.raises(ConfigError, match="did you mean 'int8_add'"):
         operation_pj("int8_ad")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("int8_add = {", "int8_sum = {", "unknown key operation.int8_sum; known: fp16_add"),
+        ("int8_add = {", "# {", "operation.int8_add is missing; add it"),
+        ('value = 10, unit = "pJ/64 bit"', 'value = 10, unit = "pJ"', "sram 1.read.unit is 'pJ'"),
+        ('value = 8, unit = "KiB"', 'value = 64, unit = "KiB"', "the smallest first"),
+        ("value = 20,", "value = 0,", "sizes and energies of sram must be above zero"),
+        ("value = 1300", "value = 2700", "dram.least is above dram.most"),
+        ("node_nm = 45", "node_nm = 28\n", ""),
+        ("[dram]", "[drams]", "unknown key drams; known: about, dram"),
+    ],
+)
+def test_bad_tables_of_energies(old: str, new: str, text: str, tmp_path: Path) -> None:
+    good = energy.FILE.read_text()
+    assert old in good
+    if not text:  # the sources are then of another node than the table
+        good = good.replace('kind = "recalled"', 'kind = "recalled"\nnode_nm = 45')
+        text = "comes from 'horowitz' at 45 nm, the table is at 28 nm"
+    path = tmp_path / "mine.toml"
+    path.write_text(good.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=r"^mine\.toml: ") as caught:
+        read_energies(path)
+    assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_energies_say_where_they_are_from() -> None:
+    facts = published_energies().facts
+    assert facts["node"] == "45 nm" and {"published", "recalled"} <= set(facts)
+    assert "operation.int8_add" in facts["published"] and "dram.most" in facts["recalled"]
 
 
 def test_a_larger_buffer_costs_more_per_bit() -> None:

@@ -116,7 +116,7 @@ def test_depthwise_layers_leave_most_of_an_array_empty() -> None:
     cost = isaac.cost(Matrix(9, 1, 49, copies=64))
     assert cost.arrays == 5  # 14 blocks of 9 rows and 4 columns on a diagonal
     assert cost.used == pytest.approx(64 * 9 * 4 / (5 * 128 * 128))
-    macro = ddc("dual").cost(Matrix(9, 1, 49, copies=64))
+    macro = ddc("dual").cost(Matrix(9, 1, 49, copies=64, paired=True))
     assert macro.latency_s == pytest.approx((32 * 49 * 8 + 32 * 9 * 8 / 64) / 400e6)
 
 

@@ -156,11 +156,16 @@ def compile_(
     threads: Annotated[
         int, typer.Option(help="Threads that share the larger steps (host only).")
     ] = 1,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Time the ways to compute each layer (host only).")
+    ] = False,
 ) -> None:
     """Compile a network to verified C."""
     from cofit.cli.compile import compile_command
 
-    compile_command(model, target, out, weights, data, precision, structure, compiler, threads)
+    compile_command(
+        model, target, out, weights, data, precision, structure, compiler, threads, tune
+    )
 
 
 @app.command()

@@ -25,12 +25,15 @@ from cofit.codegen.c_text import (
     support_text,
     use_union,
 )
+from cofit.codegen.chosen import Chosen
+from cofit.codegen.emitter import Emitter
 from cofit.codegen.interface import Interface, entry_points, header, prologue
 from cofit.codegen.large import LARGE_BYTES, Large
+from cofit.codegen.layout import PlaneLayout
 from cofit.codegen.machine import Machine
 from cofit.codegen.planner import MemoryPlan
 from cofit.codegen.schedule import schedule_within
-from cofit.codegen.steps import INPUT, OUTPUT, Emitter, Step, lay_out
+from cofit.codegen.steps import INPUT, OUTPUT, Step, lay_out
 from cofit.codegen.storage import SCRATCH
 from cofit.codegen.stripes import Schedule
 from cofit.core import ModelError
@@ -55,6 +58,7 @@ class Source:
         offsets: arena offset of every activation tensor, "(input)" and "(output)" included.
         entry: tensor that the caller writes ("(input)" where a conversion follows).
         exit: tensor that the caller reads.
+        planes: tensors that lie in planes of channels, all others in NHWC.
         large: constants that are to be linked with `source`; none without an OS.
     """
 
@@ -69,6 +73,7 @@ class Source:
     offsets: Mapping[str, int]
     entry: str
     exit: str
+    planes: Mapping[str, PlaneLayout]
     large: tuple[Large, ...] = ()
 
     @property
@@ -77,12 +82,22 @@ class Source:
         return "\n".join((self.source, *(item.definition for item in self.large)))
 
     @property
+    def chosen(self) -> dict[str, Chosen]:
+        """Kernels by op that other than the formulas chose."""
+        return {step.layer: step.chosen for step in self.steps if step.chosen is not None}
+
+    @property
     def constant_bytes(self) -> int:
         """Bytes of all const arrays."""
         return sum(step.constant_bytes for step in self.steps)
 
 
-def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -> Source:
+def emit(
+    graph: Graph,
+    machine: Machine,
+    arena_limit_bytes: int | None = None,
+    chosen: Mapping[str, Chosen] | None = None,
+) -> Source:
     """Generate the program of a graph.
 
     Args:
@@ -90,6 +105,7 @@ def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -
         machine: what to emit for.
         arena_limit_bytes: an arena to stay below, by running the first layers in stripes if it is
             exceeded otherwise (see `schedule`); the least found where that is not enough.
+        chosen: kernels by op, where others than the formulas take are wanted (see `tuning`).
 
     Raises:
         UnsupportedOpError: no kernel takes an op; the text names it and every family's reason.
@@ -102,7 +118,7 @@ def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -
             f"graph {graph.name!r} has {len(graph.inputs)} inputs and {len(graph.outputs)} "
             "outputs; generated programs have one of each"
         )
-    emitter = Emitter(machine)
+    emitter = Emitter(machine, chosen)
     schedule = schedule_within(graph, emitter, arena_limit_bytes)
     layout = lay_out(schedule, emitter)
     plan, storage = layout.plan, layout.storage
@@ -134,7 +150,7 @@ def emit(graph: Graph, machine: Machine, arena_limit_bytes: int | None = None) -
     outside = [large[id(c)] for step in steps for c in step.code.constants if id(c) in large]
     return Source(
         name, graph, schedule, machine, header(public), source, plan, tuple(steps), offsets,
-        entry, exit_, tuple(outside),
+        entry, exit_, layout.planes, tuple(outside),
     )  # fmt: skip
 
 
@@ -259,6 +275,8 @@ def _describe(graph: Graph, step: Step) -> str:
         parts.append(f"weight {'x'.join(map(str, weight.shape))}")
         parts.append(f"density {kept / max(weight.size, 1):.3f}")
     parts.append(f"{step.kernel} {step.code.variant}".strip())
+    if step.chosen is not None and step.chosen.times is not None:
+        parts.append(step.chosen.times.text)
     return comment("; ".join(parts))
 
 

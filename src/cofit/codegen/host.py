@@ -129,6 +129,9 @@ class HostRunner:
             raw = self._arena[offset : offset + 4 * tensor.size]
             return raw.copy().view(np.float32).reshape(tensor.shape)
         tensor = graph.tensors[name]
+        if (planes := self.source.planes.get(name)) is not None:
+            raw = self._arena[offset : offset + planes.nbytes(tensor.shape)]
+            return planes.to_logical(raw.copy().view(np.float32), tensor.shape)
         raw = self._arena[offset : offset + tensor.nbytes]
         return to_logical(raw.copy().view(tensor.dtype.value), tensor.shape)
 

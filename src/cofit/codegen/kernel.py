@@ -9,7 +9,8 @@ Inside the body these C names are in scope: `in0`, `in1`, ... (const pointers to
 inputs, numbered by their position in `op.inputs`, restrict unless in place), `out`, and `scratch`
 (uint8_t *, aligned, only where `scratch_bytes` > 0). Every name that is in scope must be used.
 The other operand of a residual is the activation input behind the op's own.
-Activations of rank 4 lie in NHWC order; all others in row-major order; batch is 1.
+Activations of rank 4 lie in NHWC order, unless a family was `laid_out` for planes of channels; all
+others in row-major order; batch is 1.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cofit.codegen.layout import PlaneLayout
 from cofit.codegen.machine import Machine
 from cofit.ir.types import Graph, Op
 
@@ -84,6 +86,19 @@ class Residual:
         return self.op.inputs[1 - self.position]
 
 
+@dataclass(frozen=True)
+class Sides:
+    """How a kernel meets planes of channels.
+
+    Attributes:
+        target: how its output would lie in planes.
+        turns: whether input and output may differ: what lies in NHWC is turned.
+    """
+
+    target: PlaneLayout
+    turns: bool
+
+
 class Kernel(Protocol):
     """One kernel family."""
 
@@ -98,6 +113,31 @@ class Kernel(Protocol):
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """The op's code; called only if `reject` gave None."""
+        ...
+
+
+@runtime_checkable
+class TunableKernel(Kernel, Protocol):
+    """A family that can compute an op in several ways, one of which its formula takes for best."""
+
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """Families of this name that decide otherwise, each of its own `repr`.
+
+        The formula's choice is the first, then the most promising; called if `reject` gave None.
+        """
+        ...
+
+
+@runtime_checkable
+class PlaneKernel(Kernel, Protocol):
+    """A family whose input or output can lie in planes of channels."""
+
+    def sides(self, graph: Graph, op: Op, machine: Machine) -> Sides | None:
+        """What may lie in planes; None if nothing may. Called if `reject` gave None."""
+        ...
+
+    def laid_out(self, source: PlaneLayout | None, target: PlaneLayout | None) -> Kernel:
+        """The same for such an input and output, None being NHWC; a residual lies as the output."""
         ...
 
 

@@ -1,14 +1,48 @@
-"""Memory order of activations: NHWC for rank 4, row-major for all others."""
+"""Memory order of activations: NHWC for rank 4, row-major for all others.
+
+Some activations between kernels that work on planes of channels lie in such planes instead (see
+`assignment`).
+"""
 
 from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cofit.ir import Graph, Op, attributes
+
 Array = NDArray[np.generic]
+
+
+LINE_FLOATS = 16
+
+
+@dataclass(frozen=True)
+class PlaneLayout:
+    """Element (0, c, y, x) is float number c * size + y * pitch + x; others mean nothing."""
+
+    pitch: int
+    size: int
+
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a tensor (1, C, H, W)."""
+        return 4 * shape[1] * self.size
+
+    def to_logical(self, values: NDArray[np.float32], shape: tuple[int, ...]) -> Array:
+        """Elements as they lie, to (1, C, H, W), contiguous."""
+        _, channels, rows, columns = shape
+        whole = values.reshape(channels, self.size)[:, : rows * self.pitch]
+        return whole.reshape(1, channels, rows, self.pitch)[..., :columns].copy()
+
+
+def plane_layout(rows: int, pitch: int) -> PlaneLayout:
+    """Planes an odd number of cache lines apart, which spreads them over a cache."""
+    lines = -(-rows * pitch // LINE_FLOATS)
+    return PlaneLayout(pitch, (lines | 1) * LINE_FLOATS)
 
 
 def memory_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -51,3 +85,16 @@ def same_bytes_turned(before: tuple[int, ...], order: tuple[int, ...]) -> bool:
 def _same_order(index: Array, after: tuple[int, ...]) -> bool:
     first, second = (to_memory(each).ravel() for each in (index, index.reshape(after)))
     return bool(np.array_equal(first, second))
+
+
+def is_alias(graph: Graph, op: Op) -> bool:
+    """Whether the output of an op has the bytes of its input."""
+    before = graph.tensors[op.inputs[0]]
+    if before.data is not None:
+        return False
+    match op.attributes:
+        case attributes.Reshape():
+            return same_bytes(before.shape, graph.tensors[op.output].shape)
+        case attributes.Transpose(permutation=order):
+            return same_bytes_turned(before.shape, order)
+    return False

@@ -114,6 +114,16 @@ def machine(name: str) -> Machine:
     raise UnknownNameError("machine", name, ["host", "cortex-m4", "cortex-m7"])
 
 
+def cpu_name() -> str:
+    """Model name of this CPU; measured tables are valid for it only."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
 def _cpu_flags() -> frozenset[str]:
     info = Path("/proc/cpuinfo")
     if platform.machine() not in ("x86_64", "AMD64") or not info.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cofit.codegen.build import DEFAULT_COMPILER
+from cofit.codegen.chosen import Chosen
 from cofit.codegen.cortex_m import Board, CortexMRunner, default_board
 from cofit.codegen.emit import Source, emit
 from cofit.codegen.host import HostRunner, build_host
@@ -17,6 +19,7 @@ from cofit.codegen.machine import Machine
 from cofit.codegen.machine import machine as machine_named
 from cofit.codegen.planner import MemoryPlan
 from cofit.codegen.runner import Array, Measurement, Runner
+from cofit.codegen.tuning import tune as tuned
 from cofit.codegen.verify import verify as verify_program
 from cofit.ir import Graph, integer
 
@@ -92,6 +95,7 @@ def compile(
     board: Board | None = None,
     threads: int = 1,
     arena_limit_bytes: int | None = None,
+    tune: bool = False,
 ) -> Program:
     """Generate, build and verify the program of a graph.
 
@@ -104,9 +108,12 @@ def compile(
         threads: of this machine that share the larger steps; results are the same bits.
         arena_limit_bytes: arena to stay below, the board's RAM at most; where it binds, the first
             layers of an int8 program run in stripes of rows.
+        tune: time the ways in which each convolution and linear layer can be computed here, and
+            take the fastest; what was measured before with this CPU and compiler is not measured
+            again (see `codegen.tuning`). Without, the same graph always gives the same code.
 
     Raises:
-        ConfigError: the machine does not run so many threads.
+        ConfigError: the machine does not run so many threads, or is not this one and `tune` is set.
         UnsupportedOpError: an op has no kernel on the machine.
         BuildError: the C compiler is missing or refused.
         VerificationError: the program does not compute what its graph means.
@@ -114,16 +121,30 @@ def compile(
     chosen = machine if isinstance(machine, Machine) else machine_named(machine)
     if threads != 1:
         chosen = chosen.with_threads(threads)
-    if chosen.freestanding:
-        board = board or default_board(chosen.name)
+    name = compiler or DEFAULT_COMPILER
+    kernels = tuned(graph, chosen, name) if tune else {}
+    return assemble(graph, chosen, name, verify, board, arena_limit_bytes, kernels)
+
+
+def assemble(
+    graph: Graph,
+    machine: Machine,
+    compiler: str,
+    verify: bool,
+    board: Board | None,
+    arena_limit_bytes: int | None,
+    kernels: Mapping[str, Chosen],
+) -> Program:
+    """As `compile`, with kernels that are chosen already."""
+    if machine.freestanding:
+        board = board or default_board(machine.name)
         room = board.arena_room_bytes
         arena_limit_bytes = room if arena_limit_bytes is None else min(room, arena_limit_bytes)
-    source = emit(graph, chosen, arena_limit_bytes)
-    name = compiler or DEFAULT_COMPILER
-    runner = _runner(source, name, board)
+    source = emit(graph, machine, arena_limit_bytes, kernels)
+    runner = _runner(source, compiler, board)
     if verify:
         verify_program(source, runner)
-    return Program(source, runner, name, verify)
+    return Program(source, runner, compiler, verify)
 
 
 def _runner(source: Source, compiler: str, board: Board | None) -> Runner:

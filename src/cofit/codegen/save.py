@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from cofit.codegen.build import WARNINGS
+from cofit.codegen.build import DEFAULT_COMPILER, WARNINGS
 from cofit.codegen.c_text import declare
 from cofit.codegen.cortex_m import Board, CortexMRunner
 from cofit.codegen.emit import Source
 from cofit.codegen.host import build_flags
 from cofit.codegen.kernel import Constant
-from cofit.codegen.program import Program, compile
+from cofit.codegen.machine import machine as machine_named
+from cofit.codegen.program import Program, assemble
 from cofit.codegen.threads import scratch_bytes
+from cofit.codegen.tuning import from_json, to_json
 from cofit.codegen.verify import sample_inputs
 from cofit.core import FileError, VerificationError, read_json
 from cofit.core.files import write_json, write_text
@@ -69,10 +71,18 @@ def load_program(folder: Path, compiler: str | None = None) -> Program:
         FileError: the folder is not a saved program, or files are missing or damaged.
         VerificationError: this version of cofit generates other C for the same machine.
     """
-    name, lanes, saved_bytes, board, threads, limit = _read_manifest(folder)
-    program = compile(
-        load_graph(folder), name, compiler,
-        board=board, threads=threads, arena_limit_bytes=limit,
+    name, lanes, saved_bytes, board, threads, limit, saved = _read_manifest(folder)
+    graph, machine = load_graph(folder), machine_named(name).with_threads(threads)
+    try:
+        chosen = from_json(graph, machine, saved)
+    except (LookupError, TypeError, ValidationError) as error:
+        raise FileError(
+            f"the manifest of program {str(folder)!r} is damaged (tuned: {_brief(error)}); "
+            "save it again"
+        ) from error
+    program = assemble(
+        graph, machine, compiler or DEFAULT_COMPILER, verify=True,
+        board=board, arena_limit_bytes=limit, kernels=chosen,
     )  # fmt: skip
     same_lanes = lanes == program.machine.vector_floats
     if same_lanes and saved_bytes != program.source.constant_bytes:
@@ -83,8 +93,14 @@ def load_program(folder: Path, compiler: str | None = None) -> Program:
     return program
 
 
-def _read_manifest(folder: Path) -> tuple[str, int, int, Board | None, int, int | None]:
-    """Machine, float32 lanes, bytes of constants, board if a Cortex-M, threads, arena limit.
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _read_manifest(
+    folder: Path,
+) -> tuple[str, int, int, Board | None, int, int | None, dict[str, Any]]:
+    """Machine, float32 lanes, bytes of constants, board if a Cortex-M, threads, arena limit, tuned.
 
     The limit is there if layers run in stripes: then no other schedule of less halo meets it.
     """
@@ -107,7 +123,8 @@ def _read_manifest(folder: Path) -> tuple[str, int, int, Board | None, int, int 
         if board is not None and board.core != name:
             raise ValueError(f"board {board.name!r} has a {board.core}, the machine is {name}")
         limit = int(manifest["arena_bytes"]) if manifest.get("stripes", 1) > 1 else None
-        return name, lanes, nbytes, board, int(manifest.get("threads", 1)), limit
+        tuned = dict(manifest.get("tuned", {}))
+        return name, lanes, nbytes, board, int(manifest.get("threads", 1)), limit, tuned
     except ValidationError as error:
         wrong = ", ".join(".".join(map(str, e["loc"])) or "itself" for e in error.errors())
         raise FileError(
@@ -165,6 +182,7 @@ def manifest(program: Program) -> dict[str, Any]:
         "stripes": source.schedule.stripes,
         "halo_macs": source.schedule.halo_macs,
         "macs": sum(step.macs for step in source.steps),
+        "tuned": to_json(source.chosen),
         "flash": {
             "constant_bytes": source.constant_bytes,
             "constants": {

@@ -7,7 +7,8 @@ within the limit the one with the least halo is taken.
 
 from __future__ import annotations
 
-from cofit.codegen.steps import Emitter, lay_out
+from cofit.codegen.emitter import Emitter
+from cofit.codegen.steps import lay_out
 from cofit.codegen.stripes import (
     Schedule,
     edges,

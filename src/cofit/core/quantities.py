@@ -165,9 +165,10 @@ class HardwareFile:
             )
         found, node = self.sources[source], self.document.get("node_nm")
         if quantity in NODE_MATTERS and not off_chip and found.node_nm != node:
+            stated = "states no node_nm" if node is None else f"is at {node} nm"
             raise self.fail(
-                f"{where} comes from {source!r} at {found.node_nm} nm, the {self._what} is at "
-                f"{node} nm; scale it and name a source of kind derived"
+                f"{where} comes from {source!r} at {found.node_nm} nm, the {self._what} {stated}; "
+                "scale it and name a source of kind derived"
             )
         self._used.setdefault(found.key, []).append(where)
         return float(value) * self._scale(unit, where, quantity)
@@ -178,7 +179,7 @@ class HardwareFile:
         for kind in KINDS:
             used = [s for s in self.sources.values() if s.kind == kind and s.key in self._used]
             if used:
-                facts[kind] = "; ".join(f"{', '.join(self._used[s.key])}: {s.text}" for s in used)
+                facts[kind] = "; ".join(f"{_listed(self._used[s.key])}: {s.text}" for s in used)
         return facts
 
     def _source(self, key: str, entry: Mapping[str, Any]) -> Source:
@@ -199,3 +200,18 @@ class HardwareFile:
         if unit not in scales:
             raise self.fail(f"{where}.unit is {unit!r}; known: {', '.join(scales)}")
         return scales[unit]
+
+
+def _listed(places: Iterable[str]) -> str:
+    """Places of numbers, whole runs of rows by the first and the last: "weight.1 to 8, top"."""
+    runs: list[list[str]] = []
+    for place in places:
+        table, _, row = place.rpartition(".")
+        if runs and row.isdecimal() and runs[-1][-1] == f"{table}.{int(row) - 1}":
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return ", ".join(
+        f"{run[0]} to {run[-1].rpartition('.')[2]}" if len(run) > 2 else ", ".join(run)
+        for run in runs
+    )

@@ -9,10 +9,14 @@ from typing import Self
 from cofit.core import ConfigError, Cost, CostRow
 from cofit.fit.candidates import REMOVAL
 from cofit.fit.precision import Precision
-from cofit.fit.products import Product
+from cofit.fit.products import Product, signature
 from cofit.fit.progress import Progress
 from cofit.ir import Graph
-from cofit.targets import Accelerator, ArrayTarget, Platform, one_op_graph, signature_of
+from cofit.structures import Complementary
+from cofit.targets import Accelerator, ArrayTarget, Platform, one_op_graph
+from cofit.targets.arrays import DigitalChip
+
+PAIRS = Complementary().text
 
 ROWS = 8
 """Rows that leave an array together where it does not say how many are summed with one sign."""
@@ -57,12 +61,15 @@ class ModelledDevice:
     def families(self, precision: Precision, kind: str = "conv2d") -> tuple[str, ...]:
         """Fewer channels, and what else the model counts.
 
-        Crossbars are spared whole groups of rows, and where a group holds one sign, the second half
-        of its cells; accelerators that skip, gate or compress zeros of weights take them anywhere.
+        Arrays are spared whole groups of rows, and where a group holds one sign, the second half of
+        its cells; macros that read words and their complements store half of the filters that are
+        pairs; accelerators that skip, gate or compress zeros of weights take them anywhere.
         """
         match self.target:
             case ArrayTarget(chip=chip) if (m := chip.sign_group) is not None:
                 return (f"polarised{m}", f"rows{m}+polarised{m}", REMOVAL)
+            case ArrayTarget(chip=DigitalChip(pairs=True)) if kind not in ("gru", "lstm"):
+                return (PAIRS, f"rows{ROWS}", REMOVAL)
             case ArrayTarget():
                 return (f"rows{ROWS}", REMOVAL)
             case Accelerator(hardware=hardware) if hardware.sparse.get("weight"):
@@ -95,19 +102,11 @@ class ModelledDevice:
         found = []
         for index, (product, structure, bits) in enumerate(asked):
             progress("cost model", index, len(asked))
-            integer = precision == "int8"
-            signature = signature_of(
-                graph,
-                product.op,
-                None if product.side == "hh" else structure,
-                "int8" if integer else "float32",
-                bits=bits if integer else 8,
-                of_state=structure if product.side == "hh" else None,
-            )
-            if signature.text not in self._rows:
-                rows = self.target.cost(one_op_graph(signature, "layer")).rows
-                self._rows[signature.text] = next(row for row in rows if row.op == "y")
-            found.append(self._rows[signature.text])
+            wanted = signature(graph, product, structure, bits, precision)
+            if wanted.text not in self._rows:
+                rows = self.target.cost(one_op_graph(wanted, "layer")).rows
+                self._rows[wanted.text] = next(row for row in rows if row.op == "y")
+            found.append(self._rows[wanted.text])
         progress("cost model", len(asked), len(asked))
         return found
 
@@ -151,8 +150,8 @@ def modelled(target: Accelerator | ArrayTarget | Platform) -> ModelledDevice:
     """
     if isinstance(target, ArrayTarget) and target.assumed is not None:
         raise ConfigError(
-            f"target {target.name!r} takes networks to have {target.assumed}, to which fit does "
-            "not train; cofit cost says what they would cost, fit takes forms, isaac, puma, "
-            "digital or ddc:baseline"
+            f"target {target.name!r} takes networks to have {target.assumed} and sums that its "
+            "converters round, to which fit does not train; cofit reproduce cap-ram does, cofit "
+            "cost says what a network would cost, and fit takes forms, isaac, puma, ddc or digital"
         )
     return ModelledDevice(target)

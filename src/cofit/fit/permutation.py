@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from cofit.ir import ChannelGroup, Graph, Member, channel_groups, permute
-from cofit.structures import Block, Stripe
+from cofit.structures import Block, Stripe, match_filters, matching_cost
 
 Order = NDArray[np.int64]
 Energies = NDArray[np.float64]
@@ -53,6 +53,27 @@ def permute_for_blocks(
         found = permute(graph, group, _ordered(group, sites, generator).tolist())
         if kept_energy(found, chosen) > kept_energy(graph, chosen):
             graph = found
+    return graph
+
+
+def permute_for_pairs(graph: Graph) -> Graph:
+    """The same function with channels ordered so that the filters that fit best are neighbours.
+
+    Neighbours are what `Complementary` pairs (DDC-PIM); coupled layers get one order, the best for
+    the sum of their squared errors.
+
+    Args:
+        graph: a float graph.
+    """
+    weights = {op.inputs[1] for op in graph.ops if graph.weight(op) is not None}
+    for group in channel_groups(graph):
+        cost = np.zeros((group.size, group.size))
+        for member in group.constants:
+            if member.axis == 0 and member.tensor in weights:
+                data = torch.from_numpy(np.asarray(graph.tensors[member.tensor].data))
+                cost += matching_cost(data[[index[0] for index in member.indices]])
+        if cost.any():
+            graph = permute(graph, group, match_filters(cost))
     return graph
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cofit.data import Split
 from cofit.ir import Graph, calibrate, quantise, run_float
 from cofit.ir.integer import dequantise_output, quantise_input, run_integer
+from cofit.structures import PairGrid, couples_filters, parse
 
 Precision = Literal["fp32", "int8"]
 
@@ -39,7 +40,12 @@ class Lowering:
         batches = [b.numpy() for b in self.calibration.split(BATCH)]
         ranges = calibrate(graph, batches)
         bits = {name: b for name, b in (weight_bits or {}).items() if b < 8}
-        return quantise(graph, ranges, weight_bits=bits or 8, bias_correction=batches)
+        pairs = {
+            weight.name: PairGrid()
+            for _, weight in graph.weighted()
+            if weight.structure is not None and couples_filters(parse(weight.structure))
+        }
+        return quantise(graph, ranges, weight_bits=bits or 8, bias_correction=batches, grids=pairs)
 
 
 Scores = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
+from cofit.fit.precision import Precision
 from cofit.ir import Graph, Op
 from cofit.ir import attributes as at
+from cofit.targets import OpSignature, signature_of
 
 SIDES = ("ih", "hh")
 """Of a recurrent op, as torch names them: from the input, from the state before."""
@@ -67,3 +69,21 @@ def products(graph: Graph) -> list[Product]:
         for side, weight, bias in zip(SIDES, weights, op.inputs[3:5], strict=True):
             found.append(Product(op, weight.name, bias, side, weight.size / both))
     return found
+
+
+def signature(
+    graph: Graph, product: Product, structure: str | None, bits: int, precision: Precision
+) -> OpSignature:
+    """What decides the cost of a product's op where its weight has a structure, stored in bits.
+
+    The other weight of a recurrent op is dense; fp32 weights have no bits to choose.
+    """
+    of_state = product.side == "hh"
+    return signature_of(
+        graph,
+        product.op,
+        None if of_state else structure,
+        "float32" if precision == "fp32" else "int8",
+        bits=8 if precision == "fp32" else bits,
+        of_state=structure if of_state else None,
+    )

@@ -10,10 +10,10 @@ from cofit.codegen import Program, emit, machine
 from cofit.codegen.build import toolchain
 from cofit.core import ConfigError, Cost, CostRow, format_quantity
 from cofit.fit.precision import Precision, Scores, reference_scores
-from cofit.fit.products import Product
+from cofit.fit.products import Product, signature
 from cofit.fit.progress import Progress
 from cofit.ir import Graph
-from cofit.targets import CortexM, CostTable, HostTarget, signature_of, target
+from cofit.targets import CortexM, CostTable, HostTarget, target
 
 HOST_FLOAT_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
 HOST_INTEGER_FAMILIES = ("block8x2", "block16x2", "channel")
@@ -98,21 +98,14 @@ class ProgramDevice:
     ) -> list[CostRow]:
         """Cost of the ops of products, each alone, from the cost table."""
         signatures = [
-            signature_of(
-                graph,
-                product.op,
-                None if product.side == "hh" else structure,
-                "float32" if precision == "fp32" else "int8",
-                bits=8 if precision == "fp32" else bits,
-                of_state=structure if product.side == "hh" else None,
-            )
+            signature(graph, product, structure, bits, precision)
             for product, structure, bits in asked
         ]
         for begin in range(0, len(signatures), PRICE_CHUNK):
             progress("cost table", begin, len(signatures))
             self.table.fill(signatures[begin : begin + PRICE_CHUNK])
         progress("cost table", len(signatures), len(signatures))
-        return [self.table.row(signature) for signature in signatures]
+        return [self.table.row(wanted) for wanted in signatures]
 
     def cost(self, graph: Graph) -> Cost:
         """Cost of a whole program, also of one that is too large for the device."""

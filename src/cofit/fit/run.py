@@ -26,6 +26,8 @@ from cofit.fit.conclude import Finding, FitResult, conclude
 from cofit.fit.config import FitConfig
 from cofit.fit.device import Device
 from cofit.fit.devices import device
+from cofit.fit.modelled import PAIRS
+from cofit.fit.permutation import permute_for_pairs
 from cofit.fit.planning import Plan
 from cofit.fit.precision import Lowering, Precision, accuracy, reference_scores
 from cofit.fit.preflight import check
@@ -159,7 +161,9 @@ class _Fitting:
 
     def _trace(self) -> Graph:
         subject = self._subject
-        return trace(subject.module, subject.example, name=subject.identifier)
+        graph = trace(subject.module, subject.example, name=subject.identifier)
+        offered = self._config.structures or self._device.families("int8")
+        return permute_for_pairs(graph) if PAIRS in offered else graph
 
     def _lowering(self, precision: Precision) -> Lowering:
         return Lowering(precision, self._subject.calibration)

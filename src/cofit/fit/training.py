@@ -36,7 +36,7 @@ from cofit.regimes import (
 )
 from cofit.regimes import fit as train
 from cofit.regimes.train import Criterion
-from cofit.structures import Structure, Unify, holds_by_zeros, parse
+from cofit.structures import Structure, Unify, couples_filters, holds_by_zeros, parse
 
 ADMM_SHARE = 0.4
 """Share of a round's epochs that draws the weights to their structures; the rest retrains."""
@@ -192,7 +192,7 @@ class Trainer:
         module = GraphModule(open_graph)
         distillation = Distillation(GraphModule(scores_only(teacher)))
         # folding scales each filter by itself, which sets that couple filters do not survive
-        coupled = any(getattr(s, "couples_filters", False) for s in structures.values())
+        coupled = any(couples_filters(s) for s in structures.values())
         normalise = [] if coupled else [Renormalise(open_graph)]
         stack = RegimeStack([distillation, *regimes, *normalise])
         self._run(label, module, recipe, stack)

@@ -16,7 +16,7 @@ import numpy as np
 from cofit.core import ConfigError, DataError, ModelError, UnknownNameError, UnsupportedOpError
 from cofit.ir import attributes as at
 from cofit.ir.calibrate import Batch, Ranges
-from cofit.ir.quantise_layer import QuantisedLayer, mean_errors, quantised_norms
+from cofit.ir.quantise_layer import Grid, QuantisedLayer, mean_errors, quantised_norms
 from cofit.ir.quantise_recurrent import quantised_recurrent
 from cofit.ir.types import DType, Graph, Op, Quantisation, QuantSpec, Tensor
 
@@ -30,6 +30,7 @@ def quantise(
     spec: QuantSpec | None = None,
     weight_bits: Mapping[str, int] | int = 8,
     bias_correction: Iterable[Batch] = (),
+    grids: Mapping[str, Grid] | None = None,
 ) -> Graph:
     """The integer graph of a float graph.
 
@@ -46,6 +47,7 @@ def quantise(
         weight_bits: 8 or 4, for all layers or by op name (8 for those not named).
         bias_correction: calibration batches on which the mean error that quantising its input and
             weights gives each output channel of each layer is taken out of its bias.
+        grids: by weight name, of weights whose channels are not rounded one by one.
 
     Raises:
         ModelError: the graph is already an integer graph.
@@ -69,7 +71,9 @@ def quantise(
     }
     tensors |= {name: t for name, t in graph.tensors.items() if t.dtype is DType.I32}
     layers = {
-        op.output: QuantisedLayer(graph, op, activations, bits[op.output])
+        op.output: QuantisedLayer(
+            graph, op, activations, bits[op.output], (grids or {}).get(op.inputs[1])
+        )
         for op in graph.ops
         if graph.weight(op) is not None
     }

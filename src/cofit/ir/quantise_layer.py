@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -41,11 +42,28 @@ def weight_scales(weight: Float64, bits: int) -> Float64:
     return chosen
 
 
+class Grid(Protocol):
+    """How the channels of a weight lie on integers where they do not do so one by one."""
+
+    def scales(self, least: Float64) -> Float64:
+        """Scales (K,) to take where each channel by itself would take these; none is below."""
+        ...
+
+    def levels(self, weight: Float64, scales: Float64, largest: int) -> Float64:
+        """Integers of magnitude up to `largest` for a weight (K, ...), near weight / scale."""
+        ...
+
+
 class QuantisedLayer:
     """The quantised weight of one conv2d or linear op, and what its bias needs."""
 
     def __init__(
-        self, graph: Graph, op: Op, activations: Mapping[str, Quantisation], bits: int
+        self,
+        graph: Graph,
+        op: Op,
+        activations: Mapping[str, Quantisation],
+        bits: int,
+        grid: Grid | None = None,
     ) -> None:
         self.op, self.bits = op, bits
         x, weight, bias = (graph.tensors[name] for name in op.inputs)
@@ -67,9 +85,13 @@ class QuantisedLayer:
         scales = np.where(scales > 0, scales, scale_y / (256 * self.scale_x))
         # a channel of tiny weights must not push its bias out of int32
         scales = np.maximum(scales, np.abs(self.bias) / (self.scale_x * 2.0**29))
+        scales = scales if grid is None else grid.scales(scales)
         self.scales = scales.astype(np.float32).astype(np.float64)
         top = (1 << (bits - 1)) - 1
-        rows = _rounded(values.reshape(len(values), -1), self.scales, top)
+        if grid is None:
+            rows = _rounded(values.reshape(len(values), -1), self.scales, top)
+        else:
+            rows = grid.levels(values, self.scales, top)
         self.stored = rows.reshape(values.shape).astype(np.int8)
 
     @property

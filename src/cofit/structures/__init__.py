@@ -3,7 +3,7 @@
 from cofit.structures.block import Block, Stripe
 from cofit.structures.block_columns import BlockColumns
 from cofit.structures.channel import Channel
-from cofit.structures.complementary import Complementary, pair_levels
+from cofit.structures.complementary import Complementary, PairGrid, pair_levels
 from cofit.structures.composition import Composition
 from cofit.structures.connectivity import Connectivity
 from cofit.structures.contract import Encoding, Structure, Violation
@@ -30,6 +30,7 @@ from cofit.structures.serial import from_bytes, to_bytes
 from cofit.structures.support import (
     Support,
     UnitSupport,
+    couples_filters,
     density,
     holds_by_zeros,
     kept_fraction,
@@ -59,6 +60,7 @@ __all__ = [
     "Encoding",
     "Family",
     "FixedPoint",
+    "PairGrid",
     "Pattern",
     "PatternLibrary",
     "Polarised",
@@ -71,6 +73,7 @@ __all__ = [
     "Unstructured",
     "Violation",
     "best_order",
+    "couples_filters",
     "covering_library",
     "density",
     "detect",

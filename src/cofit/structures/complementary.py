@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cofit.core import StructureError
 from cofit.structures.contract import Array, Encoding, Violation
 from cofit.structures.formats import paired
 from cofit.structures.support import member_elements, require, require_finite, unsuited_rank
+
+Float64 = NDArray[np.float64]
 
 LARGEST = 127
 """Largest magnitude of an int8 weight, so that every stored word fits 8 bits."""
@@ -164,6 +168,23 @@ def pair_levels(weight: torch.Tensor, scale: torch.Tensor, largest: int = LARGES
     a, b = _pairs(values)
     single = values.round().clamp(-largest, largest)
     return _joined(single, *_integer_pairs(a, b, largest))
+
+
+class PairGrid:
+    """The grid of pairs, as `cofit.ir.quantise` takes it: one scale per pair, and integer pairs."""
+
+    def scales(self, least: Float64) -> Float64:
+        """The larger scale of each pair (K,)."""
+        found = least.copy()
+        stop = len(found) // 2 * 2
+        found[:stop] = found[:stop].reshape(-1, 2).max(1).repeat(2)
+        return found
+
+    def levels(self, weight: Float64, scales: Float64, largest: int) -> Float64:
+        """Integer pairs near weight (K, ...) / scale (K,)."""
+        found = pair_levels(torch.from_numpy(weight), torch.from_numpy(scales), largest)
+        levels: Float64 = found.numpy()
+        return levels
 
 
 def _pairs(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

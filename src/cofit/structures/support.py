@@ -281,6 +281,14 @@ def holds_by_zeros(structure: Structure) -> bool:
     return bool(getattr(structure, "by_zeros", True))
 
 
+def couples_filters(structure: Structure) -> bool:
+    """Whether scaling one filter alone, as folding a normalisation does, leaves the set."""
+    return any(
+        bool(getattr(part, "couples_filters", False))
+        for part in getattr(structure, "parts", (structure,))
+    )
+
+
 def density(weight: torch.Tensor) -> float:
     """Fraction of non-zero elements."""
     return int((weight != 0).sum()) / weight.numel()

@@ -6,12 +6,13 @@
 `CostTable` keeps the cost of single ops, which is what allocation under a budget works with.
 """
 
+from cofit.codegen.machine import cpu_name
 from cofit.targets.arrays import ArrayTarget
 from cofit.targets.ceilings import Ceilings, cortex_m_ceilings, host_ceilings
 from cofit.targets.contract import Limits, Target
 from cofit.targets.cortex_m import CortexM
 from cofit.targets.dataflow import Accelerator
-from cofit.targets.doctor import Tool, cpu_name, toolchain_report
+from cofit.targets.doctor import Tool, toolchain_report
 from cofit.targets.host import HostTarget
 from cofit.targets.instructions import Executed, executed_by_step
 from cofit.targets.lookup import Modelled, known_targets, target

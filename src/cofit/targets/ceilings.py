@@ -22,8 +22,8 @@ from cofit.codegen import machine
 from cofit.codegen.build import WARNINGS, build, toolchain
 from cofit.codegen.cortex_m import Board
 from cofit.codegen.cortex_m.cycles import cycle_model
+from cofit.codegen.machine import cpu_name
 from cofit.core import Basis, cache_dir, read_json, write_json
-from cofit.targets.doctor import cpu_name
 from cofit.targets.signature import Precision
 
 ROUNDS = 15

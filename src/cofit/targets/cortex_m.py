@@ -52,14 +52,21 @@ class CortexM:
             "source": self.board.source,
         }
 
-    def program(self, graph: Graph, compiler: str | None = None, threads: int = 1) -> Program:
-        """The compiled and verified program, linked for the board, which runs one thread."""
+    def program(
+        self, graph: Graph, compiler: str | None = None, threads: int = 1, tune: bool = False
+    ) -> Program:
+        """The compiled and verified program, linked for the board, which runs one thread.
+
+        Raises:
+            ConfigError: more threads, or tuning, are asked for.
+        """
         return compile_program(
             graph,
             self.board.core,
             compiler,
             board=self.board,
             threads=threads,
+            tune=tune,
             arena_limit_bytes=self.arena_limit_bytes,
         )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from cofit.codegen import machine
 from cofit.codegen.build import toolchain
+from cofit.codegen.machine import cpu_name
 from cofit.core import BuildError
 
 _COMPILERS = ("zig", "gcc", "clang", "arm-none-eabi-gcc")
@@ -32,16 +31,6 @@ def toolchain_report() -> tuple[Tool, ...]:
     host = machine("host")
     vectors = f"{host.vector_floats} float32 lanes, {host.vector_registers} vector registers"
     return (*tools, Tool("cpu", f"{cpu_name()}; {vectors}", "host target"))
-
-
-def cpu_name() -> str:
-    """Model name of this CPU; measured tables are valid for it only."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _compiler_version(name: str) -> str | None:

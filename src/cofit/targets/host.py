@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from cofit.codegen import Measurement, Program
 from cofit.codegen import compile as compile_program
+from cofit.codegen.machine import cpu_name
 from cofit.core import Cost
 from cofit.ir import Graph
 from cofit.targets.contract import Limits
-from cofit.targets.doctor import cpu_name
 from cofit.targets.rows import cost_rows
 
 COMPARE_ROUNDS = 7
@@ -26,9 +26,11 @@ class HostTarget:
         """What reports say about this hardware."""
         return {"cpu": cpu_name(), "threads": "1"}
 
-    def program(self, graph: Graph, compiler: str | None = None, threads: int = 1) -> Program:
-        """The compiled and verified program."""
-        return compile_program(graph, "host", compiler, threads=threads)
+    def program(
+        self, graph: Graph, compiler: str | None = None, threads: int = 1, tune: bool = False
+    ) -> Program:
+        """The compiled and verified program; tuned if asked (see `codegen.compile`)."""
+        return compile_program(graph, "host", compiler, threads=threads, tune=tune)
 
     @property
     def limits(self) -> Limits:

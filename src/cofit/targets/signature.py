@@ -15,7 +15,7 @@ from cofit.core import torch_generator
 from cofit.ir import DType, Graph, Op, Quantisation, QuantSpec, Ranges, Tensor, quantise
 from cofit.ir.attributes import Attributes, Reshape, Slice
 from cofit.ir.shapes import output_shape
-from cofit.structures import parse
+from cofit.structures import couples_filters, parse
 
 Precision = Literal["float32", "int8"]
 _KEEPS_QUANTISATION = ("maxpool2d", "avgpool2d", "reshape", "slice", "pad")
@@ -172,7 +172,7 @@ def _constants(signature: OpSignature, generator: torch.Generator, weighted: boo
     values: NDArray[np.generic] = weight.numpy()
     if integer:
         scale = float(weight.abs().max()) / (2 ** (signature.bits - 1) - 1) or 1.0
-        values = np.rint(weight.numpy() / scale).astype(np.int8)
+        values = _member(np.rint(weight.numpy() / scale).astype(np.int8), signature.structure)
         channels = shape[0] if weighted else 1
         of_weight = Quantisation((scale,) * channels, bits=signature.bits)
         found = [Tensor(name, shape, DType.I8, of_weight, values, signature.structure)]
@@ -187,6 +187,14 @@ def _constants(signature: OpSignature, generator: torch.Generator, weighted: boo
         else:
             found.append(Tensor("b", shape[:1], DType.F32, None, bias))
     return found
+
+
+def _member(values: NDArray[np.int8], structure: str | None) -> NDArray[np.int8]:
+    """Rounded weights in their structure, which rounding takes sums of filters out of."""
+    found = None if structure is None else parse(structure)
+    if found is None or not couples_filters(found):
+        return values
+    return found.project(torch.from_numpy(values)).numpy()
 
 
 def _output_quantisation(

@@ -21,9 +21,9 @@ from cofit.codegen import Source, emit, machine
 from cofit.codegen.build import toolchain
 from cofit.codegen.cortex_m import CortexMRunner
 from cofit.codegen.host import HostRunner, build_host
+from cofit.codegen.machine import cpu_name
 from cofit.core import Basis, CostRow, SharedCode, cache_dir, read_json, write_json
 from cofit.targets.cortex_m import CortexM
-from cofit.targets.doctor import cpu_name
 from cofit.targets.host import HostTarget
 from cofit.targets.rows import live_bytes
 from cofit.targets.signature import OpSignature, one_op_graph

@@ -19,7 +19,7 @@ PARAMETERS = (
 )  # fmt: skip
 
 WINOGRAD = "s8-host-dense-winograd"  # transforms its weights at run time
-TRANSFORMED = "f32-winograd"  # holds them transformed
+TRANSFORMED = ("f32-winograd", "f32-winograd-3x3")  # hold them transformed
 _TILE = re.compile(r"(\d+)(?: outputs)? x (\d+) (?:pixels|rows)")
 _PLANES = re.compile(r"(\d+) filters x (\d+) vectors of")
 _SIDE = re.compile(r"_(ih|hh)$")  # of a recurrent layer, which has two of each constant
@@ -106,7 +106,7 @@ def executed_macs(graph: Graph, step: Step) -> int:
     shape = graph.tensors[op.output].shape
     elements = stored.values.size * (2 if step.code.variant == "int4" else 1)
     elements += 8 * sum(c.values.size for c in step.code.constants if c.name == "signs")
-    if step.kernel in (WINOGRAD, TRANSFORMED):
+    if step.kernel in (WINOGRAD, *TRANSFORMED):
         size = winograd_size(step.code.variant)
         tiles = math.prod(-(-n // size) for n in shape[2:])
         taps = _winograd_taps(size)

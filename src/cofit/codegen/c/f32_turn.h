@@ -36,16 +36,15 @@ static inline void f32_turn8(const float *from, int pitch, float *to, int out)
 /* to[c][r] = from[r][c] for so many rows and columns; pitches in floats. */
 static inline void f32_turn(const float *from, int pitch, int rows, int columns, float *to, int out)
 {
-    int r = 0;
-    for (; r + 8 <= rows; r += 8) {
-        int c = 0;
-        for (; c + 8 <= columns; c += 8)
+    const int r1 = rows / 8 * 8, c1 = columns / 8 * 8;
+    for (int r = 0; r < r1; r += 8) {
+        for (int c = 0; c < c1; c += 8)
             f32_turn8(from + r * pitch + c, pitch, to + c * out + r, out);
-        for (; c < columns; ++c)
+        for (int c = c1; c < columns; ++c)
             for (int i = 0; i < 8; ++i)
                 to[c * out + r + i] = from[(r + i) * pitch + c];
     }
-    for (; r < rows; ++r)
+    for (int r = r1; r < rows; ++r)
         for (int c = 0; c < columns; ++c)
             to[c * out + r] = from[r * pitch + c];
 }

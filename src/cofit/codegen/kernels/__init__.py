@@ -17,6 +17,7 @@ from cofit.codegen.kernels.f32_pool import F32Pool
 from cofit.codegen.kernels.f32_recurrent import F32Recurrent
 from cofit.codegen.kernels.f32_softmax import F32Softmax
 from cofit.codegen.kernels.f32_winograd import F32Winograd
+from cofit.codegen.kernels.f32_winograd3 import F32Winograd3
 from cofit.codegen.kernels.move import Move
 from cofit.codegen.kernels.s8_blocks import S8Blocks
 from cofit.codegen.kernels.s8_dense import S8Dense
@@ -49,7 +50,7 @@ from cofit.ir import Graph
 
 F32: tuple[Kernel, ...] = (
     F32Block(), F32Planes(), F32Pattern(), F32Channel(), F32Depthwise(), F32Winograd(),
-    F32Conv(),
+    F32Conv(), F32Winograd3(),  # the last takes nothing the one before does not: it is for tuning
     F32Binary(), F32Activation(), F32Pool(), F32Softmax(),
     F32Matmul(), F32LayerNorm(), F32Recurrent(), Embedding(), Move(),
 )  # fmt: skip

@@ -7,12 +7,14 @@ weights (csr, N:M) are blocks of one output where pixels cannot be vectorised in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import Constant, KernelCode, Residual
+from cofit.codegen.kernel import Constant, Kernel, KernelCode, Residual
 from cofit.codegen.kernels.block_lists import (
     Lists,
     block_lists,
@@ -23,16 +25,18 @@ from cofit.codegen.kernels.block_lists import (
 )
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.f32_conv import in_parts
+from cofit.codegen.kernels.loops import Loops, other_loops
 from cofit.codegen.kernels.parts import can_split, split_channels
 from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.tile import (
     Tile,
-    choose_tile,
     loop_nest,
     multiply,
     own_rows,
     pixel_loops,
+    ranked_tiles,
     share_tiles,
+    takes_rows_first,
 )
 from cofit.codegen.kernels.window import Window, clamps_before, in_place_of, window
 from cofit.codegen.machine import Machine
@@ -45,9 +49,11 @@ MOST_IN_CHAINS = 4  # so few accumulators wait for their sums: every other entry
 BLOCK_ENTRIES = 4  # that take as long as the begin and the end of a tile
 
 
+@dataclass(frozen=True)
 class F32Block:
     """Blocks of any size, stripes, and per-weight lists."""
 
+    loops: Loops | None = None
     name = "f32-block"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
@@ -74,9 +80,22 @@ class F32Block:
         if encoding.format == "bspc":
             lists = stripe_lists(encoding, machine.vector_floats)
             form = f"stripe {encoding.parameters['stripe']}"
-            return emit_lists(graph, op, machine, lists, form)
+            return emit_lists(graph, op, machine, lists, form, loops=self.loops)
         form = f"block {encoding.parameters['out']}x{encoding.parameters['in']}"
-        return emit_lists(graph, op, machine, block_lists(encoding), form, residual)
+        return emit_lists(graph, op, machine, block_lists(encoding), form, residual, self.loops)
+
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """Other register tiles, parts of the channels and orders of the loops."""
+        encoding = encoding_of(graph, op, FORMATS)
+        assert isinstance(encoding, Encoding)
+        stripes = encoding.format == "bspc"
+        lists = stripe_lists(encoding, machine.vector_floats) if stripes else block_lists(encoding)
+        if not lists.values.size:
+            return [F32Block()]
+        win = window(graph, op)
+        formula, tiles = _formula(win, machine, lists)
+        others = other_loops(formula, tiles, win, _splits(win, machine, lists))
+        return [F32Block(), *map(F32Block, others)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +122,7 @@ def keeps_nothing(graph: Graph, op: Op) -> str | None:
 
 def emit_lists(
     graph: Graph, op: Op, machine: Machine, lists: Lists, form: str,
-    residual: Residual | None = None,
+    residual: Residual | None = None, loops: Loops | None = None,
 ) -> KernelCode:  # fmt: skip
     """Register tiles of one block's outputs × pixels, over the block's list."""
     win = window(graph, op, residual)
@@ -111,11 +130,10 @@ def emit_lists(
     if not lists.values.size:
         fill, rest = fill_idle(win, bias)
         return KernelCode(f"(void)in0;\n{fill}", (rest,), variant=f"{form}, nothing kept")
-    length = lists.channel.size // max(lists.blocks, 1)
-    split = can_split(win, machine) and win.outputs % lists.out == 0 and lists.out > 1
-    tile = choose_tile(machine, lists.out, win.out_width, 0 if split else length, block=lists.out)
-    if split:
-        win = split_channels(win, tile, 4 * tile.outputs * length / win.channels)
+    loops = loops or _formula(win, machine, lists)[0]
+    tile = loops.tile(math.gcd(lists.out, machine.vector_floats))
+    if _splits(win, machine, lists):
+        win = replace(win, parts=loops.parts)
         lists = part_lists(lists, win)
     code = list_code(win, tile, lists, bias)
     shares = None  # rows that stand twice would be written by two threads
@@ -125,8 +143,9 @@ def emit_lists(
         shares = share_tiles(win, machine, kept_macs(graph, op), costs, lists.values.nbytes)
     rows = own_rows(win, machine, shares)
     body = loop_nest(
-        win, rows, tile, code.tiles, lists.values.nbytes, code.prepare, code.loops, shares
-    )
+        win, rows, tile, code.tiles, lists.values.nbytes, code.prepare, code.loops, shares,
+        rows_first=loops.rows_first,
+    )  # fmt: skip
     constants = code.constants
     if lists.leaves_idle(win.outputs):
         fill, rest = fill_idle(win, bias)
@@ -139,6 +158,22 @@ def emit_lists(
         variant=f"{form}, {tile.outputs} outputs x {tile.pixels} pixels{in_parts(win)}",
         shares=count_of(shares),
     )
+
+
+def _splits(win: Window, machine: Machine, lists: Lists) -> bool:
+    return can_split(win, machine) and win.outputs % lists.out == 0 and lists.out > 1
+
+
+def _formula(win: Window, machine: Machine, lists: Lists) -> tuple[Loops, list[Tile]]:
+    """What is decided without a clock, and the tiles that were to choose from."""
+    splits, length = _splits(win, machine, lists), lists.channel.size // max(lists.blocks, 1)
+    entries = 0 if splits else length
+    tiles = ranked_tiles(machine, lists.out, win.out_width, entries, block=lists.out)
+    tile = tiles[0]
+    if splits:
+        win = split_channels(win, tile, 4 * tile.outputs * length / win.channels)
+    rows_first = takes_rows_first(win, lists.values.nbytes)
+    return Loops(tile.vectors, tile.pixels, win.parts, rows_first), tiles
 
 
 def list_code(

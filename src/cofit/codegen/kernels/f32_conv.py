@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import Constant, KernelCode, Residual
+from cofit.codegen.kernel import Constant, Kernel, KernelCode, Residual
+from cofit.codegen.kernels.loops import Loops, other_loops
 from cofit.codegen.kernels.parts import can_split, split_channels
 from cofit.codegen.kernels.shares import count_of
 from cofit.codegen.kernels.tile import (
     Tile,
-    choose_tile,
     loop_nest,
     multiply,
     own_rows,
     pixel_loops,
+    ranked_tiles,
     share_tiles,
+    takes_rows_first,
 )
 from cofit.codegen.kernels.window import Window, clamps_before, in_place_of, window
 from cofit.codegen.machine import Machine
@@ -26,9 +30,11 @@ from cofit.ir import Graph, Op, kept_macs
 Array = NDArray[np.generic]
 
 
+@dataclass(frozen=True)
 class F32Conv:
     """Every conv2d and linear op with float weights, whatever its zeros."""
 
+    loops: Loops | None = None
     name = "f32-dense"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
@@ -46,12 +52,9 @@ class F32Conv:
     ) -> KernelCode:
         """The loop nest with packed weights [group][block][tap and channel][outputs of a tile]."""
         win = window(graph, op, residual)
+        loops = self.loops or _formula(win, machine)[0]
+        tile, win = loops.tile(machine.vector_floats), replace(win, parts=loops.parts)
         group_out = win.outputs // win.groups
-        if can_split(win, machine):
-            tile = choose_tile(machine, group_out, win.out_width, 0, even=True)
-            win = split_channels(win, tile, 4 * math.prod(win.kernel) * tile.outputs)
-        else:
-            tile = choose_tile(machine, group_out, win.out_width, win.entries)
         blocks = -(-group_out // tile.outputs)
         weight = np.asarray(graph.tensors[op.inputs[1]].data, np.float32)
         parts = np.split(weight, win.parts, axis=1)
@@ -73,7 +76,7 @@ class F32Conv:
                 win, tile, lambda pixels: accumulate_dense(win, tile, pixels),
                 f"bias + ({index}) * {tile.outputs}",
             ),
-            shares,
+            shares, rows_first=loops.rows_first,
         )  # fmt: skip
         align = 4 * tile.lanes
         return KernelCode(
@@ -84,6 +87,26 @@ class F32Conv:
             variant=f"{tile.outputs} outputs x {tile.pixels} pixels{in_parts(win)}",
             shares=count_of(shares),
         )
+
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """Other register tiles, parts of the channels and orders of the loops."""
+        win = window(graph, op)
+        formula, tiles = _formula(win, machine)
+        others = other_loops(formula, tiles, win, can_split(win, machine))
+        return [F32Conv(), *map(F32Conv, others)]
+
+
+def _formula(win: Window, machine: Machine) -> tuple[Loops, list[Tile]]:
+    """What is decided without a clock, and the tiles that were to choose from."""
+    group_out, splits = win.outputs // win.groups, can_split(win, machine)
+    entries = 0 if splits else win.entries
+    tiles = ranked_tiles(machine, group_out, win.out_width, entries, even=splits)
+    tile = tiles[0]
+    if splits:
+        win = split_channels(win, tile, 4 * math.prod(win.kernel) * tile.outputs)
+    nbytes = 4 * win.entries * win.groups * (-(-group_out // tile.outputs) * tile.outputs)
+    rows_first = takes_rows_first(win, nbytes)
+    return Loops(tile.vectors, tile.pixels, win.parts, rows_first), tiles
 
 
 def in_parts(win: Window) -> str:

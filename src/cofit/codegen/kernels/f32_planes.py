@@ -10,23 +10,32 @@ are dropped when the tile is turned back to NHWC.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import Constant, KernelCode, Residual
+from cofit.codegen.kernel import Constant, Kernel, KernelCode, Residual, Sides
 from cofit.codegen.kernels.block_lists import Lists, offset_type, part_lists
 from cofit.codegen.kernels.encoded import encoding_of, too_dense
 from cofit.codegen.kernels.f32_block import emit_lists, keeps_nothing
 from cofit.codegen.kernels.f32_conv import in_parts
 from cofit.codegen.kernels.f32_elementwise import FUNCTIONS
-from cofit.codegen.kernels.parts import parts_for
-from cofit.codegen.kernels.plane_lists import shared_lists, single_lists
-from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
+from cofit.codegen.kernels.plane_lists import MOST_SHARED, shared_lists, single_lists
+from cofit.codegen.kernels.plane_loops import (
+    PlaneLoops,
+    Planes,
+    PlaneTile,
+    is_shared,
+    other_plane_loops,
+    plane_formula,
+)
+from cofit.codegen.kernels.plane_sides import close_tile, copy_row, open_band, open_tile
+from cofit.codegen.kernels.shares import Shares, count_of, declared, range_of, share_rows
 from cofit.codegen.kernels.tile import clamp, pretty, vector_type
 from cofit.codegen.kernels.window import Window, clamps_before, window
+from cofit.codegen.layout import PlaneLayout, plane_layout
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, kept_macs
 from cofit.ir.attributes import Fused
@@ -34,15 +43,16 @@ from cofit.structures import Encoding
 
 DENSITY_LIMIT = 0.45  # above it, dense code is faster
 SHARED_DENSITY_LIMIT = 0.75
-PLANES_BYTES = 400 * 1024  # planes of a band stay in a core's L2
-LEAST_ROWS = 4  # of a band: those around it are turned into planes twice
-LINE_FLOATS = 16
 FORMATS = ("csr", "nm", "fkw")
 
 
+@dataclass(frozen=True)
 class F32Planes:
     """csr, N:M and fkw of any group."""
 
+    loops: PlaneLoops | None = None
+    source: PlaneLayout | None = field(default=None, repr=False)
+    target: PlaneLayout | None = field(default=None, repr=False)
     name = "f32-planes"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
@@ -72,72 +82,52 @@ class F32Planes:
         assert isinstance(encoding, Encoding)
         win, form, macs = window(graph, op, residual), encoding.format, kept_macs(graph, op)
         bias = np.asarray(graph.tensors[op.inputs[2]].data, np.float32)
-        if form == "fkw" and encoding.parameters["group"] > 1:
-            lists = shared_lists(encoding)
+        shared, order = is_shared(encoding), np.arange(win.outputs)
+        if not shared and _too_few(win, machine):
+            return emit_lists(graph, op, machine, single_lists(encoding), form, residual)
+        if shared:
             order = encoding.arrays["reorder"].astype(np.int64)
             form = f"{form} group {encoding.parameters['group']}"
-            return _emit(win, machine, lists, order, bias, form, macs)
-        lists = single_lists(encoding)
-        if _too_few(win, machine):
-            return emit_lists(graph, op, machine, lists, form, residual)
-        return _emit(win, machine, lists, np.arange(win.outputs), bias, form, macs)
+        shares = share_rows(machine, win.out_height, macs / machine.vector_floats)
+        loops = self.loops or plane_formula(encoding, win, machine, shares)
+        lists = shared_lists(encoding, loops.filters) if shared else single_lists(encoding)
+        sides = (self.source, self.target)
+        return _emit(win, machine, lists, order, bias, form, shares, loops, *sides)
+
+    def sides(self, graph: Graph, op: Op, machine: Machine) -> Sides | None:
+        """Both sides, of whole groups of filters over rows of pixels."""
+        encoding, win = encoding_of(graph, op, FORMATS), window(graph, op)
+        assert isinstance(encoding, Encoding)
+        shape = graph.tensors[op.output].shape
+        if len(shape) != 4 or shape[2] != win.out_height or shape[3] != win.out_width:
+            return None
+        if _too_few(win, machine) or (is_shared(encoding) and win.outputs % MOST_SHARED):
+            return None
+        return Sides(plane_layout(win.out_height, Planes(win, 1).width), turns=True)
+
+    def laid_out(self, source: PlaneLayout | None, target: PlaneLayout | None) -> Kernel:
+        """Copies rows from planes, and stores tiles in planes."""
+        return replace(self, source=source, target=target)
+
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """Other tiles, bands and parts."""
+        encoding = encoding_of(graph, op, FORMATS)
+        assert isinstance(encoding, Encoding)
+        win = window(graph, op)
+        if not is_shared(encoding) and _too_few(win, machine):
+            return [F32Planes()]
+        macs = kept_macs(graph, op) / machine.vector_floats
+        shares = share_rows(machine, win.out_height, macs)
+        formula = plane_formula(encoding, win, machine, shares)
+        return [
+            F32Planes(),
+            *map(F32Planes, other_plane_loops(formula, encoding, win, machine, shares)),
+        ]
 
 
 def _too_few(win: Window, machine: Machine) -> str | None:
     pixels, lanes = win.out_width * win.out_height, machine.vector_floats
     return f"{pixels} pixels fill no vector of {lanes}" if lanes == 1 or pixels < lanes else None
-
-
-@dataclass(frozen=True)
-class _Planes:
-    """Planes of a band of `rows` output rows, `phases` per channel."""
-
-    win: Window
-    rows: int
-
-    @property
-    def height(self) -> int:
-        return self.rows + (self.win.reach[0] - 1) // self.win.stride[0]
-
-    @property
-    def width(self) -> int:
-        return self.win.out_width + (self.win.reach[1] - 1) // self.win.stride[1]
-
-    @property
-    def size(self) -> int:
-        """Elements from plane to plane: an odd number of lines, which spreads them over a cache."""
-        lines = -(-self.height * self.width // LINE_FLOATS)
-        return (lines | 1) * LINE_FLOATS
-
-    @property
-    def phases(self) -> int:
-        return math.prod(self.win.stride)
-
-    @property
-    def pixels(self) -> int:
-        """Of the flattened plane, from the first output to the last."""
-        return (self.rows - 1) * self.width + self.win.out_width
-
-    def offsets(self, lists: Lists) -> NDArray[np.int64]:
-        """Element offset of each entry from the pixel (0, 0) of its part's first plane."""
-        (sh, sw), (dh, dw) = self.win.stride, self.win.dilation
-        y, x = lists.r * dh, lists.s * dw
-        phase = y % sh * sw + x % sw
-        plane = lists.channel * self.phases + phase
-        return plane * self.size + y // sh * self.width + x // sw
-
-
-@dataclass(frozen=True)
-class _Tile:
-    """`filters` × `vectors` accumulators of `lanes` pixels."""
-
-    lanes: int
-    filters: int
-    vectors: int
-
-    @property
-    def pixels(self) -> int:
-        return self.lanes * self.vectors
 
 
 def _emit(
@@ -147,16 +137,16 @@ def _emit(
     order: NDArray[np.int64],
     bias: NDArray[np.float32],
     form: str,
-    macs: int,
+    shares: Shares | None,
+    loops: PlaneLoops,
+    source: PlaneLayout | None,
+    target: PlaneLayout | None,
 ) -> KernelCode:
     """Filter `order[i]` has the i-th weights of the lists."""
-    shares = share_rows(machine, win.out_height, macs / machine.vector_floats)
     first, last = range_of(shares, "rows", win.out_height)
-    planes = _band(win, win.out_height if shares is None else shares.largest)
-    tile = _choose(machine, lists.out, planes.pixels)
-    # of one channel: the rows a tile reads, and the weights of one group of filters
-    rows = win.kernel[0] * 4 * (tile.pixels + win.kernel[1])
-    win = parts_for(win, rows + 4 * win.kernel[1])
+    planes = Planes(win, loops.rows)
+    tile = PlaneTile(machine.vector_floats, loops.filters, loops.vectors)
+    win = replace(win, parts=loops.parts)
     groups, held = lists.blocks, win.channels * planes.phases * planes.size + tile.pixels
     lists = part_lists(lists, win)
     rest = np.arange(win.outputs, groups * lists.out)  # a ragged group fills up with nothing
@@ -168,10 +158,12 @@ def _emit(
         "float *const x = (float *)scratch;",
         f"float *const t = x + {held};",  # the last tile reads past the planes
         f"for (int y0 = {first}; y0 < {last}; y0 += {planes.rows}) {{",
-        _fill(win, planes),
-        f"for (int i0 = 0; i0 < {planes.pixels}; i0 += {tile.pixels}) {{",
-        _tile(win, planes, tile, groups),
-        _turn(win, planes, tile, last),
+        _fill(win, planes, source),
+        *([open_band(planes, last)] if target else []),
+        f"for (int i0 = 0; i0 < {'pixels' if target else planes.pixels}; i0 += {tile.pixels}) {{",
+        *([open_tile(tile, target)] if target else []),
+        _tile(win, planes, tile, groups, target),
+        close_tile(win, planes, tile, target) if target else _turn(win, planes, tile, last),
         "}",
         "}",
     ])  # fmt: skip
@@ -189,37 +181,15 @@ def _emit(
         ("f32_turn.h",),
         scratch_bytes=4 * (held + tile.pixels * channel.size),
         variant=f"{form}, {tile.filters} filters x {tile.vectors} vectors of {tile.lanes} pixels"
-        + in_parts(win),
+        + in_parts(win)
+        + (", from planes" if source else "")
+        + (", to planes" if target else ""),
         shares=count_of(shares),
     )
 
 
-def _choose(machine: Machine, filters: int, pixels: int) -> _Tile:
-    """As many vectors as the registers hold beside the inputs (read once) and a broadcast.
-
-    One filter takes its inputs from memory.
-    """
-    registers, lanes = machine.vector_registers, machine.vector_floats
-    most = registers - 4 if filters == 1 else (registers - 1) // (filters + 1)
-    vectors = -(-pixels // lanes)
-    tiles = -(-vectors // most)
-    return _Tile(lanes, filters, -(-vectors // tiles) if tiles < 4 else most)
-
-
-def _band(win: Window, most: int) -> _Planes:
-    """As many output rows, of the `most` of a thread, as keep the planes within bounds."""
-    best = _Planes(win, min(LEAST_ROWS, most))
-    for rows in range(best.rows + 1, most + 1):
-        planes = _Planes(win, rows)
-        if 4 * planes.size * planes.phases * win.channels > PLANES_BYTES:
-            break
-        best = planes
-    bands = -(-most // best.rows)
-    return _Planes(win, -(-most // bands))
-
-
-def _fill(win: Window, planes: _Planes) -> str:
-    """Turn the band into planes, row by row; outside the input lies zero."""
+def _fill(win: Window, planes: Planes, source: PlaneLayout | None) -> str:
+    """Turn or copy the band into planes, row by row; outside the input lies zero."""
     (sh, sw), (top, _, left, _) = win.stride, win.padding
     pitch = planes.phases * planes.size
     clear = "for (int c = 0; c < {}; ++c) __builtin_memset(to + c * {}{}, 0, {} * sizeof(float));"
@@ -232,6 +202,11 @@ def _fill(win: Window, planes: _Planes) -> str:
         # plane columns [first, last) hold input columns j * sw + b - left
         first = max(0, -(-(left - b) // sw))
         last = max(first, min(planes.width, -(-(win.width + left - b) // sw)))
+        start, count = first * sw + b - left, last - first
+        turn = (
+            f"f32_turn(in0 + (h * {win.width} + {start}) * {win.channels}, "
+            f"{sw * win.channels}, {count}, {win.channels}, to + {first}, {pitch});"
+        )
         lines += [
             "{",
             f"float *const to = x + (a * {sw} + {b}) * {planes.size} + i * {planes.width};",
@@ -239,8 +214,7 @@ def _fill(win: Window, planes: _Planes) -> str:
             clear.format(win.channels, pitch, "", planes.width),
             "} else {",
             clear.format(win.channels, pitch, "", first) if first else "",
-            f"f32_turn(in0 + (h * {win.width} + {first * sw + b - left}) * {win.channels}, "
-            f"{sw * win.channels}, {last - first}, {win.channels}, to + {first}, {pitch});",
+            copy_row(win, planes, source, first, count, start) if source else turn,
             clear.format(win.channels, pitch, f" + {last}", planes.width - last)
             if last < planes.width
             else "",
@@ -250,8 +224,10 @@ def _fill(win: Window, planes: _Planes) -> str:
     return "\n".join(line for line in [*lines, "}"] if line)
 
 
-def _tile(win: Window, planes: _Planes, tile: _Tile, groups: int) -> str:
-    """All output channels of one tile of pixels, into `t`, part by part."""
+def _tile(
+    win: Window, planes: Planes, tile: PlaneTile, groups: int, target: PlaneLayout | None
+) -> str:
+    """All output channels of one tile of pixels, into `t` or their places, part by part."""
     filters, vectors = range(tile.filters), range(tile.vectors)
     names = [(f, j) for f in filters for j in vectors]
     split, single = win.parts > 1, tile.filters == 1
@@ -264,7 +240,8 @@ def _tile(win: Window, planes: _Planes, tile: _Tile, groups: int) -> str:
     for f in filters:
         k = "b" if single else f"b * {tile.filters} + {f}"
         row = "b" if single else f"channel[{k}]"
-        lines.append(f"float *const o{f} = t + {row} * {tile.pixels};")
+        place = f"to + {row} * apart" if target else f"t + {row} * {tile.pixels}"
+        lines.append(f"float *const o{f} = {place};")
         lines.append("vec " + ", ".join(f"a{f}_{j}" for j in vectors) + ";")
         fresh = [f"vec v = {{0.0f}}; v += bias[{k}];", *(f"a{f}_{j} = v;" for j in vectors)]
         sums = [f"a{f}_{j} = *(const vec *)(o{f} + {j * tile.lanes});" for j in vectors]
@@ -305,7 +282,7 @@ def _fused(win: Window) -> Fused:
     return "none" if win.addend else win.fused
 
 
-def _turn(win: Window, planes: _Planes, tile: _Tile, last: str) -> str:
+def _turn(win: Window, planes: Planes, tile: PlaneTile, last: str) -> str:
     """From `t` (channel, pixel) to NHWC, by plane rows before `last`; only pixels of outputs."""
     width, at = planes.width, f"((y0 + r) * {win.out_width} + w0) * {win.outputs}"
     add = []

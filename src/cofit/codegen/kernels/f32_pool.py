@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from cofit.codegen.c_text import number
-from cofit.codegen.kernel import KernelCode
+from cofit.codegen.kernel import Kernel, KernelCode, Sides
 from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
 from cofit.codegen.kernels.tile import pretty
+from cofit.codegen.layout import PlaneLayout, plane_layout
 from cofit.codegen.machine import Machine
 from cofit.ir import Graph, Op, attributes
 
@@ -15,9 +18,12 @@ LANES_PER_CYCLE = 8  # of the compiler's vectors
 MOST_TAPS = 9  # of a window whose code is straight
 
 
+@dataclass(frozen=True)
 class F32Pool:
     """maxpool2d, avgpool2d and globalmean."""
 
+    source: PlaneLayout | None = field(default=None, repr=False)
+    target: PlaneLayout | None = field(default=None, repr=False)
     name = "f32-pool"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
@@ -25,8 +31,23 @@ class F32Pool:
         known = ("maxpool2d", "avgpool2d", "globalmean")
         return None if op.kind in known else f"{op.kind} is not pooling"
 
+    def sides(self, graph: Graph, op: Op, machine: Machine) -> Sides | None:
+        """Windows that nothing clips."""
+        x, y = graph.tensors[op.inputs[0]].shape, graph.tensors[op.output].shape
+        if not isinstance(op.attributes, attributes.MaxPool2d | attributes.AvgPool2d):
+            return None
+        if any(op.attributes.padding) or not _inside(op.attributes, x, y):
+            return None
+        return Sides(plane_layout(y[2], y[3]), turns=False)
+
+    def laid_out(self, source: PlaneLayout | None, target: PlaneLayout | None) -> Kernel:
+        """Pixels of one channel after the other."""
+        return F32Pool(source, target)
+
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """Loops over output pixels and their windows."""
+        if self.source is not None and self.target is not None:
+            return _planes(graph, op, machine, self.source, self.target)
         channels = graph.tensors[op.inputs[0]].shape[1]
         if isinstance(op.attributes, attributes.GlobalMean):
             return KernelCode(_mean(graph.tensors[op.inputs[0]].shape), variant="mean")
@@ -66,6 +87,47 @@ class F32Pool:
         body = pretty("\n".join([*lines, "}", "}"]))
         variant = "max" if maximum else "average"
         return KernelCode(declared(shares, body), variant=variant, shares=count_of(shares))
+
+
+def _inside(
+    pool: attributes.MaxPool2d | attributes.AvgPool2d, x: tuple[int, ...], y: tuple[int, ...]
+) -> bool:
+    reaches = (
+        (count - 1) * stride + kernel
+        for count, stride, kernel in zip(y[2:], pool.stride, pool.kernel, strict=True)
+    )
+    return all(reach <= size for reach, size in zip(reaches, x[2:], strict=True))
+
+
+def _planes(
+    graph: Graph, op: Op, machine: Machine, source: PlaneLayout, target: PlaneLayout
+) -> KernelCode:
+    """Windows over planes of channels, none of them clipped."""
+    assert isinstance(op.attributes, attributes.MaxPool2d | attributes.AvgPool2d)
+    attrs, y = op.attributes, graph.tensors[op.output].shape
+    maximum, area = isinstance(attrs, attributes.MaxPool2d), attrs.kernel[0] * attrs.kernel[1]
+    shares = share_rows(machine, y[2], graph.tensors[op.output].size * area / LANES_PER_CYCLE)
+    first_row, last_row = range_of(shares, "rows", y[2])
+    first, *taps = (
+        f"p[j * {attrs.stride[1]} + {r * source.pitch + s}]" for r, s in np.ndindex(attrs.kernel)
+    )
+    each = "v = {0} > v ? {0} : v;" if maximum else "v += {0};"
+    scale = "" if maximum else f" * {number(1.0 / area)}"
+    body = pretty("\n".join([
+        f"for (int c = 0; c < {y[1]}; ++c)",
+        f"for (int i = {first_row}; i < {last_row}; ++i) {{",
+        f"const float *restrict const p = in0 + c * {source.size} "
+        f"+ i * {attrs.stride[0] * source.pitch};",
+        f"float *restrict const o = out + c * {target.size} + i * {target.pitch};",
+        f"for (int j = 0; j < {y[3]}; ++j) {{",
+        f"float v = {first};",
+        *(each.format(tap) for tap in taps),
+        f"o[j] = v{scale};",
+        "}",
+        "}",
+    ]))  # fmt: skip
+    variant = f"{'max' if maximum else 'average'}, in planes"
+    return KernelCode(declared(shares, body), variant=variant, shares=count_of(shares))
 
 
 def whole_window(kernel: tuple[int, int], width: int, channels: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import Constant, KernelCode
+from cofit.codegen.kernel import Constant, Kernel, KernelCode
 from cofit.codegen.kernels.f32_conv import pack_outputs
 from cofit.codegen.kernels.minimal_filter import MinimalFilter, fold_taps
 from cofit.codegen.kernels.shares import count_of, declared, range_of, share_rows
@@ -31,6 +31,7 @@ TILES = 6  # of a group, times two vectors of outputs: twelve of sixteen registe
 ALIGN_BYTES = 64
 
 
+@dataclass(frozen=True)
 class F32Winograd:
     """conv2d 7x7 of stride 2 where a vector holds the channels of two pixels."""
 
@@ -50,6 +51,10 @@ class F32Winograd:
         if win.outputs % machine.vector_floats:
             return "its outputs are not whole vectors"
         return None
+
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """None: it is compared with direct code."""
+        return [self]
 
     def emit(self, graph: Graph, op: Op, machine: Machine) -> KernelCode:
         """Lines, tiles, products and outputs, one row of tiles after the other."""

@@ -37,11 +37,11 @@ def single_lists(encoding: Encoding) -> Lists:
     )
 
 
-def shared_lists(encoding: Encoding) -> Lists:
-    """Lists of an fkw encoding for F filters at a time; F divides its group."""
+def shared_lists(encoding: Encoding, most: int = MOST_SHARED) -> Lists:
+    """Lists of an fkw encoding for F filters at a time; F divides its group and `most`."""
     group, entries = encoding.parameters["group"], encoding.parameters["entries"]
     patterns, arrays = encoding.parameters["patterns"], encoding.arrays
-    filters = math.gcd(group, MOST_SHARED)
+    filters = math.gcd(group, most)
     pieces = group // filters
     offset = arrays["offset"].astype(np.int64)
     kernels: NDArray[np.int64] = offset[1:] - offset[:-1]

@@ -6,12 +6,13 @@ vectors by six pixels of sums stay in registers. The same integers as everywhere
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cofit.codegen.kernel import KernelCode, Residual
+from cofit.codegen.kernel import Kernel, KernelCode, Residual
 from cofit.codegen.kernels.s8_host_layer import (
     LANES,
     TILE_ROWS,
@@ -37,6 +38,7 @@ from cofit.structures import Encoding
 LIST_ENTRIES = 4  # that take as long as the begin and the end of a list
 
 
+@dataclass(frozen=True)
 class S8HostDense:
     """conv2d and linear without structure; weights padded to 8 rows and an even run."""
 
@@ -57,6 +59,10 @@ class S8HostDense:
     ) -> KernelCode:
         """Runs of neighbours."""
         return _dense(graph, op, machine, weight_values(graph, op), residual=residual)
+
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """None: it is here to be compared with families that leave products out."""
+        return [self]
 
 
 class S8HostKept:
@@ -88,6 +94,7 @@ class S8HostKept:
         )
 
 
+@dataclass(frozen=True)
 class S8HostBlock:
     """Blocks of a multiple of eight output channels."""
 
@@ -142,6 +149,10 @@ class S8HostBlock:
             variant=str(graph.tensors[op.inputs[1]].structure),
             shares=count_of(shares),
         )
+
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """None: it is here to be compared with dense code."""
+        return [self]
 
 
 def _dense(

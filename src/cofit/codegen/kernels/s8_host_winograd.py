@@ -12,11 +12,12 @@ over few channels is a 4x4 kernel of stride 1 over an image in which 2x2 pixels 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cofit.codegen.kernel import KernelCode, Residual
+from cofit.codegen.kernel import Kernel, KernelCode, Residual
 from cofit.codegen.kernels.minimal_filter import fold_taps
 from cofit.codegen.kernels.s8_host import dense_rows
 from cofit.codegen.kernels.s8_host_layer import (
@@ -57,9 +58,15 @@ WHOLE_BYTES = 640 * 1024  # of transformed windows: about what a core's L2 holds
 PART_BYTES = 40 * 1024  # and what its L1 holds
 
 
+@dataclass(frozen=True)
 class S8HostWinograd:
-    """conv2d 3x3, stride 1, or 7x7, stride 2, on few channels, where no structure saves more."""
+    """conv2d 3x3, stride 1, or 7x7, stride 2, on few channels, where no structure saves more.
 
+    Attributes:
+        size: outputs of a tile in each direction; decided by `Tiling.cost` if None.
+    """
+
+    size: int | None = None
     name = "s8-host-dense-winograd"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
@@ -81,7 +88,7 @@ class S8HostWinograd:
             return "a weight of -128 may not fit when transformed"
         if w.outputs < MIN_CHANNELS:
             return f"it has fewer than {MIN_CHANNELS} outputs"
-        tiling = _tiling(graph, op)
+        tiling = self._tiling(graph, op)
         return tiling if isinstance(tiling, str) else None
 
     def reject_residual(
@@ -95,7 +102,7 @@ class S8HostWinograd:
     ) -> KernelCode:
         """One call."""
         w = window(graph, op)
-        t = _tiling(graph, op)
+        t = self._tiling(graph, op)
         assert isinstance(t, Tiling)
         taps = fold_taps(weight_values(graph, op), t.fold)
         even = np.pad(taps, ((0, 0), (0, 0), (0, 0), (0, t.channels % 2)))
@@ -142,21 +149,32 @@ class S8HostWinograd:
             shares=count_of(shares),
         )  # fmt: skip
 
+    def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
+        """Other sizes of a tile."""
+        formula = self._tiling(graph, op)
+        others = (S8HostWinograd(size) for size in SIZES)
+        return [self, *(
+            other for other in others
+            if isinstance(formula, Tiling) and other.size != formula.size
+            and other.reject(graph, op, machine) is None
+        )]  # fmt: skip
 
-def _tiling(graph: Graph, op: Op) -> Tiling | str:
-    """The tiles that take least time, or why there are none."""
-    w = window(graph, op)
-    bound = int(accumulator_bound(graph, op).max())
-    sizes = SIZES if w.stride == (1, 1) else (FOLDED_SIZE,)
-    exact = [size for size in sizes if bound << SCALE_BITS[size] < 1 << 31]
-    if not exact:
-        return "its accumulators may exceed int32 when scaled"
-    best = min((Tiling(w, size) for size in exact), key=lambda tiling: tiling.cost)
-    if MARGIN * best.cost >= math.prod(w.kernel) * w.out_height * w.out_width * _kept(graph, op):
-        return "a list of its kept weights takes fewer products"
-    if best.weights_bytes > WEIGHTS_BYTES:
-        return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
-    return best
+    def _tiling(self, graph: Graph, op: Op) -> Tiling | str:
+        """The tiles that take least time, or why there are none."""
+        w = window(graph, op)
+        bound = int(accumulator_bound(graph, op).max())
+        sizes = SIZES if w.stride == (1, 1) else (FOLDED_SIZE,)
+        wanted = [size for size in sizes if self.size in (None, size)]
+        exact = [size for size in wanted if bound << SCALE_BITS[size] < 1 << 31]
+        if not exact:
+            return "its accumulators may exceed int32 when scaled"
+        best = min((Tiling(w, size) for size in exact), key=lambda tiling: tiling.cost)
+        products = math.prod(w.kernel) * w.out_height * w.out_width * _kept(graph, op)
+        if MARGIN * best.cost >= products:
+            return "a list of its kept weights takes fewer products"
+        if best.weights_bytes > WEIGHTS_BYTES:
+            return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
+        return best
 
 
 def _kept(graph: Graph, op: Op) -> float:

@@ -40,6 +40,14 @@ class Tile:
 
 
 def choose_tile(
+    machine: Machine, outputs: int, pixels: int, entries: int,
+    block: int | None = None, whole: bool = False,
+) -> Tile:  # fmt: skip
+    """The first of `ranked_tiles`."""
+    return ranked_tiles(machine, outputs, pixels, entries, block, whole)[0]
+
+
+def ranked_tiles(
     machine: Machine,
     outputs: int,
     pixels: int,
@@ -47,8 +55,8 @@ def choose_tile(
     block: int | None = None,
     whole: bool = False,
     even: bool = False,
-) -> Tile:
-    """The tile with the least estimated cycles for `outputs` × `pixels`.
+) -> list[Tile]:
+    """Tiles that the registers hold, of least estimated cycles for `outputs` × `pixels` first.
 
     Args:
         machine: gives lanes and registers.
@@ -65,7 +73,7 @@ def choose_tile(
     registers = machine.vector_registers if machine.vector_floats > 1 else SCALAR_REGISTERS
     vectors = -(-outputs // lanes) if block is None else block // lanes
     widths = [vectors] if whole else range(1, min(MAX_VECTORS, vectors) + 1)
-    best: tuple[float, Tile] | None = None
+    found: list[tuple[float, Tile]] = []
     for nb in widths:
         if (even or block is not None) and vectors % nb:
             continue
@@ -79,10 +87,9 @@ def choose_tile(
                 break
             loop = LOOP_CYCLES if block is None else LIST_CYCLES
             cycles = -(-vectors // nb) * _cycles(nb, s, pixels, least, loop)
-            if best is None or cycles <= best[0]:
-                best = (cycles, Tile(lanes, nb, s))
-    assert best is not None
-    return best[1]
+            found.append((cycles, Tile(lanes, nb, s)))
+    # of equal ones the largest
+    return [tile for _, tile in sorted(reversed(found), key=lambda pair: pair[0])]
 
 
 def _cycles(nb: int, s: int, pixels: int, least: float, loop: float) -> float:
@@ -303,6 +310,7 @@ def loop_nest(
     row: str,
     shares: Shares | None = None,
     before: str = "",
+    rows_first: bool | None = None,
 ) -> str:
     """Bands of rows, parts of channels, groups, blocks of outputs, rows, in the order that suits.
 
@@ -317,12 +325,16 @@ def loop_nest(
         row: C of one output row `y`.
         shares: of the rows or the blocks, where threads share them.
         before: C that comes first.
+        rows_first: whether rows come before blocks, where channels have no parts; decided by
+            `takes_rows_first` if None.
     """
+    if rows_first is None:
+        rows_first = takes_rows_first(window, weight_bytes)
     first, last = range_of(shares, "outputs", blocks)
     top, bottom = range_of(shares, "rows", window.out_height)
     rows_loop = "for (int y = y0; y < y1; ++y) {"
     blocks_loop = f"for (int b = {first}; b < {last}; ++b) {{"
-    if window.parts == 1 and weight_bytes <= WEIGHTS_AT_HAND_BYTES:
+    if rows_first:
         inner = [rows_loop, blocks_loop, block, row, "}", "}"]
     else:
         inner = [blocks_loop, block, rows_loop, row, "}", "}"]
@@ -340,6 +352,11 @@ def loop_nest(
         "}",
     ]
     return declared(shares, pretty("\n".join(part for part in text if part)))
+
+
+def takes_rows_first(window: Window, weight_bytes: int) -> bool:
+    """Whether the weights of all blocks stay at hand from row to row."""
+    return window.parts == 1 and weight_bytes <= WEIGHTS_AT_HAND_BYTES
 
 
 def share_tiles(

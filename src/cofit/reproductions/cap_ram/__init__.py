@@ -40,6 +40,7 @@ from cofit.reproductions.harness import (
     bars,
     figure,
     measured,
+    sources,
 )
 from cofit.targets.arrays import (
     CHARGE,
@@ -218,6 +219,7 @@ def _tables(found: Sequence[dict[str, Any]], study: Study[Settings], data: Datas
         Table(title="One inference by the published figures of the macro",
               columns=("bits of a weight", "time", "energy", "of 49.4 TOPS/W"),
               rows=_inference(study, data)),
+        sources(capram=capram().facts),
     ]  # fmt: skip
 
 

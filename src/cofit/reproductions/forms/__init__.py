@@ -45,8 +45,9 @@ from cofit.reproductions.harness import (
     between,
     figure,
     measured,
+    sources,
 )
-from cofit.targets.arrays import Crossbar
+from cofit.targets.arrays import Crossbar, crossbar_chip
 
 PUBLISHED_REDUCTION = 185.44
 SKIPPING = (1, 4, 8, 16, 128)
@@ -278,6 +279,7 @@ def _tables(found: Sequence[dict[str, Any]], settings: Settings) -> list[Table]:
               rows=_components(found)),
         Table(title="Effective input cycles of 16, by rows of a group", columns=("rows", "EIC"),
               rows=cycles),
+        sources(isaac=crossbar_chip("isaac").facts, forms=crossbar_chip("forms").facts),
     ]  # fmt: skip
 
 

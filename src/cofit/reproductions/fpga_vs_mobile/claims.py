@@ -24,7 +24,16 @@ from cofit.reproductions.fpga_vs_mobile.study import (
     VARIANTS,
     Results,
 )
-from cofit.reproductions.harness import Claim, Table, at_least, at_most, axes, figure, measured
+from cofit.reproductions.harness import (
+    Claim,
+    Table,
+    at_least,
+    at_most,
+    axes,
+    figure,
+    measured,
+    sources,
+)
 from cofit.targets.platforms import (
     Entry,
     describe,
@@ -266,6 +275,7 @@ def tables(results: Results) -> list[Table]:
                 for name in PLATFORMS
             ),
         ),
+        sources(**{name: parameters(name).facts for name in PLATFORMS}),
     ]  # fmt: skip
 
 

@@ -18,7 +18,9 @@ from cofit.reproductions.harness import (
     axes,
     figure,
     measured,
+    sources,
 )
+from cofit.targets.graph_engines import graph_engine
 
 Found = dict[str, list[Results]]
 ARMS = ((GCOD, "split"), (GCOD, "sparse"), (GCOD, "random"), (GCOD, "cleared"),
@@ -169,6 +171,7 @@ def tables(settings: Settings, found: Found) -> list[Table]:
               columns=("graph", "order", "edges or engine",
                        *(f"{b:.0%} of the rows" for b in BUFFERS), "sparser branch", "compute",
                        "memory", "total"), rows=tuple(engines)),
+        sources(gcod=graph_engine("gcod").facts),
     ]  # fmt: skip
 
 

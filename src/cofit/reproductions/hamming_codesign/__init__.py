@@ -25,6 +25,7 @@ from cofit.reproductions.hamming_codesign.claims import (
 from cofit.reproductions.hamming_codesign.datapath import priced, through_gates
 from cofit.reproductions.hamming_codesign.datapath_claims import (
     datapath_claims,
+    datapath_sources,
     datapath_table,
     gate_claims,
 )
@@ -87,6 +88,7 @@ def run(study: Study[Settings]) -> Outcome:
             network_table(settings, plain, aware),
             layer_table(settings, plain[0], aware[0], names),
             datapath_table(settings, plain_paths, aware_paths),
+            datapath_sources(),
         ],
         figure=_figure(settings, laplace),
     )

@@ -11,7 +11,8 @@ from cofit.core import Basis
 from cofit.reproductions.hamming_codesign.claims import PUBLISHED
 from cofit.reproductions.hamming_codesign.datapath import POSITIONS, activities
 from cofit.reproductions.hamming_codesign.study import MEASURES, Settings
-from cofit.reproductions.harness import Claim, Table, at_least, at_most, measured
+from cofit.reproductions.harness import Claim, Table, at_least, at_most, measured, sources
+from cofit.targets.datapath import datapath
 
 Priced = Sequence[dict[str, Any]]
 """Stored steps, one per seed."""
@@ -89,6 +90,11 @@ def datapath_table(settings: Settings, plain: Priced, aware: Priced) -> Table:
         ),
         rows=tuple(rows),
     )  # fmt: skip
+
+
+def datapath_sources() -> Table:
+    """Where the energies come from."""
+    return sources(datapath=datapath().facts)
 
 
 def _network(found: dict[str, Any], height: int, measure: str) -> tuple[float, float]:

@@ -14,7 +14,15 @@ from cofit.reproductions.harness.claim import (
 from cofit.reproductions.harness.contract import Reproduction
 from cofit.reproductions.harness.deploy import latencies, structured_graph
 from cofit.reproductions.harness.figures import COLOURS, axes, bars, figure
-from cofit.reproductions.harness.outcome import SCALES, Finding, Outcome, Scale, Table, parse_scale
+from cofit.reproductions.harness.outcome import (
+    SCALES,
+    Finding,
+    Outcome,
+    Scale,
+    Table,
+    parse_scale,
+    sources,
+)
 from cofit.reproductions.harness.runner import (
     known_reproductions,
     reproduce,
@@ -63,6 +71,7 @@ __all__ = [
     "reproduce",
     "reproduction",
     "seeded",
+    "sources",
     "state",
     "structured_graph",
     "train",

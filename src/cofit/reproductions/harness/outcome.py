@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -45,6 +45,23 @@ class Table(BaseModel):
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+def sources(**hardware: Mapping[str, str]) -> Table:
+    """Where the numbers of modelled hardware come from: published, derived, recalled or chosen.
+
+    Args:
+        hardware: facts by kind, as `HardwareFile.facts` gives them, by name of the hardware.
+    """
+    return Table(
+        title="Where the hardware's numbers come from",
+        columns=("hardware", "kind", "numbers"),
+        rows=tuple(
+            (name.replace("_", "-"), kind, text)
+            for name, facts in hardware.items()
+            for kind, text in facts.items()
+        ),
+    )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from cofit.reproductions.harness import (
     between,
     figure,
     measured,
+    sources,
 )
 from cofit.reproductions.herald.study import MAELSTROM, Results, Settings
 from cofit.targets.heterogeneous import chip
@@ -237,11 +238,7 @@ def tables(settings: Settings, results: Results) -> list[Table]:
                 for name, one in found.items()
             ),
         ),
-        Table(
-            title="Where the hardware's numbers come from",
-            columns=("kind", "numbers"),
-            rows=tuple(chip("edge").facts.items()),
-        ),
+        sources(herald=chip("edge").facts),
     ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from cofit.reproductions.harness import (
     bars,
     figure,
     measured,
+    sources,
 )
 from cofit.reproductions.i_gcn.study import BUFFERS, NARROW, Results, Settings, generated
 from cofit.targets.graph_engines import graph_engine
@@ -212,6 +213,7 @@ def tables(settings: Settings, found: Found) -> list[Table]:
                        "islands, narrow locator", "pull", "push",
                        "as stored [ms]", "island order [ms]", "islands, shared [ms]"),
               rows=tuple(cycles)),
+        sources(i_gcn=graph_engine("i-gcn").facts),
     ]  # fmt: skip
 
 

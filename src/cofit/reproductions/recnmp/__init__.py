@@ -39,6 +39,9 @@ _STANDARD = Settings(
     repeats=9,
     users=64,
     model_rows=1_000_000,
+    trained_users=20_000,
+    trained_rows=2_000,
+    epochs=3,
 )
 
 REPRODUCTION = Reproduction(
@@ -49,7 +52,7 @@ REPRODUCTION = Reproduction(
         "smoke": Settings(
             alphas=(0.0, 0.9), real=False, tables=2, rows=1_000_000, lookups=25_600, pooling=80,
             batch=32, vectors=(64, 256), caches=(8 << 10, 128 << 10), timed=20_000, twin_rows=4096,
-            repeats=2, users=4, model_rows=1000,
+            repeats=2, users=4, model_rows=1000, trained_users=1500, trained_rows=300, epochs=2,
         ),
         "standard": _STANDARD,
         "full": replace(_STANDARD, lookups=1_000_000, repeats=31),

@@ -32,6 +32,8 @@ class DLRM(nn.Module):
         self.bottom = nn.Sequential(
             nn.Linear(dense, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.ReLU()
         )
+        for count, table in zip(rows, self.embeddings, strict=True):
+            nn.init.uniform_(table.weight, -(count**-0.5), count**-0.5)
         fields = len(rows) + 1
         self.top = nn.Sequential(
             nn.Linear(width + fields * (fields - 1) // 2, hidden), nn.ReLU(),

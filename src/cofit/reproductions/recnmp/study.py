@@ -13,8 +13,10 @@ import torch
 from cofit.core import numpy_generator
 from cofit.reproductions.harness import Step, Study, seeded
 from cofit.reproductions.recnmp import traces
-from cofit.reproductions.recnmp.arms import every_arm
+from cofit.reproductions.recnmp.arms import HELD_OUT, every_arm
+from cofit.reproductions.recnmp.clicks import DENSE, criteo_clicks, judged, planted, trained
 from cofit.reproductions.recnmp.dlrm import DLRM, pooled_near_memory, seconds_apart
+from cofit.reproductions.recnmp.shared import ALPHA, colours, together
 from cofit.reproductions.recnmp.twin import Twin, race_variants, random_table
 from cofit.targets.memory import (
     Bags,
@@ -54,6 +56,9 @@ class Settings:
         repeats: of timed runs.
         users: of a batch of the recommendation model.
         model_rows: rows of its tables.
+        trained_users: clicks that the model is trained on.
+        trained_rows: rows of each of its tables.
+        epochs: of that training.
         threshold: of the twin's profile.
     """
 
@@ -71,6 +76,9 @@ class Settings:
     repeats: int
     users: int
     model_rows: int
+    trained_users: int
+    trained_rows: int
+    epochs: int
     threshold: int = 4
 
 
@@ -191,7 +199,7 @@ def model(settings: Settings, _: Step) -> Results:
     """Share of pooling in a recommendation model, and the largest error of near-memory sums."""
     rows = (settings.model_rows,) * settings.tables
     width = settings.vectors[0] // 4
-    network = seeded(lambda: DLRM(rows, 13, width, 128), 0, "recnmp").eval()
+    network = seeded(lambda: DLRM(rows, DENSE, width, 128), 0, "recnmp").eval()
     generator = numpy_generator(0, "recnmp", "model")
     placement = place(rows, settings.vectors[0], memory_system(), generator)
     indices = torch.from_numpy(generator.integers(rows[0], size=(16, len(rows), 20)))
@@ -204,6 +212,35 @@ def model(settings: Settings, _: Step) -> Results:
         **seconds_apart(network, settings.users, settings.pooling, settings.repeats),
         "error": error,
     }
+
+
+def shared(settings: Settings, seed: int, _: Step) -> Results:
+    """Models that share the memory, and tables on random pages or in ranks of their own."""
+    s, memory = settings, memory_system()
+    each = min(s.lookups, HELD_OUT * s.batch * s.pooling)  # batches to judge, one to choose on
+    bags = traces.zipf(ALPHA, s.tables, s.rows, each, s.pooling, s.batch, seed)
+    return {
+        "models": together(s.rows, each, s.pooling, s.batch, s.vectors[0], memory, seed),
+        "colours": colours(bags, s.vectors[0], memory, seed),
+    }
+
+
+def clicks(settings: Settings, step: Step) -> Results:
+    """A model trained on clicks, judged with the sums of torch and of the units."""
+    s, memory = settings, memory_system()
+    width, held_out = s.vectors[0] // 4, max(s.trained_users // 10, 200)
+    drawn = planted(s.trained_users + held_out, s.tables, s.trained_rows, s.pooling // 4, 0)
+    sets = {"planted": (drawn.part(0, s.trained_users), drawn.part(s.trained_users, len(drawn)))}
+    if s.real:
+        sets["criteo"] = criteo_clicks(s.trained_rows)
+    found: Results = {}
+    for name, (train, test) in sets.items():
+        rows = (s.trained_rows,) * train.indices.shape[1]
+        network = seeded(partial(DLRM, rows, DENSE, width, 64), 0, "recnmp", name).eval()
+        untrained = judged(network, test, memory, 0)["torch"]
+        trained(network, train, s.epochs, 0, step.progress)
+        found[name] = {**judged(network, test, memory, 0), "untrained": untrained}
+    return found
 
 
 def run_steps(study: Study[Settings]) -> Results:
@@ -222,6 +259,11 @@ def run_steps(study: Study[Settings]) -> Results:
             for seed in study.seeds
         ],
         "caches": cached,
+        "shared": [
+            study.step(f"shared seed {seed}", partial(shared, settings, seed))
+            for seed in study.seeds
+        ],
+        "clicks": study.step("clicks", partial(clicks, settings)),
         "rate": study.step("simulator", partial(simulated_rate, settings)),
         "twin": study.step("twin", partial(twin, settings)),
         "model": study.step("model", partial(model, settings)),

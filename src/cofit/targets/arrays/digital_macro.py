@@ -18,9 +18,6 @@ from cofit.targets.arrays.matrix import Matrix, MatrixCost
 Mode = Literal["baseline", "fcc", "fcc+dual", "fcc+dual+split"]
 MODES: tuple[Mode, ...] = ("baseline", "fcc", "fcc+dual", "fcc+dual+split")
 
-LEAST_PAIRED = 16
-"""Layers with fewer filters, or an odd number of them, stay unpaired."""
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -119,20 +116,17 @@ class DigitalChip:
     facts: Mapping[str, str] = field(default_factory=dict)
 
     sign_group = None
-
-    @property
-    def assumed(self) -> str | None:
-        """What networks are taken to have been trained to."""
-        return None if self.mode == "baseline" else "filters in complementary pairs"
+    assumed = None
 
     @property
     def states_energy(self) -> bool:
         """Whether anything is known of it."""
         return self.bit_pj is not None
 
-    def paired(self, filters: int) -> bool:
-        """Whether a layer with so many filters is taken as complementary pairs."""
-        return self.mode != "baseline" and filters >= LEAST_PAIRED and filters % 2 == 0
+    @property
+    def pairs(self) -> bool:
+        """Whether it makes something of filters in complementary pairs."""
+        return self.mode != "baseline"
 
     def cost(self, matrix: Matrix, activity: Activity | None = None) -> MatrixCost:
         """Cost of a layer.
@@ -142,7 +136,7 @@ class DigitalChip:
         depthwise = matrix.copies > 1 and matrix.filters <= 2
         copies = 1 if depthwise else matrix.copies
         filters = matrix.filters * (matrix.copies if depthwise else 1)
-        layer = Layer(filters, matrix.rows, matrix.positions, depthwise, self.paired(filters))
+        layer = Layer(filters, matrix.rows, matrix.positions, depthwise, matrix.paired)
         bits = Macro(
             self.macro.rows, self.macro.filters, matrix.input_bits, matrix.weight_bits,
             self.macro.load_bits, self.macro.parts, self.macro.overlap,
@@ -153,6 +147,6 @@ class DigitalChip:
         if self.bit_pj is not None:
             products = matrix.macs * matrix.input_bits * matrix.weight_bits
             energy = {"adder trees": products * self.bit_pj}
-        ways = 2 if layer.paired else 1
+        ways = 2 if self.pairs and matrix.paired else 1
         used = matrix.macs / (steps * self.macro.rows * self.macro.filters * ways)
         return MatrixCost(cycles / self.clock_hz, energy, 1, min(used, 1.0))

@@ -10,7 +10,7 @@ import numpy as np
 
 from cofit.core import TargetError
 from cofit.ir import Graph, Op, Tensor
-from cofit.structures import Composition, Polarised, Rows, Structure, parse
+from cofit.structures import Complementary, Composition, Polarised, Rows, Structure, parse
 from cofit.structures.formats import four
 from cofit.structures.formats.matrix import Order, to_columns
 from cofit.targets.dataflow import Layer
@@ -30,6 +30,7 @@ class Matrix:
         output_bits: of an output element.
         weight_bits: of a weight.
         mixed: groups of rows that are to hold one sign hold both.
+        paired: neighbouring filters of a group are each other's complement, up to a constant.
     """
 
     rows: int
@@ -40,6 +41,7 @@ class Matrix:
     output_bits: int = 8
     weight_bits: int = 8
     mixed: bool = False
+    paired: bool = False
 
     @property
     def macs(self) -> int:
@@ -108,15 +110,19 @@ def _matrix(layer: Layer, weight: Tensor, sign_group: int | None) -> Matrix:
     one_sign = sign_group is not None and any(
         isinstance(part, Polarised) and part.m % sign_group == 0 for part in parts
     )
+    filters, groups = layer.k // layer.groups, layer.groups
+    # pairs of a depthwise layer are of two groups, which its macros are made for
+    apart = filters == 1 or groups == 1 or filters % 2 == 0
     return Matrix(
         rows=_kept_rows(weight, parts, sign_group or 1),
-        filters=layer.k // layer.groups,
+        filters=filters,
         positions=layer.n * layer.y * layer.x,
-        copies=layer.groups,
+        copies=groups,
         input_bits=layer.bits_input,
         output_bits=layer.bits_output,
         weight_bits=layer.bits_weight,
         mixed=sign_group is not None and not one_sign,
+        paired=apart and any(isinstance(part, Complementary) for part in parts),
     )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cofit.core import ConfigError, UnknownNameError
-from cofit.core.quantities import HardwareFile, read_document
+from cofit.core.quantities import HardwareFile
 from cofit.targets.arrays.charge_chip import ChargeChip
 from cofit.targets.arrays.crossbar_chip import CrossbarChip
 from cofit.targets.arrays.digital_macro import DigitalChip, Mode
@@ -150,14 +149,25 @@ def _preset(name: str) -> Chip:
 
 @functools.cache
 def _converters() -> tuple[dict[int, float], dict[int, float]]:
-    document = read_document(CONVERTERS, "table")
+    return read_converters(CONVERTERS)
+
+
+def read_converters(path: Path) -> tuple[dict[int, float], dict[int, float]]:
+    """Energy (pJ) and area (um2) of a conversion by its bits, from a file.
+
+    Raises:
+        FileError: the file cannot be read.
+        ConfigError: a key is unknown or absent, a number lacks unit or source, or a source is of
+            another node.
+    """
     types: dict[str, type] = {
         "about": str, "node_nm": int, "source": dict, "energy": dict, "area": dict,
     }  # fmt: skip
-    sheet = HardwareFile(CONVERTERS, "table", types, types)
+    sheet = HardwareFile(path, "table", types, types)
 
     def column(name: str) -> dict[int, float]:
-        known: dict[str, Any] = dict.fromkeys(document[name], name)
-        return {int(k): v for k, v in sheet.numbers(document[name], name, known, known).items()}
+        entries = sheet.document[name]
+        known = dict.fromkeys((key for key in entries if key.isdecimal()), name)
+        return {int(k): v for k, v in sheet.numbers(entries, name, known).items()}
 
     return column("energy"), column("area")

@@ -25,8 +25,9 @@ class ArrayTarget:
     a digital macro loads them each time. The chip is taken to be as large as the network needs,
     except a single macro in which all must fit. Row groups that a structure leaves empty are not
     stored. Where groups hold one sign (FORMS), a layer whose structure does not say so takes twice
-    the cells, its signs apart; on the macros networks are costed as if trained for them (pairs,
-    ternary weights). Notes say so.
+    the cells, its signs apart; where words serve pairs of filters (DDC-PIM), one without pairs
+    takes twice the words. On CAP-RAM networks are costed as if trained to its weights. Notes say
+    so.
 
     Attributes:
         chip: what it is made of.
@@ -120,9 +121,8 @@ class ArrayTarget:
                 taken = f"; taken as {self.chip.assumed}"
             case _:
                 where = f"{cost.used:.0%} of the macro"
-                taken = (
-                    "; taken as pairs" if self.chip.paired(matrix.filters * matrix.copies) else ""
-                )
+                held = "filters in pairs" if matrix.paired else "filters apart"
+                taken = f"; {held}" if self.chip.pairs else ""
         return f"{where}{share}{taken}{several}"
 
     def _lane_row(self, graph: Graph, op: Op) -> CostRow:

@@ -7,7 +7,14 @@ as SCALE-Sim does, and `read_maestro` reads MAESTRO's mapping files.
 
 from cofit.targets.dataflow.cost import Costs, evaluate
 from cofit.targets.dataflow.directives import nest_from
-from cofit.targets.dataflow.energy import dram_pj_per_bit, operation_pj, resized, sram_pj_per_bit
+from cofit.targets.dataflow.energy import (
+    dram_pj_per_bit,
+    operation_pj,
+    published_energies,
+    read_energies,
+    resized,
+    sram_pj_per_bit,
+)
 from cofit.targets.dataflow.hardware import Axis, Hardware, Memory
 from cofit.targets.dataflow.layer import DIMS, TENSORS, Layer, Layers
 from cofit.targets.dataflow.maestro import parse_dataflow, parse_network, read_maestro
@@ -40,7 +47,9 @@ __all__ = [
     "operation_pj",
     "parse_dataflow",
     "parse_network",
+    "published_energies",
     "read_accelerator",
+    "read_energies",
     "read_maestro",
     "resized",
     "search",

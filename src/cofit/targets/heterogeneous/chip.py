@@ -11,7 +11,7 @@ from cofit.core import ConfigError, UnknownNameError
 from cofit.core.quantities import HardwareFile
 from cofit.targets.dataflow import TENSORS, Axis, Hardware, Memory
 
-_FILE = Path(__file__).with_name("chips.toml")
+FILE = Path(__file__).with_name("chips.toml")
 _TOP: dict[str, type] = {
     "name": str, "about": str, "node_nm": int, "source": dict, "parts": dict, "dram": dict,
     "class": dict,
@@ -120,7 +120,18 @@ def chip(name: str) -> Chip:
 
 @functools.cache
 def _chips() -> dict[str, Chip]:
-    file = HardwareFile(_FILE, "chip", _TOP, _TOP)
+    return read_chips(FILE)
+
+
+def read_chips(path: Path) -> dict[str, Chip]:
+    """Classes by name from a file.
+
+    Raises:
+        FileError: the file cannot be read.
+        ConfigError: a key is unknown or absent, a number lacks unit or source, a source is of
+            another node, or a budget is not positive.
+    """
+    file = HardwareFile(path, "chip", _TOP, _TOP)
     top = file.document
     parts = file.numbers(top["parts"], "parts", _PARTS)
     dram = file.numbers(top["dram"], "dram", {"energy": "energy per bit"}, off_chip=True)

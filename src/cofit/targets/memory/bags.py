@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -124,7 +125,15 @@ def zipf_stream(rows: int, alpha: float, count: int, generator: np.random.Genera
 
     Rows of high rank are so not neighbours in memory. alpha = 0 is uniform.
     """
-    cumulative = np.cumsum(np.arange(1, rows + 1, dtype=np.float64) ** -alpha)
+    cumulative = _cumulative(rows, alpha)
     ranks = np.searchsorted(cumulative, generator.random(count) * cumulative[-1], side="right")
     found: Ints = generator.permutation(rows)[np.minimum(ranks, rows - 1)]
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def _cumulative(rows: int, alpha: float) -> NDArray[np.float64]:
+    """Sums of the first weights of Zipf's law; tables of one trace share them."""
+    found: NDArray[np.float64] = np.cumsum(np.arange(1, rows + 1, dtype=np.float64) ** -alpha)
+    found.flags.writeable = False
     return found

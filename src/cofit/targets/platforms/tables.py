@@ -8,8 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cofit.core import ConfigError, UnknownNameError
+from cofit.core.quantities import KINDS as TAGS
 from cofit.core.quantities import HardwareFile
-from cofit.targets.dataflow import dram_pj_per_bit, operation_pj, sram_pj_per_bit
+from cofit.targets.dataflow import (
+    dram_pj_per_bit,
+    operation_pj,
+    published_energies,
+    sram_pj_per_bit,
+)
 
 PRESETS = Path(__file__).with_name("presets")
 PRECISIONS = ("fp32", "fp16", "int8", "int4", "ternary", "binary")
@@ -132,7 +138,7 @@ def read_parameters(path: Path) -> Parameters:
         top["kind"],
         {**values, **energies},
         {**tags, **dict.fromkeys(energies, "recalled")},
-        {"platform": top["about"], **file.facts()},
+        {"platform": top["about"], **file.facts(), "operations": _operation_sources()},
     )
     try:
         check(found)
@@ -158,6 +164,13 @@ def operation_energies() -> dict[str, float]:
         "energy.sram_byte": 8 * float(sram_pj_per_bit(8 * 32 * 1024.0)),
         "energy.dram_byte": 8 * dram_pj_per_bit(),
     }
+
+
+def _operation_sources() -> str:
+    """Of the energies that all platforms share, where they come from by kind."""
+    facts = published_energies().facts
+    texts = [f"{kind}: {facts[kind]}" for kind in TAGS if kind in facts]
+    return f"energies at {facts['node']}; {'; '.join(texts)}"
 
 
 def check(found: Parameters) -> None:
