@@ -192,4 +192,5 @@ def linear_fit(
     """
     rows = np.stack([train, np.ones_like(train)], 1) / true[:, None]
     found, *_ = np.linalg.lstsq(rows, np.ones_like(true), rcond=None)
-    return np.maximum(found[0] * held + found[1], true.min() / 10)
+    line: NDArray[np.float64] = found[0] * held + found[1]
+    return line.clip(true.min() / 10)

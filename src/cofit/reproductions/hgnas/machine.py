@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from cofit.core import torch_generator
-from cofit.fit.peers import one_torch_thread
 from cofit.graphs.points import (
     DGCNN,
     DesignPredictor,
@@ -66,7 +65,7 @@ class Machine:
             combines = [Gene("combine", str(width)) for width in s.combine]
             genes = [*combines, *aggregates(), SAMPLE, Gene("connect", "skip"),
                      Gene("pool", "max|mean")]  # fmt: skip
-            with one_torch_thread(), torch.no_grad():
+            with torch.no_grad():
                 dgcnn = DGCNN(setting.classes, s.k).eval().rewrite(True)
                 bound = time_call(lambda: dgcnn(cloud), most=s.most).latency_s
                 peak = allocated_peak_bytes(lambda: dgcnn(cloud))

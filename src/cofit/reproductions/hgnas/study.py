@@ -15,7 +15,7 @@ from torch import nn
 
 from cofit.core import numpy_generator
 from cofit.data import Dataset
-from cofit.fit.peers import one_torch_thread, race
+from cofit.fit.peers import race
 from cofit.graphs.points import (
     ACCELERATOR_LIKE,
     DGCNN,
@@ -278,7 +278,7 @@ class Search:
             for name, text in again.items():
                 networks[name] = PointNetwork(parse(text), self.setting.classes, s.k)
             cloud = self._first.test.inputs[:1].numpy()
-            with one_torch_thread(), torch.no_grad():
+            with torch.no_grad():
                 calls = {name: _call(network.eval()) for name, network in networks.items()}
                 seconds = race(calls, cloud, s.rounds)
                 peaks = {
