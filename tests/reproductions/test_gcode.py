@@ -190,7 +190,10 @@ def test_05_metrics_of_the_published_log() -> None:
 
 
 def test_05_the_predictor_learns_what_the_sum_misses(tmp_path: Path) -> None:
-    """Times with an overhead per operation and noise; the standard run has measured ones."""
+    """Times with an overhead per operation and noise; the standard run has measured ones.
+
+    Against the plain sum, as the check has it: here a line through the sums does better than both.
+    """
     space, generator = DesignSpace(8, (8, 32), 64), numpy_generator(0, "targets")
     placed = Placed(FORMULA, LINK, 8.0, 2e-4)
     designs = list({space.genes(space.sample(generator)) for _ in range(500)})
@@ -201,7 +204,7 @@ def test_05_the_predictor_learns_what_the_sum_misses(tmp_path: Path) -> None:
         bare + [3e-4 * sum(g.op in ("aggregate", "sample") for g in d) for d in designs]
     )
     step = Step("predictor", tmp_path, lambda stage, done, total: None)
-    _, judged = judge(step, designs, placed, true, 8, 0.3, 60, seed=0)
+    _, judged = judge(step, designs, placed, true, 8, 0.3, 40, seed=0)
     assert judged.learned.mape <= 0.15 and judged.learned.tau >= 0.85
     assert judged.learned.mape < 0.75 * judged.summed.mape
     assert judged.shuffled.mape > 2 * judged.learned.mape and judged.shuffled.tau < 0.5
