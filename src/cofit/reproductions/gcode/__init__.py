@@ -34,7 +34,7 @@ REPRODUCTION = Reproduction(
             data="digits", train=320, test=100, scored=60, n=24, k=4, base=(8, 16),
             combines=(8, 16), widest=32, positions=7, shared_epochs=2, epochs=2, measured=24,
             predictor_epochs=20, frames=3, slowdown=2.0, bandwidths_Mbps=(10.0, 40.0),
-            bound_share=2.0, candidates=8, contests=2,
+            bound_share=2.0, candidates=8, contests=1,
         ),
         "standard": Settings(),
         "full": replace(
