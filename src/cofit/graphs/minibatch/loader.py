@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -36,45 +36,46 @@ PRESAMPLED_EPOCHS = 2
 
 @dataclass
 class Phases:
-    """What some steps took and moved.
+    """What one step took and moved.
 
     Attributes:
-        steps: batches.
         sample_s: drawing neighbours.
         transfer_s: looking rows up, gathering them and the link.
         replace_s: writing rows to a dynamic cache.
+        wait_s: for the batch; less than the first three where they overlap with computing.
         compute_s: forward, backward and update.
-        wait_s: for a batch; less than the first three where they overlap with computing.
-        rows: of features that the batches needed.
+        layers: nodes of each layer's input, the first layer's first; the seeds last.
         edges: of all blocks.
         hits: rows found in the cache.
         feature_bytes: that crossed the link.
-        index_bytes: of the blocks; they are held by the device, their transfer is not emulated.
-        layers: nodes of each layer's input summed over batches, the seeds last.
+        index_bytes: of the blocks; the device holds them, their transfer is not emulated.
     """
 
-    steps: int = 0
-    sample_s: float = 0.0
-    transfer_s: float = 0.0
-    replace_s: float = 0.0
-    compute_s: float = 0.0
+    sample_s: float
+    transfer_s: float
+    replace_s: float
+    layers: tuple[int, ...]
+    edges: int
+    hits: int
+    feature_bytes: int
+    index_bytes: int
     wait_s: float = 0.0
-    rows: int = 0
-    edges: int = 0
-    hits: int = 0
-    feature_bytes: int = 0
-    index_bytes: int = 0
-    layers: list[int] = field(default_factory=list)
+    compute_s: float = 0.0
 
     @property
     def wall_s(self) -> float:
-        """Of all steps."""
+        """Of the step."""
         return self.wait_s + self.compute_s
 
     @property
-    def hit_rate(self) -> float:
-        """Hits over rows."""
-        return self.hits / max(self.rows, 1)
+    def rows(self) -> int:
+        """Of features that the batch needs."""
+        return self.layers[0]
+
+
+def hit_rate(log: Sequence[Phases]) -> float:
+    """Hits over rows of some steps."""
+    return sum(step.hits for step in log) / max(sum(step.rows for step in log), 1)
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class _Batch:
     x: torch.Tensor
     seeds: torch.Tensor
     held_bytes: int
+    phases: Phases
 
 
 class CachedLoader:
@@ -132,11 +134,11 @@ class CachedLoader:
         self.fill_bytes = self.row_bytes * len(held)
         """Sent before training, by a static cache."""
         self._sampler = build_sampler(graph, configuration, lambda: self.cache.flags)
-        self.epochs: list[Phases] = []
-        """Of every epoch that was seen to its end."""
+        self.log: list[Phases] = []
+        """Of every step that was done."""
         self.trace: list[Numbers] = []
-        self.phases = Phases()
-        """Of the epoch that runs."""
+        self.now: Phases | None = None
+        """Of the step that computes."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -155,14 +157,31 @@ class CachedLoader:
         Raises:
             TargetError: the device's memory is exceeded.
         """
-        self.phases = Phases()
-        yield from self._steps(epoch, range(first, len(self)))
-        self.epochs.append(self.phases)
+        depth, left = self.configuration.prefetch, deque(range(first, len(self)))
+        ahead: deque[Future[_Batch]] = deque()
+        with ThreadPoolExecutor(1) as pool:
 
-    def some(self, epoch: int, batches: int) -> Iterator[Step]:
-        """The first batches of an epoch."""
-        self.phases = Phases()
-        yield from self._steps(epoch, range(min(batches, len(self))))
+            def start() -> None:
+                if left:
+                    ahead.append(pool.submit(self._prepare, epoch, left.popleft()))
+
+            for _ in range(depth):
+                start()
+            while ahead or left:
+                begin = time.perf_counter()
+                if depth:
+                    batch = ahead.popleft().result()
+                    start()  # while this one computes
+                else:
+                    batch = self._prepare(epoch, left.popleft())
+                x, y = batch.x.float(), self._y[batch.seeds]
+                self.now = batch.phases
+                self.now.wait_s = time.perf_counter() - begin
+                try:
+                    yield Step(batch.sample.blocks, x, y, None, len(y))
+                finally:
+                    self.arena.release(batch.held_bytes)
+                self.log.append(batch.phases)
 
     def warm(self, epoch: int, batches: int) -> None:
         """Let a dynamic cache see some batches without computing or waiting for the link."""
@@ -173,34 +192,7 @@ class CachedLoader:
                 self.cache.access(sample.nodes.numpy())
                 self._store(before)
 
-    def _steps(self, epoch: int, batches: range) -> Iterator[Step]:
-        depth, phases = self.configuration.prefetch, self.phases
-        left = deque(batches)
-        ahead: deque[Future[_Batch]] = deque()
-        with ThreadPoolExecutor(1) as pool:
-
-            def start() -> None:
-                if left:
-                    ahead.append(pool.submit(self._prepare, epoch, left.popleft(), phases))
-
-            for _ in range(depth):
-                start()
-            while ahead or left:
-                begin = time.perf_counter()
-                if depth:
-                    batch = ahead.popleft().result()
-                    start()  # while this one computes
-                else:
-                    batch = self._prepare(epoch, left.popleft(), phases)
-                x, y = batch.x.float(), self._y[batch.seeds]
-                phases.wait_s += time.perf_counter() - begin
-                try:
-                    yield Step(batch.sample.blocks, x, y, None, len(y))
-                finally:
-                    self.arena.release(batch.held_bytes)
-                phases.steps += 1
-
-    def _prepare(self, epoch: int, batch: int, phases: Phases) -> _Batch:
+    def _prepare(self, epoch: int, batch: int) -> _Batch:
         begin = time.perf_counter()
         sample, seeds = self._sample(epoch, batch)
         nodes = sample.nodes.numpy()
@@ -223,18 +215,17 @@ class CachedLoader:
         moved = time.perf_counter()
         self._store(before)
         end = time.perf_counter()
-        phases.sample_s += drawn - begin
-        phases.transfer_s += moved - drawn
-        phases.replace_s += end - moved
-        phases.rows += len(nodes)
-        phases.edges += sum(block.num_edges for block in sample.blocks)
-        phases.hits += found
-        phases.feature_bytes += sent
-        phases.index_bytes += index_bytes
-        sizes = [*(block.num_src for block in sample.blocks), sample.num_seeds]
-        phases.layers = [a + b for a, b in zip(phases.layers or [0] * len(sizes), sizes,
-                                               strict=True)]  # fmt: skip
-        return _Batch(sample, x, seeds, held)
+        phases = Phases(
+            sample_s=drawn - begin,
+            transfer_s=moved - drawn,
+            replace_s=end - moved,
+            layers=(*(block.num_src for block in sample.blocks), sample.num_seeds),
+            edges=sum(block.num_edges for block in sample.blocks),
+            hits=found,
+            feature_bytes=sent,
+            index_bytes=index_bytes,
+        )
+        return _Batch(sample, x, seeds, held, phases)
 
     def _sample(self, epoch: int, batch: int) -> tuple[Sample, torch.Tensor]:
         size = self.configuration.batch_size
@@ -269,7 +260,7 @@ class Metered(Regime):
     """Times the loop's part of each step and counts the memory it takes; changes nothing.
 
     Args:
-        loader: of the batches; its arena and the phases of its epoch take the figures.
+        loader: of the batches; its arena and its log take the figures.
     """
 
     def __init__(self, loader: CachedLoader) -> None:
@@ -290,7 +281,8 @@ class Metered(Regime):
 
     def after_step(self) -> None:
         """End."""
-        self._loader.phases.compute_s += time.perf_counter() - self._begin
+        if self._loader.now is not None:
+            self._loader.now.compute_s = time.perf_counter() - self._begin
         self._watch.close()
 
 
