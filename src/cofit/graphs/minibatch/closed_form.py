@@ -61,13 +61,14 @@ class Terms:
 
 
 class ClosedForm:
-    """Terms of any configuration on one graph."""
+    """Terms of any configuration on one graph; each is computed once."""
 
     def __init__(self, graph: Graph) -> None:
         assert graph.x is not None
         self.expectation = Expectation(graph)
         self.features, self.classes = graph.x.shape[1], graph.num_classes
         self._model = lru_cache(maxsize=None)(model_bytes)
+        self.terms = lru_cache(maxsize=None)(self._terms)
 
     def widths(self, configuration: Configuration) -> tuple[int, ...]:
         """Of the features, the hidden layers and the classes."""
@@ -96,8 +97,7 @@ class ClosedForm:
         cache = round(c.cache_ratio * n) * self.features * itemsize
         return self._model(c.model, widths) + cache + (1 + c.prefetch) * batch + active
 
-    def terms(self, configuration: Configuration) -> Terms:
-        """All of them."""
+    def _terms(self, configuration: Configuration) -> Terms:
         c = configuration
         expected, itemsize = self.expectation, c.feature_bits // 8
         visits, hit_rate = expected.visits(c), expected.hit_rate(c)
@@ -179,9 +179,7 @@ class Rates:
         return max(prepare, compute) if terms.prefetch else prepare + compute
 
 
-def fit_rates(
-    terms: Sequence[Terms], measured: Sequence[Measurement], device: Device
-) -> Rates:
+def fit_rates(terms: Sequence[Terms], measured: Sequence[Measurement], device: Device) -> Rates:
     """Non-negative least squares of relative errors, phase by phase.
 
     Args:

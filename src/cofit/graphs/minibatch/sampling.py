@@ -223,6 +223,4 @@ def build_sampler(
     if configuration.family == "node" and configuration.bias == 0:
         return NeighbourSampler(graph, configuration.fanouts)
     kind = CacheBiasedSampler if configuration.family == "node" else LayerSampler
-    return kind(
-        graph, configuration.fanouts, configuration.odds, cached, configuration.unbiased
-    )
+    return kind(graph, configuration.fanouts, configuration.odds, cached, configuration.unbiased)

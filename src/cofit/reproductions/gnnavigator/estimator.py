@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,11 +82,22 @@ class Corrected:
         self.low, self.high = float(ratio.min()), float(ratio.max())
         """Least and greatest logarithm of the factor."""
         self._trees = _trees(seed).fit(features, ratio)
-        held = np.clip(_held_out(features, ratio, seed), self.low, self.high)
-        self.error = float(np.quantile(np.abs(ratio - held), COVERED))
+        self._seen = features, ratio, seed
+
+    @cached_property
+    def _misses(self) -> Reals:
+        features, ratio, seed = self._seen
+        return ratio - np.clip(_held_out(features, ratio, seed), self.low, self.high)
+
+    @cached_property
+    def error(self) -> float:
         """Logarithm of the interval's half width, from held-out profiles."""
-        self.worst = float(max(0.0, (ratio - held).max()))
+        return float(np.quantile(np.abs(self._misses), COVERED))
+
+    @cached_property
+    def worst(self) -> float:
         """Logarithm of the largest underestimate of a held-out profile."""
+        return float(max(0.0, self._misses.max()))
 
     def predict(self, analytic: Reals, features: Reals) -> Reals:
         """(m,) in the unit of what was measured."""
@@ -121,19 +133,32 @@ class Estimator:
         known = [i for i, p in enumerate(profiles) if p.accuracy is not None]
         self._accuracies = np.array([profiles[i].accuracy for i in known], float)
         self._accuracy = _trees(seed).fit(features[known], self._accuracies)
-        held = _held_out(features[known], self._accuracies, seed)
-        self._accuracy_error = float(np.quantile(np.abs(held - self._accuracies), COVERED))
+        self._known = features[known], seed
 
-    def predict(self, closed: ClosedForm, configurations: Sequence[Configuration]) -> Predicted:
-        """All three of some configurations on one graph."""
+    @cached_property
+    def _accuracy_error(self) -> float:
+        features, seed = self._known
+        held = _held_out(features, self._accuracies, seed)
+        return float(np.quantile(np.abs(held - self._accuracies), COVERED))
+
+    def central(
+        self, closed: ClosedForm, configurations: Sequence[Configuration]
+    ) -> tuple[Reals, Reals, Reals]:
+        """(m,) times, memory and accuracy of some configurations on one graph."""
         asked = [_Asked(closed, c) for c in configurations]
         features = self._features(asked)
         time = np.array([self._epoch(a, closed.terms(a.configuration)) for a in asked])
         memory = np.array([closed.memory_bytes(c) for c in configurations])
-        epoch = self.time.predict(time, _with(features, time))
-        peak = self.memory.predict(memory, _with(features, memory))
         low, high = float(self._accuracies.min()), float(self._accuracies.max())
-        accuracy = np.clip(self._accuracy.predict(features), low, high)
+        return (
+            self.time.predict(time, _with(features, time)),
+            self.memory.predict(memory, _with(features, memory)),
+            np.clip(self._accuracy.predict(features), low, high),
+        )
+
+    def predict(self, closed: ClosedForm, configurations: Sequence[Configuration]) -> Predicted:
+        """As `central`, with intervals."""
+        epoch, peak, accuracy = self.central(closed, configurations)
         width, worst = math.exp(self.time.error), math.exp(self.memory.worst)
         return Predicted(
             np.stack([epoch, epoch / width, epoch * width], 1),
