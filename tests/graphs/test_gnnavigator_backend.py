@@ -324,7 +324,7 @@ def test_09_what_cannot_be_is_refused(web: Graph) -> None:
         changed(cache_policy="lfu", cache_ratio=0.1)
     with pytest.raises(UnknownNameError, match="family of sampling"):
         changed(family="walk")
-    with pytest.raises(ConfigError, match="3 fan-outs .* for 2 layers"):
+    with pytest.raises(ConfigError, match=r"3 fan-outs .* for 2 layers"):
         changed(fanouts=[1, 2, 3])
     for ratio in (-0.1, 1.1):
         with pytest.raises(ConfigError, match="from 0 to 1"):
@@ -348,7 +348,7 @@ def test_09_what_cannot_be_is_refused(web: Graph) -> None:
 def test_09_a_device_that_is_full_says_so_and_the_next_run_is_unharmed(web: Graph) -> None:
     needs = measure(web, PLAIN, FAST, 3).peak_bytes
     small = Device(2e9, 0.0, needs - 1)
-    with pytest.raises(TargetError, match="needs .* at once; choose a smaller batch"):
+    with pytest.raises(TargetError, match=r"needs .* at once; choose a smaller batch"):
         measure(web, PLAIN, small, 3)
     assert measure(web, PLAIN, Device(2e9, 0.0, needs), 3).peak_bytes == needs
     with pytest.raises(TargetError, match="the device has 100 B"):

@@ -90,15 +90,16 @@ def _print(name: str, guideline: Guideline, folder: Path) -> None:
         value, low, high = (format_quantity(v, dimension) for v in values)
         return f"{value} ({low} to {high})"
 
-    budget = g.memory_budget_bytes
+    budget = format_quantity(g.memory_budget_bytes, "bytes")
+    default_memory = format_quantity(g.default_memory_bytes, "bytes")
     even = "never" if g.break_even_epochs is None else f"after {g.break_even_epochs:.0f} epochs"
     rows = [
         ("train with", g.configuration.text),
         ("link", g.link),
         ("time per epoch", f"{interval(g.epoch_s, 'time')}; default measured "
          f"{format_quantity(g.default_epoch_s, 'time')}"),
-        ("device memory", f"{interval(g.memory_bytes, 'bytes')} of "
-         f"{format_quantity(budget, 'bytes')}; default {format_quantity(g.default_memory_bytes, 'bytes')}"),
+        ("device memory", f"{interval(g.memory_bytes, 'bytes')} of {budget}; default "
+         f"{default_memory}"),
         ("accuracy", f"{interval(g.accuracy, 'fraction')} on validation nodes after {g.epochs} "
          f"epochs; default {format_quantity(g.default_accuracy, 'fraction')}"),
         ("bound", g.bound),

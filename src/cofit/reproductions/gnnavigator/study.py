@@ -59,13 +59,13 @@ class Settings:
 
     graphs: tuple[str, ...]
     nodes: int
-    profiles: int = 16
-    epochs: int = 4
+    profiles: int = 14
+    epochs: int = 3
     final_epochs: int = 8
     trained: tuple[str, ...] = (POWER_LAW,)
-    sub_batches: tuple[int, ...] = (256, 1024)
+    sub_batches: tuple[int, ...] = (256, 512, 1024, 2048)
     sub_fanouts: tuple[tuple[int, ...], ...] = ((5, 5), (5, 10), (10, 10), (10, 25))
-    sub_ratios: tuple[float, ...] = (0.2, 0.5)
+    sub_ratios: tuple[float, ...] = (0.3,)
     budget: float = 0.8
     batches: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
 
