@@ -74,7 +74,7 @@ class Bayesian:
         numbers = [o for o in options if isinstance(o, int | float)]
         if len(numbers) == len(options) and numbers == sorted(numbers):
             return self._optuna.distributions.IntDistribution(0, len(options) - 1)
-        return self._optuna.distributions.CategoricalDistribution(range(len(options)))
+        return self._optuna.distributions.CategoricalDistribution(tuple(range(len(options))))
 
 
 REPEATS = 20

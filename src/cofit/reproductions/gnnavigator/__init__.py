@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from cofit.graphs.minibatch import TEMPLATES, ClosedForm, Configuration, Device
-from cofit.reproductions.gnnavigator.claims import Found, claims, drawing, tables
+from cofit.reproductions.gnnavigator.claims import Found, choices, claims, drawing, tables
 from cofit.reproductions.gnnavigator.estimator import Estimator, Profile
 from cofit.reproductions.gnnavigator.grid import Grid
 from cofit.reproductions.gnnavigator.judge import hold_out
@@ -82,6 +82,10 @@ def run(study: Study[Settings]) -> Outcome:
                 partial(training, settings, name, seed, arms, budgets),
             ))  # fmt: skip
     everything = Found(closed, profiles, exhausted, guided, shown, trained)
+    for name in settings.graphs:
+        everything.chosen[name] = [
+            choices(settings, everything, name, place) for place in range(len(study.seeds))
+        ]
     held = [hold_out(everything.every, Device(), seed) for seed in study.seeds]
     return Outcome(
         claims(settings, study.seeds, everything, held), tables(settings, everything),

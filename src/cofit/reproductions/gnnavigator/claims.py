@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -47,6 +47,7 @@ class Found:
         guided: guidelines and searches.
         templates: each template, by graph only.
         trained: trainings to the end.
+        chosen: see `choices`.
     """
 
     closed: dict[str, ClosedForm]
@@ -55,6 +56,7 @@ class Found:
     guided: dict[str, list[Results]]
     templates: dict[str, Results]
     trained: dict[str, list[Results]]
+    chosen: dict[str, list[dict[str, Choice | None]]] = field(default_factory=dict)
 
     @property
     def every(self) -> list[Profile]:
@@ -211,7 +213,7 @@ def _chosen(settings: Settings, seeds: tuple[int, ...], found: Found) -> list[Cl
     def regrets(label: str) -> list[float]:
         values = []
         for place in range(len(seeds)):
-            each = [choices(settings, found, name, place)[label] for name in settings.graphs]
+            each = [found.chosen[name][place][label] for name in settings.graphs]
             # what does not fit, or nothing found, counts as the time doubled
             values.append(statistics.fmean(
                 100 * min(c.regret if c is not None else 1.0, 1.0) for c in each))  # fmt: skip
@@ -310,7 +312,7 @@ def tables(settings: Settings, found: Found) -> list[Table]:
     ]  # fmt: skip
     regrets = []
     for name in settings.graphs:
-        made = [choices(settings, found, name, i) for i in range(len(found.guided[name]))]
+        made = found.chosen[name]
         for label in made[0]:
             regrets.append((name, label, ", ".join(_regret(c[label]) for c in made)))
     return [

@@ -112,6 +112,7 @@ class Explored:
     default: tuple[float, float, float]
     profiling_s: float
     _known: dict[Candidate, NDArray[np.float64]] = field(default_factory=dict)
+    _found: dict[tuple[float, bool], Pruned] = field(default_factory=dict)
 
     def bound(self, prefix: Candidate) -> tuple[float, float, float]:
         """Of time, memory and error of all that begins with a prefix."""
@@ -135,9 +136,12 @@ class Explored:
 
     def search(self, memory_bytes: float, pruned: bool = True) -> Pruned:
         """The front within a budget."""
-        limits = (math.inf, memory_bytes, math.inf)
-        bound = self.bound if pruned else None
-        return depth_first(self.task.grid.space, self.evaluate, limits, bound)
+        key = (memory_bytes, pruned)
+        if key not in self._found:
+            limits = (math.inf, memory_bytes, math.inf)
+            bound = self.bound if pruned else None
+            self._found[key] = depth_first(self.task.grid.space, self.evaluate, limits, bound)
+        return self._found[key]
 
     def decide(self, found: Pruned, priority: str) -> Candidate:
         """The member of a front with the least weighted sum of objectives over the default's."""

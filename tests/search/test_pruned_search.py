@@ -38,7 +38,11 @@ def additive(seed: int) -> tuple[Space, np.ndarray]:
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("limit", [np.inf, 16.0, 9.0])
-def test_a_pruned_search_gives_what_everything_would(seed: int, limit: float) -> None:
+@pytest.mark.parametrize("chunk", [4, 1000])
+def test_a_pruned_search_gives_what_everything_would(
+    seed: int, limit: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cofit.search.pruned.CHUNK", chunk)
     space, parts = additive(seed)
     places = np.arange(len(SIZES))
     asked: list[Candidate] = []
@@ -69,7 +73,7 @@ def test_a_pruned_search_gives_what_everything_would(seed: int, limit: float) ->
     plain = depth_first(space, evaluate, (np.inf, limit))
     assert plain.front == found.front and plain.evaluated == len(every)
     assert plain.feasible == len(feasible) and found.visited <= plain.visited
-    if limit < 10:
+    if limit < 10 or chunk == 4:
         assert found.visited < plain.visited and found.evaluated < plain.evaluated
 
 
