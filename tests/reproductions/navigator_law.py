@@ -46,8 +46,7 @@ def lawful(
     times = np.array([sample, transfer, replace, compute]) * np.exp(noise * draw.normal(size=4))
     prepare = float(times[:3].sum())
     step = max(prepare, float(times[3])) if c.prefetch else float(times.sum())
-    tensors = list(network(graph, c, 0).parameters())
-    model = 16 * sum(p.numel() for p in tensors) + 4 * len(tensors)
+    model = 16 * sum(p.numel() for p in network(graph, c, 0).parameters())
     batch = mean("index_bytes") + rows * loader.row_bytes
     active = 4 * outputs * sum(log[0].layers[1:]) * 2.2 + 19 * edges
     peak = model + loader.cache.lines * loader.row_bytes + (1 + c.prefetch) * batch + active

@@ -36,7 +36,7 @@ class Terms:
         gather_bytes: read by aggregations, forward and backward.
         replaced_rows: written to a dynamic cache.
         prefetch: whether preparing overlaps computing.
-        model_bytes: weights, gradients, both moments of Adam and its counters.
+        model_bytes: weights, gradients and both moments of Adam.
         cache_bytes: rows of the cache.
         runtime_bytes: batches and what lives while one computes.
     """
@@ -128,9 +128,8 @@ class ClosedForm:
 
 
 def model_bytes(kind: str, widths: tuple[int, ...]) -> int:
-    """Of weights, gradients and Adam's two moments in fp32, and Adam's counter per tensor."""
-    parameters = list(build_gnn(kind, widths, seed=0).parameters())
-    return 16 * sum(p.numel() for p in parameters) + 4 * len(parameters)
+    """Of weights, gradients and Adam's two moments in fp32; its counters stay on the host."""
+    return 16 * sum(p.numel() for p in build_gnn(kind, widths, seed=0).parameters())
 
 
 @dataclass(frozen=True)
