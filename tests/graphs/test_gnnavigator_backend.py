@@ -139,14 +139,15 @@ def test_02_everything_at_once_is_the_full_batch(web: Graph, family: str, prefet
 
 
 def test_02_what_is_prefetched_is_what_would_have_come(web: Graph) -> None:
-    found = []
+    found, live = [], set()
     for prefetch in (0, 1, 3):
         c = changed(cache_policy="degree", cache_ratio=0.2, bias=0.5, prefetch=prefetch)
         loader = CachedLoader(web, c, FAST)
         trained = train_graph(network(web, c, 0), loader, GraphRecipe(2), regime=Metered(loader))
         found.append(trained.history.losses)
         assert len(loader.log) == 8
-    assert found[0] == found[1] == found[2]
+        live.add(loader.arena.live_bytes)  # what was prepared and never used is gone
+    assert len(live) == 1 and found[0] == found[1] == found[2]
 
 
 def stars(count: int, leaves: int) -> Graph:

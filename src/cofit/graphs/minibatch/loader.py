@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -157,23 +157,13 @@ class CachedLoader:
         Raises:
             TargetError: the device's memory is exceeded.
         """
-        depth, left = self.configuration.prefetch, deque(range(first, len(self)))
-        ahead: deque[Future[_Batch]] = deque()
-        with ThreadPoolExecutor(1) as pool:
-
-            def start() -> None:
-                if left:
-                    ahead.append(pool.submit(self._prepare, epoch, left.popleft()))
-
-            for _ in range(depth):
-                start()
-            while ahead or left:
+        batches = self._batches(epoch, range(first, len(self)))
+        try:
+            while True:
                 begin = time.perf_counter()
-                if depth:
-                    batch = ahead.popleft().result()
-                    start()  # while this one computes
-                else:
-                    batch = self._prepare(epoch, left.popleft())
+                batch = next(batches, None)
+                if batch is None:
+                    break
                 x, y = batch.x.float(), self._y[batch.seeds]
                 self.now = batch.phases
                 self.now.wait_s = time.perf_counter() - begin
@@ -182,6 +172,8 @@ class CachedLoader:
                 finally:
                     self.arena.release(batch.held_bytes)
                 self.log.append(batch.phases)
+        finally:
+            batches.close()
 
     def warm(self, epoch: int, batches: int) -> None:
         """Let a dynamic cache see some batches without computing or waiting for the link."""
@@ -191,6 +183,26 @@ class CachedLoader:
                 before = self.cache.contents
                 self.cache.access(sample.nodes.numpy())
                 self._store(before)
+
+    def _batches(self, epoch: int, numbers: Iterable[int]) -> Generator[_Batch, None, None]:
+        """Prepared one after another, or ahead of their use by another thread."""
+        if self.configuration.prefetch == 0:
+            for number in numbers:
+                yield self._prepare(epoch, number)
+            return
+        ahead: deque[Future[_Batch]] = deque()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                for number in numbers:
+                    ahead.append(pool.submit(self._prepare, epoch, number))
+                    if len(ahead) > self.configuration.prefetch:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:  # the epoch may end early
+                for future in ahead:
+                    if not future.cancel() and future.exception() is None:
+                        self.arena.release(future.result().held_bytes)
 
     def _prepare(self, epoch: int, batch: int) -> _Batch:
         begin = time.perf_counter()
