@@ -111,9 +111,9 @@ class _Search:
                 "per objective"
             )
         self.evaluated += len(found)
-        within = (found <= self._limits).all(1)
+        within: NDArray[np.bool_] = np.all(found <= self._limits, axis=1)
         self.feasible += int(within.sum())
-        candidates = [*self.front, *(c for c, w in zip(self._open, within, strict=True) if w)]
+        candidates = [*self.front, *(self._open[i] for i in np.flatnonzero(within))]
         values = np.concatenate([self.values, found[within]])
         kept = pareto(values)
         self.front = [candidates[i] for i in kept]

@@ -88,10 +88,10 @@ class FIFOCache(Cache):
         place = position[rows]
         # the row at place p has left once p + 1 more rows have come than there is free room for
         leaves = np.where(place >= 0, self.lines - len(self.contents) + place + 1, 0)
-        missed = place < 0
+        missed: Flags = place < 0
         while True:  # misses make misses: grows to the one fixed point, in few rounds
-            before = np.cumsum(missed) - missed
-            found = before >= leaves
+            earlier: Numbers = np.cumsum(missed) - missed
+            found = earlier >= leaves
             if np.array_equal(found, missed):
                 break
             missed = found

@@ -109,7 +109,7 @@ class Arena:
 
 class _Watch(TorchDispatchMode):
     def __init__(self, arena: Arena) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._arena = arena
 
     def __torch_dispatch__(

@@ -184,12 +184,13 @@ class LayerSampler(NeighbourSampler):
         candidates, place, asked = np.unique(
             self._indices[edges], return_inverse=True, return_counts=True
         )
-        chance = np.where(self._cached()[candidates], self._odds, 1.0) * asked
+        chance: Reals = np.where(self._cached()[candidates], self._odds, 1.0) * asked
         probability = inclusion(chance, fanout * self._seeds)
         drawn = systematic(probability, generator)
         kept = drawn[place]
-        fair = probability if self._unbiased else inclusion(
-            asked.astype(np.float64), fanout * self._seeds)  # fmt: skip
+        fair = probability
+        if not self._unbiased:
+            fair = inclusion(asked.astype(np.float64), fanout * self._seeds)
         before = np.concatenate([[0], np.cumsum(kept)])
         return before[indptr], edges[kept], 1 / fair[place[kept]]
 
@@ -198,7 +199,7 @@ def inclusion(chance: Reals, count: float) -> Reals:
     """Probabilities in proportion to `chance`, none above one, that sum to `count` if they can."""
     if count >= len(chance):
         return np.ones(len(chance))
-    probability = chance * (count / chance.sum())
+    probability: Reals = chance * (count / chance.sum())
     while (probability > 1).any():
         sure = probability >= 1
         rest = chance[~sure]

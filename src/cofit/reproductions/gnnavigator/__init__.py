@@ -76,7 +76,7 @@ def run(study: Study[Settings]) -> Outcome:
                 priority: Configuration.of(found["guidelines"][priority]["configuration"])
                 for priority in TRAINED
             }
-            budgets = dict.fromkeys(TRAINED, found["budget"])
+            budgets = {priority: int(found["budget"]) for priority in TRAINED}
             trained[name].append(study.step(
                 f"training {name} {seed}",
                 partial(training, settings, name, seed, arms, budgets),

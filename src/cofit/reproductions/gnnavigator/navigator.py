@@ -266,7 +266,7 @@ def default_of(task: Task) -> Configuration:
 
 def profile_of(closed: ClosedForm, configuration: Configuration, outcome: Outcome) -> Profile:
     """The profile that an outcome of the ledger is."""
-    values = dict(outcome.values)
+    values: dict[str, Any] = dict(outcome.values)
     accuracy = values.pop("accuracy", None)
     whole = {name: int(values[name]) for name in ("steps", "row_bytes", "peak_bytes")}
     return Profile(closed, configuration, Measurement(**{**values, **whole}), accuracy)
