@@ -12,8 +12,9 @@ from cofit.graphs.minibatch.configuration import (
 )
 from cofit.graphs.minibatch.device import Arena, Device
 from cofit.graphs.minibatch.expectation import Expectation, Visits
-from cofit.graphs.minibatch.loader import CachedLoader, Metered, Phases, hit_rate
+from cofit.graphs.minibatch.loader import CachedLoader, Phases, hit_rate
 from cofit.graphs.minibatch.measure import Measurement, measure, network
+from cofit.graphs.minibatch.metered import Metered
 from cofit.graphs.minibatch.sampling import CacheBiasedSampler, LayerSampler, build_sampler
 
 __all__ = [

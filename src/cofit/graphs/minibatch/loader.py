@@ -1,8 +1,7 @@
 """Mini-batches as a device sees them: sampled, looked up in its cache, the rest sent over the link.
 
 A `CachedLoader` is a `Loader` of `train_graph`: every variable of a `Configuration` is switched
-here, and every phase is timed and counted. `Metered` is the regime that times and counts what the
-loop does with a batch.
+here, and every phase is timed and counted.
 """
 
 from __future__ import annotations
@@ -11,14 +10,11 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cofit.core import numpy_generator, torch_generator
 from cofit.graphs.graph import Graph
@@ -28,7 +24,6 @@ from cofit.graphs.minibatch.configuration import DYNAMIC, Configuration
 from cofit.graphs.minibatch.device import Arena, Device
 from cofit.graphs.minibatch.sampling import build_sampler
 from cofit.graphs.sampling import NeighbourSampler, Numbers, Sample
-from cofit.regimes import Handle, Regime
 
 PRESAMPLED_EPOCHS = 2
 """Epochs sampled before training to count visits, for the "frequency" policy."""
@@ -266,36 +261,6 @@ class CachedLoader:
         if configuration.cache_policy == "frequency":
             visits = presampled_visits(self.graph, configuration, self._seed)
         return build_cache(configuration.cache_policy, lines, self.graph, visits)
-
-
-class Metered(Regime):
-    """Times the loop's part of each step and counts the memory it takes; changes nothing.
-
-    Args:
-        loader: of the batches; its arena and its log take the figures.
-    """
-
-    def __init__(self, loader: CachedLoader) -> None:
-        self._loader = loader
-        self._watch = ExitStack()
-        self._begin = 0.0
-
-    def attach(self, model: nn.Module, sample: torch.Tensor) -> Handle:
-        """Occupy the weights."""
-        nbytes = sum(parameter.nbytes for parameter in model.parameters())
-        self._loader.arena.hold(nbytes)
-        return Handle(partial(self._loader.arena.release, nbytes), self._watch.close)
-
-    def before_step(self, step: int, total: int) -> None:
-        """Begin."""
-        self._watch.enter_context(self._loader.arena.watch())
-        self._begin = time.perf_counter()
-
-    def after_step(self) -> None:
-        """End."""
-        if self._loader.now is not None:
-            self._loader.now.compute_s = time.perf_counter() - self._begin
-        self._watch.close()
 
 
 def presampled_visits(

@@ -13,7 +13,8 @@ from cofit.graphs.graph import Graph
 from cofit.graphs.loaders import Step
 from cofit.graphs.minibatch.configuration import Configuration
 from cofit.graphs.minibatch.device import Device
-from cofit.graphs.minibatch.loader import CachedLoader, Metered, hit_rate
+from cofit.graphs.minibatch.loader import CachedLoader, hit_rate
+from cofit.graphs.minibatch.metered import Metered
 from cofit.graphs.models import GNN, build_gnn
 from cofit.graphs.training import GraphRecipe, train_graph
 

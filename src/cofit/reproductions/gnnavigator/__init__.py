@@ -76,10 +76,9 @@ def run(study: Study[Settings]) -> Outcome:
                 priority: Configuration.of(found["guidelines"][priority]["configuration"])
                 for priority in TRAINED
             }
-            budgets = {priority: int(found["budget"]) for priority in TRAINED}
             trained[name].append(study.step(
                 f"training {name} {seed}",
-                partial(training, settings, name, seed, arms, budgets),
+                partial(training, settings, name, seed, arms),
             ))  # fmt: skip
     everything = Found(closed, profiles, exhausted, guided, shown, trained)
     for name in settings.graphs:
