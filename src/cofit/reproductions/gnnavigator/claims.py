@@ -140,7 +140,8 @@ def _trained(settings: Settings, found: Found) -> list[Claim]:
                     / guided["budget"]
                     for run, guided in zip(runs, found.guided[name], strict=True)
                 ], "x"),
-                limit="a device of this memory refuses more than 1", basis=Basis.MEASURED, rule=at_most(1.0),
+                limit="a device of this memory refuses more than 1",
+                basis=Basis.MEASURED, rule=at_most(1.0),
                 note=note,
             ),
         ]  # fmt: skip
