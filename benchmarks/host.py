@@ -20,7 +20,7 @@ import csv
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.bars import Bar, bars
+from benchmarks.masks import masked
 from benchmarks.peers import lowered, mac_ratio, ratio
 from benchmarks.stamp import stamp
 from cofit.codegen import compile as compile_program
@@ -37,7 +38,6 @@ from cofit.ir import DType, Graph, Op, Tensor, trace
 from cofit.ir import attributes as at
 from cofit.ir.shapes import output_shape
 from cofit.models import load_model
-from cofit.structures import parse
 
 LAYERS = Path(__file__).with_name("host_layers.csv")
 STRUCTURES = {
@@ -120,26 +120,6 @@ def layer_case(row: Mapping[str, str]) -> tuple[Graph, torch.Tensor]:
     return graph, x
 
 
-def pruned(graph: Graph, structure: str, linear: str) -> Graph:
-    """Random masks on the inner layers, or on the only one."""
-    if structure == "dense":
-        return graph
-    layers, changed = [op for op in graph.ops if graph.weights(op)], {}
-    inner = layers[1:-1] if len(layers) > 1 else layers
-    for weight in (weight for op in inner for weight in graph.weights(op)):
-        for text in (structure, linear):
-            if parse(text).applies(weight.shape) is None:
-                rng = torch_generator(0, "mask", weight.name)
-                random = torch.randn(weight.shape, generator=rng)
-                data = parse(text).project(random).numpy()
-                # the size of the weights left to each output is kept
-                scale = np.abs(weight.data).mean() / max(np.abs(data).mean(), 1e-12)
-                data = (data * scale).astype(np.float32)
-                changed[weight.name] = replace(weight, data=data, structure=text)
-                break
-    return graph.with_tensors(changed)
-
-
 def measure(
     case: str, real: Graph, x: torch.Tensor, structures: Mapping[str, tuple[str, ...]], quick: bool,
     threads: int,
@@ -148,7 +128,7 @@ def measure(
     programs, limits = {}, {}
     for precision, texts in structures.items():
         for text in texts:
-            graph = pruned(real, text, LINEAR[precision])
+            graph = real if text == "dense" else masked(real, (text, LINEAR[precision]))
             limits[text, precision] = mac_ratio(graph)
             named = lowered(f"p{len(programs)}", graph, precision, x)
             programs[text, precision] = compile_program(named, verify=False, threads=threads).run

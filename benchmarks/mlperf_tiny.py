@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.masks import masked
 from benchmarks.stamp import stamp
 from cofit.codegen import compile as compile_program
 from cofit.codegen.cortex_m import CortexMRunner, predict
 from cofit.codegen.layout import to_memory
-from cofit.core import numpy_generator, torch_generator
+from cofit.core import numpy_generator
 from cofit.core.files import write_json
 from cofit.data import load
 from cofit.ir import Graph, calibrate, quantise, quantise_input, run_integer, trace
 from cofit.models import load_model
-from cofit.structures import parse
 
 LEFT = ("network", "weights", "core")
 CORES = ("cortex-m4", "cortex-m7")
@@ -110,20 +110,11 @@ def network(name: str, models: Path, count: int, structure: str = "dense") -> Ne
         dataset = load("cifar10")
         calibration = loaded.preprocess(dataset.train.inputs[:CALIBRATION])
         x, data = loaded.preprocess(dataset.test.inputs[:count]), dataset.name
-    graph = masked(trace(loaded.module, calibration[:1], name), structure)
+    graph = trace(loaded.module, calibration[:1], name)
+    if structure != "dense":
+        graph = masked(graph, (structure,))
     integer = quantise(graph, calibrate(graph, [calibration]))
     return Network(name, graph, integer, x.numpy(), data, structure)
-
-
-def masked(graph: Graph, structure: str) -> Graph:
-    """Random kept weights of the inner layers that the structure applies to."""
-    changed = {}
-    for _, weight in list(graph.weighted())[1:-1]:
-        if structure != "dense" and parse(structure).applies(weight.shape) is None:
-            rng = torch_generator(0, "mask", weight.name)
-            kept = parse(structure).project(torch.randn(weight.shape, generator=rng)).numpy() != 0
-            changed[weight.name] = replace(weight, data=weight.data * kept, structure=structure)
-    return graph.with_tensors(changed)
 
 
 def measure(net: Network, core: str) -> Row:

@@ -362,7 +362,7 @@ def test_09_bad_input_is_refused():
 
 def test_smoke_runs_and_resumes(tmp_path):
     first = reproduce("clicktrain", "smoke", tmp_path, silent)
-    assert len(first.claims) == 12
+    assert len(first.claims) == 13
     held = {claim.claim: claim.holds for claim in first.claims}
     assert held["epochs of dense training + ADMM + retraining, over those of ClickTrain"]
     steps = {p.name: read_json(p)["seconds"] for p in (tmp_path / "steps").glob("*.json")}

@@ -23,6 +23,7 @@ from cofit.reproductions.single_bitwidth.allocation import (
     zero_degradation,
 )
 from cofit.reproductions.single_bitwidth.analysis import layer_statistics
+from cofit.reproductions.single_bitwidth.curves import bytes_for, curve_claims
 from cofit.reproductions.single_bitwidth.deployed import layers, pack, unpack
 from cofit.reproductions.single_bitwidth.gemm import packed_gemm
 from cofit.reproductions.single_bitwidth.networks import NETWORKS, Inverted, plain
@@ -214,7 +215,7 @@ def test_06_all_trainings_of_a_comparison_are_alike(smoke):
         values = json.loads(path.read_text())["values"]
         if "recipe" in values:
             recipes.append(values["recipe"])
-    assert len(recipes) == 2 * (4 + 3)
+    assert len(recipes) == 2 * (2 * 4 + 3)
     assert all(recipe == recipes[0] for recipe in recipes)
     assert recipes[0]["activations"] == 8
 
@@ -298,9 +299,31 @@ def smoke(tmp_path_factory):
 
 def test_smoke_gives_finite_claims_at_equal_size_and_resumes(smoke):
     finding, folder = smoke
-    assert finding.name == REPRODUCTION.name and len(finding.claims) == 4 + 2 * 6
+    assert finding.name == REPRODUCTION.name and len(finding.claims) == 4 + 2 * 7
     assert all(math.isfinite(v) for claim in finding.claims for v in claim.measured.values)
     (folder / "finding.json").unlink()
     seen = []
     again = reproduce("single-bitwidth", "smoke", folder, lambda *step: seen.append(step))
     assert not seen and again.claims == finding.claims
+
+
+def test_sizes_are_read_off_curves_at_equal_accuracy():
+    """A curve that needs half the bytes everywhere, one that stays below, and a dip."""
+    assert bytes_for([(100, 0.5), (400, 0.7)], 0.6) == pytest.approx(200)
+    assert bytes_for([(400, 0.7), (100, 0.5)], 0.7) == pytest.approx(400)
+    assert bytes_for([(100, 0.5), (200, 0.4), (400, 0.7)], 0.5) == 100
+    assert bytes_for([(100, 0.5)], 0.6) is None
+    assert bytes_for([(100, 0.5), (400, 0.7)], 0.3) == 100
+
+    def budgets(*points):
+        return [[{"bytes": size, "accuracy": value}] * 2 for size, value in points]
+
+    rows = {
+        "8 bit": budgets((100, 0.5), (200, 0.6), (400, 0.7)),
+        "4 bit": budgets((50, 0.5), (100, 0.6), (200, 0.7)),
+        "1 bit": budgets((50, 0.2), (400, 0.3)),
+    }
+    (claim,) = curve_claims("plain", rows)
+    assert claim.measured.values == pytest.approx((2.0, 2.0)) and claim.holds
+    (claim,) = curve_claims("plain", {k: v for k, v in rows.items() if k != "4 bit"})
+    assert claim.measured.values == (1.0, 1.0) and not claim.holds

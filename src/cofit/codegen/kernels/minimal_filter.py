@@ -22,7 +22,11 @@ from numpy.typing import NDArray
 from cofit.codegen.bounds import EPSILON, TINY
 
 POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-1/2", "-2", "1/2")))
-"""Next is always a point whose powers are small, of the other sign than the last of its size."""
+"""Next is always a point whose powers are small, of the other sign than the last of its size.
+
+Sums of magnitudes in F(4x4, 3x3) then grow 97-fold over those of a direct convolution, and 256-fold
+were 2 followed by -2.
+"""
 
 Matrix = NDArray[np.float64]
 

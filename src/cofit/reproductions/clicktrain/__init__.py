@@ -148,7 +148,24 @@ def _accuracies(found: list[dict[str, Any]]) -> list[Claim]:
         return [100 * (f[f"{better} accuracy"] - f[f"{worse} accuracy"]) for f in found]
 
     rate = found[0]["click rate"]
+    costs = [_cheapest(f) for f in found]
+    gradual = measured(points("gradual", "click"), "points")
+    early = (
+        "likely it chooses too early: gradual pruning, which chooses until it ends, is "
+        f"{gradual.text} better at the same epochs"
+    )
     return [
+        Claim(
+            claim="multiply-accumulates of the cheapest other training that is pruned as much and "
+            "no less accurate, over ClickTrain's",
+            published="up to about 67 % less time than pruning after training at like accuracy",
+            measured=measured(costs, "x"),
+            limit="that of pruning after training, above",
+            basis=Basis.MEASURED,
+            rule=above_spread(1.0),
+            note="of pruning after training and gradual pruning; test part",
+            reason="gradual pruning is as accurate in as many epochs, so that nothing is saved",
+        ),
         Claim(
             claim=f"accuracy that ClickTrain loses against dense training at {rate:.3g}x",
             published="VGG-13 on CIFAR-10 at 9.0x: 93.19 to 93.52 % (repository)",
@@ -157,6 +174,7 @@ def _accuracies(found: list[dict[str, Any]]) -> list[Claim]:
             basis=Basis.MEASURED,
             rule=at_most(1.5),
             note="equal epochs, initial weights and order of data; test part",
+            reason=early,
         ),
         Claim(
             claim="accuracy of pruning after training minus that of ClickTrain, equal rate",
@@ -165,6 +183,7 @@ def _accuracies(found: list[dict[str, Any]]) -> list[Claim]:
             limit="none; the former trains twice as long",
             basis=Basis.MEASURED,
             rule=at_most(1.0),
+            reason=early,
         ),
         Claim(
             claim="accuracy of ClickTrain minus that of gradual pruning, equal rate and epochs",
@@ -175,8 +194,18 @@ def _accuracies(found: list[dict[str, Any]]) -> list[Claim]:
             basis=Basis.MEASURED,
             rule=above_spread(0.0),
             note="gradual magnitude pruning into the same structure, corner8g1",
+            reason="likely it chooses too early: the one chooses after a third of the epochs, the "
+            "other until it ends",
         ),
     ]
+
+
+def _cheapest(found: dict[str, Any]) -> float:
+    """Work of the cheapest arm no less accurate, over ClickTrain's; of the longest if none is."""
+    after = sum(found[f"{phase} macs"] for phase in ("dense", "admm", "retrain"))
+    others = {"gradual": found["gradual macs"], "after": after}
+    good = [m for arm, m in others.items() if found[f"{arm} accuracy"] >= found["click accuracy"]]
+    return min(good, default=after) / found["click macs"]
 
 
 def _masking(found: list[dict[str, Any]]) -> list[Claim]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import nn
 
 from cofit.core import torch_generator
@@ -26,9 +25,7 @@ from cofit.reproductions.harness import (
     Study,
     Table,
     accuracy,
-    axes,
     fewer,
-    figure,
     measured,
     seeded,
     train,
@@ -41,6 +38,7 @@ from cofit.reproductions.single_bitwidth.allocation import (
 )
 from cofit.reproductions.single_bitwidth.analysis import layer_statistics
 from cofit.reproductions.single_bitwidth.claims import claims_of
+from cofit.reproductions.single_bitwidth.curves import curve_claims, curve_figure
 from cofit.reproductions.single_bitwidth.deployed import pack, unpack
 from cofit.reproductions.single_bitwidth.networks import NETWORKS
 from cofit.reproductions.single_bitwidth.size import layer_shapes, packed_bytes, width_for
@@ -64,6 +62,8 @@ class Settings:
         train, test: images.
         bits: candidates.
         networks: of `NETWORKS`.
+        budgets: width multipliers whose 8-bit networks have the sizes that are compared; 1 among
+            them, at which mixed precision joins.
         epochs: of every training.
         batch: images per step.
         learning_rate: peak, of SGD.
@@ -75,6 +75,7 @@ class Settings:
     test: int
     bits: tuple[int, ...]
     networks: tuple[str, ...]
+    budgets: tuple[float, ...]
     epochs: int
     batch: int
     learning_rate: float
@@ -88,9 +89,13 @@ class Settings:
 
 BOTH = ("plain", "depthwise")
 SCALES: Mapping[Scale, Settings] = {
-    "smoke": Settings("digits", 192, 200, (1, 2, 4, 8), BOTH, 1, 32, 0.05),
-    "standard": Settings("fashion_mnist", 6000, 10_000, (1, 2, 4, 8), BOTH, 4, 64, 0.05),
-    "full": Settings("fashion_mnist", 58_000, 10_000, (1, 2, 3, 4, 8), BOTH, 30, 128, 0.05),
+    "smoke": Settings("digits", 192, 200, (1, 2, 4, 8), BOTH, (0.5, 1.0), 1, 32, 0.05),
+    "standard": Settings(
+        "fashion_mnist", 6000, 10_000, (1, 2, 4, 8), BOTH, (0.5, 1.0), 4, 64, 0.05
+    ),
+    "full": Settings(
+        "fashion_mnist", 58_000, 10_000, (1, 2, 3, 4, 8), BOTH, (0.5, 1.0, 2.0), 30, 128, 0.05
+    ),
 }
 SEEDS: Mapping[Scale, tuple[int, ...]] = {
     "smoke": (0,),
@@ -106,7 +111,7 @@ def run(study: Study[Settings]) -> Outcome:
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for network in settings.networks:
         rows = found.setdefault(network, {})
-        budget = packed_bytes(shapes_at(network, 1.0), BASE_BITS)
+        budget = _budget(network, 1.0)
         for seed in study.seeds:
             name = f"{network} float {seed}"
             whole = study.step(name, partial(_float, data, settings, network, seed))
@@ -118,9 +123,41 @@ def run(study: Study[Settings]) -> Outcome:
             for kind in MIXED:
                 work = partial(_mixed, data, settings, network, seed, budget, kind, whole)
                 rows.setdefault(kind, []).append(study.step(f"{network} {kind} {seed}", work))
+    curves = {network: _curves(study, data, network, rows) for network, rows in found.items()}
     tables = [_table(network, rows) for network, rows in found.items()]
     tables += [_layers(settings, network, rows["float"][0]) for network, rows in found.items()]
-    return Outcome(claims_of(found), tables, _figure(settings, found))
+    claims = claims_of(found)
+    claims += [claim for name, rows in curves.items() for claim in curve_claims(name, rows)]
+    return Outcome(claims, tables, curve_figure(curves))
+
+
+def _budget(network: str, multiplier: float) -> int:
+    return packed_bytes(shapes_at(network, multiplier), BASE_BITS)
+
+
+def _curves(
+    study: Study[Settings], data: Dataset, network: str, rows: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, list[list[dict[str, Any]]]]:
+    """Results by bit-width and budget; those of budget 1 are there."""
+    settings = study.settings
+
+    def trained(bits: int, multiplier: float) -> list[dict[str, Any]]:
+        budget = _budget(network, multiplier)
+        return [
+            study.step(
+                f"{network} {bits} bit {seed} {multiplier:g}x",
+                partial(_single, data, settings, network, seed, budget, bits),
+            )
+            for seed in study.seeds
+        ]
+
+    return {
+        f"{bits} bit": [
+            rows[f"{bits} bit"] if multiplier == 1.0 else trained(bits, multiplier)
+            for multiplier in settings.budgets
+        ]
+        for bits in settings.bits
+    }
 
 
 def _data(settings: Settings) -> Dataset:
@@ -294,18 +331,3 @@ def _layers(settings: Settings, network: str, whole: Mapping[str, Any]) -> Table
             for name, of in found.items()
         ),
     )  # fmt: skip
-
-
-def _figure(settings: Settings, found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Figure:
-    drawn = figure()
-    panel = axes(drawn, "Equal size, different bits", "bits of every weight", "test accuracy, %")
-    for network, rows in found.items():
-        shown = [
-            measured([100 * e["accuracy"] for e in rows[f"{b} bit"]], "") for b in settings.bits
-        ]
-        means, spreads = [m.mean for m in shown], [m.spread or 0.0 for m in shown]
-        panel.errorbar(settings.bits, means, spreads, marker="o", capsize=3, label=network)
-    panel.set_xscale("log", base=2)
-    panel.set_xticks(settings.bits, [str(b) for b in settings.bits])
-    panel.legend(fontsize=8)
-    return drawn
