@@ -110,11 +110,11 @@ def test_bayesian_search_is_better_than_random_search() -> None:
 def test_bayesian_search_goes_on_and_obeys_masks(tmp_path: Path) -> None:
     space, _ = additive(0)
     assert all(isinstance(n, int) for n in itertools.chain(*space))
-    whole = explore(space, Bayesian(space, 3), lambda c: Outcome(-sum(c)), 25, Ledger(), "s")
-    assert len({each.candidate for each in whole}) == 25
+    whole = explore(space, Bayesian(space, 3), lambda c: Outcome(-sum(c)), 16, Ledger(), "s")
+    assert len({each.candidate for each in whole}) == 16
     path = tmp_path / "ledger.sqlite"
-    explore(space, Bayesian(space, 3), lambda c: Outcome(-sum(c)), 14, Ledger(path), "s")
-    resumed = explore(space, Bayesian(space, 3), lambda c: Outcome(-sum(c)), 25, Ledger(path), "s")
+    explore(space, Bayesian(space, 3), lambda c: Outcome(-sum(c)), 12, Ledger(path), "s")
+    resumed = explore(space, Bayesian(space, 3), lambda c: Outcome(-sum(c)), 16, Ledger(path), "s")
     assert [e.candidate for e in resumed] == [e.candidate for e in whole]
     words = Space([Decision("word", ("b", "a")), Decision("falling", (2, 1))])
     run = explore(words, Bayesian(words, 0), lambda c: Outcome(float(c[0])), 4, Ledger(), "w")

@@ -81,6 +81,8 @@ class Corrected:
         ratio = np.log(measured / analytic)
         self.low, self.high = float(ratio.min()), float(ratio.max())
         """Least and greatest logarithm of the factor."""
+        self.middle = float(np.median(ratio))
+        """Logarithm of the one factor that would do without trees."""
         self._trees = _trees(seed).fit(features, ratio)
         self._seen = features, ratio, seed
 
@@ -167,9 +169,11 @@ class Estimator:
                       np.clip(accuracy + self._accuracy_error, 0, 1)], 1),
         )  # fmt: skip
 
-    def analytic_s(self, closed: ClosedForm, configuration: Configuration) -> float:
-        """Seconds per epoch without the trees."""
-        return self._epoch(_Asked(closed, configuration), closed.terms(configuration))
+    def analytic(self, closed: ClosedForm, configuration: Configuration) -> tuple[float, float]:
+        """The baseline: seconds per epoch and memory by closed forms, each times one factor."""
+        time = self._epoch(_Asked(closed, configuration), closed.terms(configuration))
+        memory = closed.memory_bytes(configuration)
+        return time * math.exp(self.time.middle), memory * math.exp(self.memory.middle)
 
     def least_memory(self, analytic_bytes: float) -> float:
         """A bound of the upper end of memory, from a bound of its closed form."""

@@ -94,12 +94,9 @@ def _held(
             time, memory, _ = estimator.central(p.closed, [p.configuration])
             result.predicted["gray-box", "epoch_s"].append(float(time[0]))
             result.predicted["gray-box", "peak_bytes"].append(float(memory[0]))
-            result.predicted["analytic", "epoch_s"].append(
-                estimator.analytic_s(p.closed, p.configuration)
-            )
-            result.predicted["analytic", "peak_bytes"].append(
-                p.closed.memory_bytes(p.configuration)
-            )
+            seconds, nbytes = estimator.analytic(p.closed, p.configuration)
+            result.predicted["analytic", "epoch_s"].append(seconds)
+            result.predicted["analytic", "peak_bytes"].append(nbytes)
     return result
 
 

@@ -49,6 +49,8 @@ PRIORITIES: dict[str, tuple[float, float, float]] = {
 Ex-MA and Ex-TA."""
 DEFAULT = "PyG"
 PROFILED_BATCHES = 4
+SAFE = 1 - 1e-12
+"""Factor of bounds, for the rounding of what they bound."""
 EXTRA_EPOCHS_SEED = 1_000_003
 """Added to the seed of profiling, so that it sees other batches than training."""
 
@@ -123,7 +125,8 @@ class Explored:
             steps = -(-closed.expectation.training // grid.configuration(prefix).batch_size)
         rates = self.estimator.rates
         least = steps * max(rates.compute_step, rates.sample_step)
-        return least * math.exp(self.estimator.time.low), memory, self.estimator.least_error
+        values = (least * math.exp(self.estimator.time.low), memory, self.estimator.least_error)
+        return values[0] * SAFE, values[1] * SAFE, values[2] * SAFE
 
     def evaluate(self, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
         """(m, 3) predicted time, memory and error."""
