@@ -15,7 +15,12 @@ from cofit.graphs.minibatch.expectation import Expectation, Visits
 from cofit.graphs.minibatch.loader import CachedLoader, Phases, hit_rate
 from cofit.graphs.minibatch.measure import Measurement, measure, network
 from cofit.graphs.minibatch.metered import Metered
-from cofit.graphs.minibatch.sampling import CacheBiasedSampler, LayerSampler, build_sampler
+from cofit.graphs.minibatch.sampling import (
+    CacheBiasedSampler,
+    LayerSampler,
+    SubgraphSampler,
+    build_sampler,
+)
 
 __all__ = [
     "DYNAMIC",
@@ -39,6 +44,7 @@ __all__ = [
     "Phases",
     "Rates",
     "StaticCache",
+    "SubgraphSampler",
     "Terms",
     "Visits",
     "build_cache",

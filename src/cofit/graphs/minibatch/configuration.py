@@ -12,8 +12,9 @@ from typing import Any
 
 from cofit.core import ConfigError, UnknownNameError
 
-FAMILIES = ("node", "layer")
-"""Of sampling: up to `fanouts[l]` neighbours per node, or `fanouts[l]` nodes per seed and layer."""
+FAMILIES = ("node", "layer", "subgraph")
+"""Of sampling: up to `fanouts[l]` neighbours per node; `fanouts[l]` nodes per seed and layer; or
+all edges among the nodes of a node-wise sample, the same for every layer."""
 STATIC = ("degree", "frequency")
 """Caches that are filled once."""
 DYNAMIC = ("fifo", "lru")
@@ -33,7 +34,8 @@ class Configuration:
         bias: from 0 to 1, how much cached neighbours are preferred: their odds of being drawn are
             1 + 4 bias times those of others.
         unbiased: weigh edges by the inverse of their probability, so that sums stay unbiased;
-            otherwise what is drawn counts alike. Without bias both are the same.
+            otherwise what is drawn counts alike. Without bias both are the same. A subgraph has no
+            such probabilities: there a mean is always that of the neighbours that are in it.
         cache_policy: one of `POLICIES`.
         cache_ratio: cached rows over nodes.
         model: kind of layer; see `build_gnn`.

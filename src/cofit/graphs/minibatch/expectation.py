@@ -108,12 +108,10 @@ class Expectation:
         if c.cache_policy in DYNAMIC:
             return lru_hit_rate(s, lines) if c.cache_policy == "lru" else fifo_hit_rate(s, lines)
         kind = "degree" if c.cache_policy == "degree" else "visited"
-        held = self._held(min(c.batch_size, self.training), c.fanouts, c.family, kind, lines)
+        held = self._held(min(c.batch_size, self.training), c.fanouts, kind, lines)
         return float(s[held].sum() / s.sum())
 
-    def _held(
-        self, batch: int, fanouts: tuple[int | None, ...], family: str, kind: str, lines: int
-    ) -> Flags:
+    def _held(self, batch: int, fanouts: tuple[int | None, ...], kind: str, lines: int) -> Flags:
         rank = self._rank
         if kind == "visited":
             rank = self._of(batch, fanouts, "node", 1.0, "none", 0).probability
@@ -130,16 +128,20 @@ class Expectation:
         kind: str,
         lines: int,
     ) -> Visits:
-        held = None if kind == "none" else self._held(batch, fanouts, family, kind, lines)
+        held = None if kind == "none" else self._held(batch, fanouts, kind, lines)
         s = self._seeds * batch
         layers, edges = [s.sum()], []
         for fanout in reversed(fanouts):
-            if family == "node" or fanout is None:
+            if family != "layer" or fanout is None:
                 s, count = self._by_node(s, fanout, odds, held)
             else:
                 s, count = self._by_layer(s, fanout * batch, odds, held)
             layers.append(s.sum())
             edges.append(count)
+        if family == "subgraph":  # every layer but the last sees all edges among its nodes
+            final = float(self._seeds @ (self._pull @ s)) * batch
+            layers = [layers[0], *[s.sum()] * len(fanouts)]
+            edges = [final, *[float(s @ (self._pull @ s))] * (len(fanouts) - 1)]
         return Visits(tuple(map(float, layers[::-1])), tuple(map(float, edges[::-1])), s)
 
     def _by_node(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cofit.graphs.adjacency import Adjacency
 from cofit.graphs.graph import Graph
 from cofit.graphs.minibatch.configuration import Configuration
 from cofit.graphs.sampling import NeighbourSampler, Numbers, Sample, floyd, ranges
@@ -195,6 +197,43 @@ class LayerSampler(NeighbourSampler):
         return before[indptr], edges[kept], 1 / fair[place[kept]]
 
 
+class SubgraphSampler(NeighbourSampler):
+    """All edges among the nodes that another sampler draws; every layer sees the same ones.
+
+    Source: the idea of H. Zeng et al., "Decoupling the Depth and Scope of Graph Neural Networks",
+    NeurIPS 2021.
+
+    Args:
+        inner: draws the nodes.
+    """
+
+    def __init__(self, inner: NeighbourSampler) -> None:
+        super().__init__(inner.graph, inner.fanouts)
+        self._inner = inner
+
+    def sample(self, seeds: torch.Tensor, generator: np.random.Generator) -> Sample:
+        """See `NeighbourSampler`; a mean is that of the neighbours in the subgraph."""
+        order = self._inner.sample(seeds, generator).nodes
+        nodes: Numbers = order.numpy()
+        starts = self._indptr[nodes]
+        degrees = self._indptr[nodes + 1] - starts
+        indptr, edges = ranges(starts, degrees)
+        self._number[nodes] = np.arange(len(nodes))
+        sources = self._number[self._indices[edges]]
+        self._number[nodes] = -1
+        kept = sources >= 0
+        rows = torch.from_numpy(np.concatenate([[0], np.cumsum(kept)])[indptr])
+        columns = torch.from_numpy(sources[kept])
+        counts = rows.diff()
+        weight = torch.from_numpy(degrees) / counts.clamp(min=1).double()
+        weight = weight.repeat_interleave(counts)
+        degree = self._degree[order]
+        inside = Adjacency(rows, columns, len(nodes), weight, degree)
+        few, last = len(seeds), int(rows[len(seeds)])
+        final = Adjacency(rows[: few + 1], columns[:last], len(nodes), weight[:last], degree)
+        return Sample(order, (*[inside] * (len(self.fanouts) - 1), final))
+
+
 def inclusion(chance: Reals, count: float) -> Reals:
     """Probabilities in proportion to `chance`, none above one, that sum to `count` if they can."""
     if count >= len(chance):
@@ -221,6 +260,8 @@ def build_sampler(
     graph: Graph, configuration: Configuration, cached: Callable[[], Flags]
 ) -> NeighbourSampler:
     """The sampler of a configuration; the plain one where nothing is preferred."""
+    if configuration.family == "subgraph":
+        return SubgraphSampler(build_sampler(graph, replace(configuration, family="node"), cached))
     if configuration.family == "node" and configuration.bias == 0:
         return NeighbourSampler(graph, configuration.fanouts)
     kind = CacheBiasedSampler if configuration.family == "node" else LayerSampler

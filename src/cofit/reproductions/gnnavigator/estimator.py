@@ -14,6 +14,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 
 from cofit.core import derive_seed
 from cofit.graphs.minibatch import (
+    FAMILIES,
     POLICIES,
     ClosedForm,
     Configuration,
@@ -215,7 +216,7 @@ def plain_features(closed: ClosedForm, configuration: Configuration) -> list[flo
     return [
         math.log(c.batch_size), sum(fanouts), fanouts[0], c.bias, c.cache_ratio,
         *(float(c.cache_policy == policy) for policy in POLICIES[1:]),
-        float(c.family == "layer"), math.log(c.hidden), float(c.prefetch),
+        *(float(c.family == family) for family in FAMILIES[1:]), math.log(c.hidden), float(c.prefetch),
         float(c.feature_bits == 16), math.log(expected.nodes), math.log(expected.training),
         math.log(closed.features), *expected.degree_stats,
     ]  # fmt: skip
