@@ -217,8 +217,8 @@ def plain_features(closed: ClosedForm, configuration: Configuration) -> list[flo
         math.log(c.batch_size), sum(fanouts), fanouts[0], c.bias, c.cache_ratio,
         *(float(c.cache_policy == policy) for policy in POLICIES[1:]),
         *(float(c.family == family) for family in FAMILIES[1:]), math.log(c.hidden),
-        float(c.prefetch), float(c.feature_bits == 16), math.log(expected.nodes), math.log(expected.training),
-        math.log(closed.features), *expected.degree_stats,
+        float(c.prefetch), float(c.feature_bits == 16), math.log(expected.nodes),
+        math.log(expected.training), math.log(closed.features), *expected.degree_stats,
     ]  # fmt: skip
 
 
