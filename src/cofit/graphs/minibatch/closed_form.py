@@ -69,13 +69,14 @@ class ClosedForm:
         self.features, self.classes = graph.x.shape[1], graph.num_classes
         self._model = lru_cache(maxsize=None)(model_bytes)
         self.terms = lru_cache(maxsize=None)(self._terms)
+        self.memory_bytes = lru_cache(maxsize=None)(self._memory_bytes)
 
     def widths(self, configuration: Configuration) -> tuple[int, ...]:
         """Of the features, the hidden layers and the classes."""
         hidden = (configuration.hidden,) * (configuration.layers - 1)
         return (self.features, *hidden, self.classes)
 
-    def memory_bytes(self, configuration: Configuration) -> float:
+    def _memory_bytes(self, configuration: Configuration) -> float:
         """Peak on the device; it never falls with batch, fan-outs, width, cache or prefetch.
 
         Bias is left out, as it draws fewer distinct nodes.

@@ -22,7 +22,7 @@ from cofit.graphs.minibatch.configuration import DYNAMIC, Configuration
 
 Reals = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-LEVELS = 1000
+LEVELS = 256
 LONG = 3.0
 """Batches beyond which the position within a batch no longer matters to a dynamic cache."""
 
@@ -234,7 +234,7 @@ def _root(rising: Callable[[float], float]) -> float:
     low, high = 1e-9, 1.0
     while rising(high) < 0 and high < 1e9:
         high *= 2
-    for _ in range(60):
+    for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < 0 else (low, middle)
     return high

@@ -74,7 +74,7 @@ def graph_of(settings: Settings, name: str) -> Graph:
     """A graph by its name in the tables; half of the nodes train, a quarter validates."""
     if name == POWER_LAW:
         return reddit_like(
-            settings.nodes, classes=16, degree=16, features=FEATURES, noise=0.6, seed=0
+            settings.nodes, classes=8, degree=16, features=FEATURES, noise=0.6, seed=0
         )
     return random_split(load_graph(name), 0.5, 0.25, seed=0)
 
