@@ -202,9 +202,17 @@ def fifo_hit_rate(s: Reals, lines: int) -> float:
     s, count = _levels(s)
     if lines >= count.sum():
         return 1.0
-    t = _root(lambda t: float((count * s * t / (1 + s * t)).sum()) - lines)
-    times = sum(_triangular(t - g) for g in range(1, 5)) if t < LONG else t - 0.5
-    found = s * times / (1 + s * times)
+
+    def hits(t: float) -> float:
+        """Requests at every batch that come while a row stays."""
+        return sum(_triangular(t - g) for g in range(1, 5)) if t < LONG else t - 0.5
+
+    def held(t: float) -> Reals:
+        cycle = (1 + s * hits(t)) / s  # batches between two misses
+        return np.minimum(t / cycle, 1)
+
+    t = _root(lambda t: float((count * held(t)).sum()) - lines)
+    found = s * hits(t) / (1 + s * hits(t))
     return float((count * s * found).sum() / (count * s).sum())
 
 
