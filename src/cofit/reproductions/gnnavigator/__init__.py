@@ -107,7 +107,7 @@ REPRODUCTION = Reproduction(
         "smoke": Settings(
             graphs=(POWER_LAW,), nodes=600, profiles=10, epochs=1, final_epochs=2,
             sub_batches=(64, 150), sub_fanouts=((5, 5), (10, 10)), sub_ratios=(0.5,),
-            batches=(64, 128, 256),
+            batches=(64, 128, 256), ratios=(0.2,), biases=(0.0, 0.5),
         ),
         "standard": Settings(
             graphs=("cora_npz", "citeseer_npz", "tolokers", POWER_LAW), nodes=12_000,

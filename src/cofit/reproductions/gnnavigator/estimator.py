@@ -228,7 +228,7 @@ def _with(features: Reals, analytic: Reals) -> Reals:
 
 def _trees(seed: int) -> GradientBoostingRegressor:
     return GradientBoostingRegressor(
-        n_estimators=150, max_depth=3, learning_rate=0.08, subsample=0.8, min_samples_leaf=2,
+        n_estimators=100, max_depth=3, learning_rate=0.1, subsample=0.8, min_samples_leaf=2,
         random_state=derive_seed(seed, "trees") % 2**32,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cofit.core import ConfigError
@@ -66,6 +67,11 @@ class Grid:
         if self.bias[0] != 0 or self.cache_ratio[0] <= 0:
             raise ConfigError("bias must begin at 0 and cache_ratio above it")
 
+    @cached_property
+    def table(self) -> tuple[tuple[Any, ...], ...]:
+        """Options of every decision of `ORDER`."""
+        return tuple(self.options(name) for name in ORDER)
+
     def options(self, name: str) -> tuple[Any, ...]:
         """Of one decision."""
         if name == "cache_policy":
@@ -81,7 +87,7 @@ class Grid:
 
         def allowed(prefix: Candidate) -> list[bool]:
             name = ORDER[len(prefix)]
-            options = self.options(name)
+            options = self.table[len(prefix)]
             if name == "cache_ratio":
                 return [(option == 0) == (prefix[0] == 0) for option in options]
             if name == "bias":
@@ -94,7 +100,7 @@ class Grid:
         """Of a candidate, or of the prefix of one with the cheapest options in memory."""
         chosen: dict[str, Any] = {}
         for place, name in enumerate(ORDER):
-            options = self.options(name)
+            options = self.table[place]
             if place < len(candidate):
                 chosen[name] = options[candidate[place]]
             elif name == "cache_ratio":

@@ -120,9 +120,9 @@ class Explored:
         """Of time, memory and error of all that begins with a prefix."""
         grid, closed = self.task.grid, self.closed
         memory = self.estimator.least_memory(grid.cheapest(prefix, closed.memory_bytes))
-        steps = 1
-        if len(prefix) > ORDER.index("batch_size"):
-            steps = -(-closed.expectation.training // grid.configuration(prefix).batch_size)
+        steps, place = 1, ORDER.index("batch_size")
+        if len(prefix) > place:
+            steps = -(-closed.expectation.training // grid.table[place][prefix[place]])
         rates = self.estimator.rates
         least = steps * max(rates.compute_step, rates.sample_step)
         values = (least * math.exp(self.estimator.time.low), memory, self.estimator.least_error)
@@ -142,7 +142,8 @@ class Explored:
         key = (memory_bytes, pruned)
         if key not in self._found:
             limits = (math.inf, memory_bytes, math.inf)
-            bound = self.bound if pruned else None
+            # without a budget bounds cut next to nothing
+            bound = self.bound if pruned and memory_bytes < math.inf else None
             self._found[key] = depth_first(self.task.grid.space, self.evaluate, limits, bound)
         return self._found[key]
 

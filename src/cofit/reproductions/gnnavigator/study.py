@@ -55,6 +55,8 @@ class Settings:
         sub_ratios: of its caches, static by degree and LRU.
         budget: of device memory over what the default needs.
         batches: of the grid.
+        ratios: of its caches.
+        biases: towards them.
     """
 
     graphs: tuple[str, ...]
@@ -68,6 +70,8 @@ class Settings:
     sub_ratios: tuple[float, ...] = (0.3,)
     budget: float = 0.8
     batches: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
+    ratios: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5)
+    biases: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
 
 
 def graph_of(settings: Settings, name: str) -> Graph:
@@ -91,7 +95,7 @@ def sub_grid(settings: Settings) -> Grid:
 def task_of(settings: Settings, name: str, seed: int, memory_bytes: int | None = None) -> Task:
     """The task of one graph and seed on the default device."""
     device = Device(memory_bytes=memory_bytes)
-    grid = Grid(batch_size=settings.batches)
+    grid = Grid(batch_size=settings.batches, cache_ratio=settings.ratios, bias=settings.biases)
     return Task(graph_of(settings, name), device, grid, settings.epochs, seed=seed)
 
 
