@@ -189,7 +189,7 @@ def lru_hit_rate(s: Reals, lines: int) -> float:
         return 1.0
     t = _root(lambda t: distinct(t) - lines)
     if t > LONG:
-        found = 1 - (1 - s) ** t
+        found = 1 - (1 - s) ** (t - 0.5)  # what the sum below tends to
     else:
         # rows of a batch are distinct: g batches later a row comes g + d later, d being the
         # difference of two uniform positions
