@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from cofit.codegen.build import toolchain
 from cofit.data import known_data, load
 from cofit.fit.precision import Lowering
+from cofit.graphs import known_graphs
 from cofit.ir import trace
 from cofit.models import known_models
 from cofit.reproductions import known_reproductions
@@ -136,12 +137,23 @@ def test_lists_name_everything(cofit: Run) -> None:
         "targets": known_targets(),
         "structures": known_families(),
         "models": [entry.name for entry in known_models()],
-        "data": [source.name for source in known_data()],
+        "data": [source.name for source in (*known_data(), *known_graphs())],
         "reproductions": known_reproductions(),
     }
     for what, known in names.items():
-        first_words = [line.split()[0] for line in cofit("list", what).out.splitlines()]
-        assert set(known) <= set(first_words)
+        lines = cofit("list", what).out.splitlines()
+        assert set(known) <= {line.split()[0] for line in lines if line}
+
+
+def test_graphs_are_listed_with_their_sizes(
+    cofit: Run, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cora = ["cora", "2,708", "5,278", "1,433", "7"]
+    monkeypatch.setenv("COFIT_DATA", str(data_dir))
+    assert [*cora, "yes"] in [line.split()[:6] for line in cofit("list", "data").out.splitlines()]
+    monkeypatch.setenv("COFIT_DATA", str(tmp_path))
+    monkeypatch.setattr("cofit.data.locate.cache_dir", lambda: tmp_path)
+    assert [*cora, "no,"] in [line.split()[:6] for line in cofit("list", "data").out.splitlines()]
 
 
 def test_doctor_finds_what_is_missing(cofit: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,6 @@ from s8_graphs import (
 from cofit.codegen.cortex_m.boards import board, boards_of
 from cofit.codegen.cortex_m.runner import CortexMRunner
 from cofit.codegen.emit import emit
-from cofit.codegen.kernels.s8_sparse import structured_encoding
 from cofit.codegen.machine import Machine, cortex_m
 from cofit.ir import Rounding
 from cofit.ir import attributes as at
@@ -171,18 +170,6 @@ def test_lists_as_large_as_what_they_leave_out_run_dense() -> None:
         fits = parse(text).encode(weight).nbytes < weight.nbytes
         assert fits == (text == "block4x4@1.3")
         assert (one_layer(weight, text, PORTABLE) == "s8-dense") != fits, text
-
-
-def test_flash_is_the_encoding_and_the_epilogue() -> None:
-    rng = np.random.default_rng(3)
-    for text in ("block2x2@4", "block1x4@2", "block16x1@4", "unstructured@8", "nm1:4"):
-        chain = Chain(rng, (1, 16, 6, 6), name="flash")
-        chain.weighted(at.Conv2d(), projected(text, weights(rng, (32, 16, 3, 3))), text)
-        source = emit(chain.graph(), PORTABLE)
-        encoding = structured_encoding(source.graph, source.graph.ops[0])
-        assert not isinstance(encoding, str)
-        epilogue = 32 * (4 + 4 + 1)  # bias, multiplier, shift
-        assert source.constant_bytes == encoding.nbytes + epilogue
 
 
 def test_structure_the_weight_does_not_obey_runs_dense() -> None:

@@ -2,26 +2,30 @@
 
 A = A_in + A_x, edges within parts and across them. Per destination part i, exact: (A_in + A_x) H;
 sampled: A_in H + A_x diag(m_i / p) H; stale: A_in H + A_x H~, where H~ is a leaf holding the
-previous step's H, and the previous leaf's gradient G~ enters as the loss term <H, G~>.
+previous step's H, and the previous leaf's gradient G~ enters as the loss term <H, G~>. Networks of
+GIN and batch norms are torch's own, on all nodes at once.
 """
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cofit.graphs import Graph
+from cofit.graphs import GIN, GNN, Graph
 from cofit.graphs.halo import PartitionedGraph, Policy
 
 
 def propagation(graph: Graph, kind: str) -> torch.Tensor:
-    """(n, n) float64: D^-1/2 (A + I) D^-1/2, or the mean over neighbours; by loops."""
+    """(n, n) float64: D^-1/2 (A + I) D^-1/2, the mean or the sum over neighbours; by loops."""
     n = graph.num_nodes
     matrix = torch.zeros(n, n, dtype=torch.float64)
     for v in range(n):
         for u in graph.indices[graph.indptr[v] : graph.indptr[v + 1]].tolist():
             matrix[v, u] += 1
+    if kind == "gin":
+        return matrix
     if kind == "sage":
         return matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     matrix += torch.eye(n, dtype=torch.float64)
@@ -52,9 +56,8 @@ class Oracle:
         matrix = propagation(self.graph, self.kind).to(self.dtype)
         same = self.part[:, None] == self.part
         self.inside, self.across = matrix * same, matrix * ~same
-        self.weights = {
-            name: p.detach().clone().requires_grad_() for name, p in self.model.named_parameters()
-        }
+        self.model = copy.deepcopy(self.model)
+        self.weights = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.Adam(self.weights.values(), self.learning_rate)
         self.shares = PartitionedGraph.build(self.graph, self.part).shares
 
@@ -105,12 +108,17 @@ class Oracle:
         assert self.graph.x is not None and self.graph.y is not None
         w, h = self.weights, self.graph.x
         extra = h.new_zeros(())
-        layers = len({name.split(".")[1] for name in w})
+        assert isinstance(self.model, GNN)
+        layers = len(self.model.layers)
         for layer in range(layers):
             spread, term = self.spread(layer, h, number)
             extra = extra + term
             if self.kind == "gcn":
                 h = spread @ w[f"layers.{layer}.weight"].T + w[f"layers.{layer}.bias"]
+            elif self.kind == "gin":
+                module = self.model.layers[layer]
+                assert isinstance(module, GIN)
+                h = module.network(spread + (1 + module.eps) * h)
             else:
                 name = f"layers.{layer}.neighbours"
                 h = (
@@ -119,7 +127,7 @@ class Oracle:
                     + h @ w[f"layers.{layer}.own.weight"].T
                 )
             if layer < layers - 1:
-                h = torch.relu(h)
+                h = torch.relu(self.model.norms[layer](h) if self.model.norms else h)
         mask = self.graph.train_mask
         task = F.cross_entropy(h[mask], self.graph.y[mask])
         self.optimiser.zero_grad()

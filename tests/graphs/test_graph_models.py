@@ -10,7 +10,7 @@ from cofit.graphs.features import SparseRows, dropout, linear, sparse_rows
 
 
 def test_layers_norms_and_relu_in_order(graph: Graph) -> None:
-    model = build_gnn("sage", [5, 6, 6, 3], seed=0, norm=True)
+    model = build_gnn("sage", [5, 6, 6, 3], seed=0, norm="layer")
     assert graph.x is not None
     x = graph.x
     for index, layer in enumerate(model.layers):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -135,6 +136,16 @@ def test_different_partitions_and_weights_are_noticed() -> None:
 
     with pytest.raises(CommunicationError, match="from one seed"):
         run_ranks(2, weights)
+
+    def features(transport: InProcess) -> None:
+        mine = small_graph(torch.float32)
+        if transport.rank == 1:
+            mine = replace(mine, x=torch.ones(30, 4))
+        model = build_gnn("gcn", [5, 3], seed=0)
+        train_part(mine, torch.arange(30) % 2, model, GraphRecipe(1), transport)
+
+    with pytest.raises(CommunicationError, match=r"rank [01] has [45] features and rank [01] has"):
+        run_ranks(2, features)
     with pytest.raises(CommunicationError, match="as many ranks as there are parts"):
         run_ranks(3, lambda t: HaloExchange(
             PartitionedGraph.build(graph, torch.arange(30) % 2).share(0), t))  # fmt: skip

@@ -1,7 +1,9 @@
 """BNS-GCN's numbered checks. The weights of ten steps: tests/graphs/test_halo_oracle.py."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 import torch
@@ -28,16 +30,20 @@ from cofit.graphs import (
 )
 from cofit.graphs.halo import (
     Exact,
+    GraphJob,
     HaloExchange,
     InProcess,
     PartitionedGraph,
     Sampled,
     partition,
+    run_rank,
     run_ranks,
     train_part,
 )
-from cofit.reproductions import reproduce
-from cofit.reproductions.harness.parted import crossed_blocks, train_arm
+from cofit.reproductions import reproduce, reproduction
+from cofit.reproductions.bns_gcn import memory_claim
+from cofit.reproductions.harness import Step
+from cofit.reproductions.harness.parted import CHOSEN, crossed_blocks, memory_arm, train_arm
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,7 @@ def test_02_rows_and_bytes_are_those_of_the_closed_form(blocks: Graph) -> None:
 
 
 def test_03_sampling_is_unbiased_with_the_variance_of_the_closed_form() -> None:
-    graph, p, draws = small_graph(torch.float64), 0.3, 4000
+    graph, p, draws = small_graph(torch.float64), 0.3, 2000
     assert graph.x is not None
     x, part = graph.x, parted(graph, 2)
     exact = aggregate(graph.adjacency, x, "mean")
@@ -222,12 +228,37 @@ def test_09_refused(blocks: Graph) -> None:
         run_ranks(3, one_leaves)
 
 
+def test_the_memory_of_a_large_graph_is_a_claim_of_the_standard_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At least 200,000 nodes and 10 million edges; here without its processes."""
+    large = reproduction("bns-gcn").scales["standard"].large
+    nodes = int(large.graph.removeprefix("reddit_like:"))
+    assert nodes >= 200_000 and nodes * 60 / 2 >= 10_000_000
+
+    def ranks(job: GraphJob, out: Path, progress: object) -> dict[str, Any]:
+        def work(transport: InProcess) -> dict[str, Any]:
+            return run_rank(job, out, transport, lambda *_: None)
+
+        return {**run_ranks(2, work)[0], "peak_bytes": 2**30}
+
+    monkeypatch.setattr("cofit.reproductions.harness.parted.run_ranks_of", ranks)
+    small = replace(large, graph="reddit_like:10000", hidden=4)
+    found = memory_arm(small, Step("memory", tmp_path, lambda *_: None))
+    claim = memory_claim(found)
+    assert "10,000 nodes and 300,000 edges" in claim.claim
+    assert claim.measured.mean > 1.05 and claim.holds  # this process counts too
+    assert not memory_claim({**found, "peak": 25 * 2**30}).holds
+
+
 def test_smoke_runs_and_resumes(tmp_path: Path) -> None:
     def silent(stage: str, done: int, total: int) -> None:
         """No progress."""
 
     first = reproduce("bns-gcn", "smoke", tmp_path, silent)
     assert len(first.claims) == 5 and first.claims[2].holds
+    told = [c for c in first.claims if CHOSEN in c.note]
+    assert len(told) == 2 and all("blocks" in c.claim for c in told)
     assert len(list((tmp_path / "steps").glob("*.json"))) == 4
     (tmp_path / "finding.json").unlink()
     again = reproduce("bns-gcn", "smoke", tmp_path, silent)

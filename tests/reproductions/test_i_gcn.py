@@ -1,6 +1,7 @@
 """I-GCN: the acceptance checks of its specification, and the smoke run."""
 
 import math
+import re
 import warnings
 from pathlib import Path
 
@@ -254,6 +255,10 @@ def test_cycles_follow_from_executed_additions() -> None:
     wide = [modelled(graph, islands, each, 16) for each in (shared, plain)]
     assert wide[0]["pull"] == wide[1]["pull"] and wide[0]["islands"] <= wide[1]["islands"]
     assert wide[0]["pull"] < wide[0]["push"]
+    visits = sum(r.visits for r in islands.rounds)
+    made = np.cumsum([0, *(r.hubs for r in islands.rounds)])[:-1]
+    narrow = visits / 2 + int((graph.num_nodes - made).sum()) / 3  # of the public simulator
+    assert wide[0]["locator, narrow"] == pytest.approx(narrow) == wide[0]["islands, narrow"]
 
 
 def test_smoke_run_and_its_steps_are_kept(tmp_path: Path) -> None:
@@ -264,6 +269,9 @@ def test_smoke_run_and_its_steps_are_kept(tmp_path: Path) -> None:
     again = reproduce("i-gcn", "smoke", tmp_path, lambda *_: None)
     assert steps == {p: p.stat().st_mtime_ns for p in (tmp_path / "steps").iterdir()}
     assert again.claims == finding.claims
+    cycles = next(c for c in finding.claims if c.claim.startswith("modelled cycles of pulling"))
+    ratio = float(re.search(r"3 and 2 the same is (\S+) x$", cycles.note)[1])  # type: ignore[index]
+    assert 0 < ratio < cycles.measured.mean
     held = {claim.claim: claim.holds for claim in finding.claims}
     assert held["integer sums that differ from plain ones"]
     assert held["the same on a graph of cliques of 8 behind hubs, windows of 8"]

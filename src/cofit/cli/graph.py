@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cofit.cli.console import console, print_json, table
+from cofit.core import format_quantity
 from cofit.fit import silent
 from cofit.graphs.halo import GraphJob, gloo, is_rank, run_rank, run_ranks_of
 from cofit.report import ProgressDisplay
@@ -55,7 +56,7 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
     ]  # fmt: skip
     if scores is not None:
         rows.append((
-            "accuracy",
+            {"accuracy": "accuracy", "roc_auc": "ROC AUC"}[summary["metric"]],
             f"train {scores['train']:.4f}, validation {scores['validation']:.4f}, "
             f"test {scores['test']:.4f} at epoch {summary['epoch'] + 1}, chosen by validation",
         ))  # fmt: skip
@@ -65,5 +66,6 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
             f"{1e3 * summary['epoch_s']:.4g} ms per epoch, {1e3 * summary['waited_s']:.4g} of them "
             "waiting for the halo",
         ))  # fmt: skip
+    rows.append(("memory", f"{format_quantity(summary['peak_bytes'], 'bytes')} at most, all ranks"))
     console().print(table(("", ""), rows))
     console().print(f"results: {folder / 'summary.json'}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rich.console import Group
 from rich.table import Table
 
 from cofit.cli.console import console, table
 from cofit.cli.reproduce import default_folder
 from cofit.core import UnknownNameError, format_quantity
 from cofit.data import known_data
+from cofit.graphs import known_graphs
 from cofit.models import known_models
 from cofit.reproductions import known_reproductions, reproduction, state
 from cofit.reproductions.harness import SCALES
@@ -73,17 +75,27 @@ def _models() -> Table:
     return table(("model", "input", "outputs", "data", "what"), rows, ("outputs",))
 
 
-def _data() -> Table:
+def _data() -> Group:
+    here = {True: "yes", False: "no, see COFIT_DATA"}
     rows = [
-        (
-            source.name,
-            "×".join(map(str, source.input_shape)),
-            "yes" if source.available() else "no, see COFIT_DATA",
-            source.description,
-        )
-        for source in known_data()
+        (s.name, "×".join(map(str, s.input_shape)), here[s.available()], s.description)
+        for s in known_data()
     ]
-    return table(("data", "input", "here", "what"), rows)
+    sizes = ("nodes", "edges", "features", "classes")
+    graphs = [
+        (
+            graph.name,
+            *(f"{getattr(graph, size):,}" for size in sizes),
+            here[graph.available()],
+            graph.description,
+        )
+        for graph in known_graphs()
+    ]
+    return Group(
+        table(("data", "input", "here", "what"), rows),
+        "",
+        table(("graph", *sizes, "here", "what"), graphs, sizes),
+    )
 
 
 def _reproductions() -> Table:
@@ -94,7 +106,7 @@ def _reproductions() -> Table:
     return table(("reproduction", "what", *SCALES), rows)
 
 
-LISTS: dict[str, Callable[[], Table]] = {
+LISTS: dict[str, Callable[[], Table | Group]] = {
     "targets": _targets,
     "structures": _structures,
     "models": _models,

@@ -1,9 +1,9 @@
 """Where every buffer lies in the arena: lifetimes in, offsets out.
 
 A buffer is alive from the step that writes it to the last step that reads it, both included; two
-buffers alive at the same step never overlap. Packing is greedy best-fit under several orders; the
-best of them is improved by moving the buffer that reaches the top of the arena to the front of the
-order. The plan states the lower bound (most bytes alive at one step), so a gap is visible.
+buffers alive at the same step never overlap. Packing is greedy best-fit under several orders; each
+is improved by moving the buffer that reaches the top of the arena to the front of the order. The
+plan states the lower bound (most bytes alive at one step), so a gap is visible.
 """
 
 from __future__ import annotations
@@ -65,23 +65,30 @@ def plan_memory(buffers: Iterable[Buffer], alignment_bytes: int) -> MemoryPlan:
         lambda b: (-b.last, -b.nbytes),
     )
     best: dict[str, int] = {}
-    best_bytes, best_order = -1, units
+    best_bytes = -1
     for key in keys:
-        order = sorted(units, key=key)
-        offsets, size = _pack(order)
+        offsets, size = _improved(sorted(units, key=key), bound)
         if best_bytes < 0 or size < best_bytes:
-            best, best_bytes, best_order = offsets, size, order
-    for _ in range(ROUNDS if units else 0):
+            best, best_bytes = offsets, size
         if best_bytes == bound:
             break
-        top = max(best_order, key=lambda b: best[b.name] + b.nbytes)
-        order = [top, *(b for b in best_order if b is not top)]
-        offsets, size = _pack(order)
-        if size > best_bytes or order == best_order:
-            break
-        best, best_bytes, best_order = offsets, size, order
     complete = {b.name: best.get(b.name, 0) for b in asked}
     return MemoryPlan(asked, complete, max(best_bytes, 0), bound)
+
+
+def _improved(order: Sequence[Buffer], bound: int) -> tuple[dict[str, int], int]:
+    """Pack, then move what reaches the top to the front while that does not make it worse."""
+    best, best_bytes = _pack(order)
+    for _ in range(ROUNDS if order else 0):
+        if best_bytes == bound:
+            break
+        top = max(order, key=lambda b: best[b.name] + b.nbytes)
+        changed = [top, *(b for b in order if b is not top)]
+        offsets, size = _pack(changed)
+        if size > best_bytes or changed == order:
+            break
+        best, best_bytes, order = offsets, size, changed
+    return best, best_bytes
 
 
 def _pack(order: Sequence[Buffer]) -> tuple[dict[str, int], int]:

@@ -32,6 +32,8 @@ class GraphSource:
         folder: sub-folder of the data folder.
         digests: sha256 by file.
         splits: how many splits are published; None where any number seeds a drawn one.
+        nodes, edges, features, classes: of the graph that `load_graph` gives; an edge joins two
+            nodes, whichever way.
         read: from the folder and the number of the split.
     """
 
@@ -40,7 +42,27 @@ class GraphSource:
     folder: str
     digests: dict[str, str]
     splits: int | None
+    nodes: int
+    edges: int
+    features: int
+    classes: int
     read: Callable[[Path, int], Graph]
+
+    def available(self, root: Path | None = None) -> bool:
+        """Whether `load_graph` would find the files."""
+        try:
+            self.find(root)
+        except DataError:
+            return False
+        return True
+
+    def find(self, root: Path | None = None) -> Path:
+        """The folder of the files.
+
+        Raises:
+            DataError: a file is absent.
+        """
+        return find_folder(self.name, self.folder, tuple(self.digests), root)
 
 
 def load_graph(name: str, split: int = 0, root: Path | None = None) -> Graph:
@@ -63,7 +85,7 @@ def load_graph(name: str, split: int = 0, root: Path | None = None) -> Graph:
     if split < 0 or (source.splits is not None and split >= source.splits):
         last = "up" if source.splits is None else f"to {source.splits - 1}"
         raise DataError(f"split {split} of graph {name!r}; choose from 0 {last}")
-    folder = find_folder(name, source.folder, tuple(source.digests), root)
+    folder = source.find(root)
     for file, digest in source.digests.items():
         if hashlib.sha256((folder / file).read_bytes()).hexdigest() != digest:
             raise DataError(
@@ -171,7 +193,7 @@ def _undirected(edges: np.ndarray, x: torch.Tensor, y: torch.Tensor) -> Graph:
 _SOURCES = (
     GraphSource(
         "cora",
-        "Cora of planetoid: 2,708 papers, 1,433 words, 7 classes, public split",
+        "Cora of planetoid: papers and their words, public split",
         "planetoid",
         {
             "ind.cora.allx":
@@ -190,11 +212,12 @@ _SOURCES = (
                 "94465c14eb53e04ca262198dcbb2521ee8af60fb3f3d546cd6ca24a511b0e7d1",
         },
         1,
+        2708, 5278, 1433, 7,
         lambda folder, _: read_planetoid(folder, "cora"),
     ),
     GraphSource(
         "citeseer",
-        "Citeseer of planetoid: 3,327 papers, 3,703 words, 6 classes, public split",
+        "Citeseer of planetoid: papers and their words, public split",
         "planetoid",
         {
             "ind.citeseer.allx":
@@ -213,72 +236,79 @@ _SOURCES = (
                 "8ba87e515d8e3ee3cf52f6d2c5b86aa73f11ecad825a808455209ec26cd54924",
         },
         1,
+        3327, 4552, 3703, 6,
         lambda folder, _: read_planetoid(folder, "citeseer"),
     ),
     GraphSource(
         "cora_npz",
-        "Cora of gnn-benchmark: 2,708 papers, drawn splits",
+        "Cora of gnn-benchmark: papers, drawn splits",
         "gnn_small",
         {
             "cora.npz":
                 "068e22d90c3849b4057dfb05851741428992af058efcd4e7ebb4186f3d581de2",
         },
         None,
+        2708, 5278, 1433, 7,
         lambda folder, split: read_gnn_benchmark(folder / "cora.npz", split),
     ),
     GraphSource(
         "citeseer_npz",
-        "Citeseer of gnn-benchmark: 3,312 papers, drawn splits",
+        "Citeseer of gnn-benchmark: papers, drawn splits",
         "gnn_small",
         {
             "citeseer.npz":
                 "280278b21b434c047922e8389518861416fb3ad39389c27865ff0e6bbb0aaab7",
         },
         None,
+        3312, 4536, 3703, 6,
         lambda folder, split: read_gnn_benchmark(folder / "citeseer.npz", split),
     ),
     GraphSource(
         "tolokers",
-        "workers of Toloka: 11,758 nodes, 519,000 undirected edges, 2 classes",
+        "workers of Toloka",
         "gnn_small",
         {
             "tolokers.npz":
                 "dacf3ac94cec53d03cd2adb5255c08b33dee1656c33ca8164a464bd9450a1667",
         },
         10,
+        11_758, 519_000, 10, 2,
         lambda folder, split: read_heterophilous(folder / "tolokers.npz", split),
     ),
     GraphSource(
         "actor",
-        "actors of films: 7,600 nodes, 5 classes, heterophilous",
+        "actors of films, heterophilous",
         "gnn_small",
         {
             "actor.npz":
                 "c350eef06b2c2a9bf8218be2b57cac6d4003d0922eb597a039e9123f75817816",
         },
         10,
+        7600, 26_659, 932, 5,
         lambda folder, split: read_heterophilous(folder / "actor.npz", split),
     ),
     GraphSource(
         "chameleon",
-        "Wikipedia on chameleons: 890 pages, 5 classes",
+        "Wikipedia pages on chameleons",
         "gnn_small",
         {
             "chameleon_filtered.npz":
                 "bf46f07e1fb5249280447e5fe3100f3e82fc4b93ad1e13ffcfdec924b6ac0bb5",
         },
         10,
+        890, 8854, 2325, 5,
         lambda folder, split: read_heterophilous(folder / "chameleon_filtered.npz", split),
     ),
     GraphSource(
         "squirrel",
-        "Wikipedia on squirrels: 2,223 pages, 5 classes",
+        "Wikipedia pages on squirrels",
         "gnn_small",
         {
             "squirrel_filtered.npz":
                 "f06370ffb3116c5de8b7a600005400b2293c025e0ce2f6916d8201a825505ac7",
         },
         10,
+        2223, 46_998, 2089, 5,
         lambda folder, split: read_heterophilous(folder / "squirrel_filtered.npz", split),
     ),
 )  # fmt: skip

@@ -94,6 +94,12 @@ _KINDS: dict[str, Callable[[int, int, int, bool], nn.Module]] = {
     "gat": _gat,
 }
 
+_NORMS: dict[str, Callable[[int], nn.Module] | None] = {
+    "none": None,
+    "layer": nn.LayerNorm,
+    "batch": nn.BatchNorm1d,
+}
+
 
 def build_gnn(
     kind: str,
@@ -101,7 +107,7 @@ def build_gnn(
     *,
     seed: int,
     dropout: float = 0.0,
-    norm: bool = False,
+    norm: str = "none",
     heads: int = 1,
 ) -> GNN:
     """A GNN with weights drawn from `seed`; the global generator is left as it was.
@@ -111,16 +117,18 @@ def build_gnn(
         widths: of the features, of each hidden layer, and the classes: [1433, 16, 7] is two layers.
         seed: of the weights.
         dropout: see `GNN`.
-        norm: LayerNorm after each layer but the last.
+        norm: "layer" (LayerNorm) or "batch" (BatchNorm1d) after each layer but the last; "none".
         heads: of "gat": side by side in hidden layers (whose width they share), averaged in the
             last.
 
     Raises:
-        UnknownNameError: another kind.
+        UnknownNameError: another kind or norm.
         ConfigError: fewer than two widths, or not a multiple of the heads.
     """
     if kind not in _KINDS:
         raise UnknownNameError("kind of layer", kind, _KINDS)
+    if norm not in _NORMS:
+        raise UnknownNameError("norm", norm, _NORMS)
     if len(widths) < 2:
         raise ConfigError(f"widths {list(widths)}; give those of the features and of the classes")
     with torch.random.fork_rng(devices=[]):
@@ -130,5 +138,6 @@ def build_gnn(
             _KINDS[kind](d_in, d_out, heads, index == final)
             for index, (d_in, d_out) in enumerate(pairwise(widths))
         ]
-        norms = [nn.LayerNorm(width) for width in widths[1:-1]] if norm else []
+        make = _NORMS[norm]
+        norms = [] if make is None else [make(width) for width in widths[1:-1]]
     return GNN(layers, dropout=dropout, norms=norms)

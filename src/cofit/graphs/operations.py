@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cofit.codegen import build, machine
-from cofit.codegen.build import WARNINGS
 from cofit.core import DataError
 from cofit.graphs.adjacency import Adjacency
 from cofit.graphs.graph import Graph
@@ -119,6 +117,10 @@ def aggregate_normalised(operations: Operations, graph: Graph, x: torch.Tensor) 
 
 @functools.cache
 def _library() -> ctypes.CDLL:
+    # here, so that the ranks of a training start a second sooner
+    from cofit.codegen import build, machine
+    from cofit.codegen.build import WARNINGS
+
     text = _SOURCE.read_text(encoding="utf-8")
     flags = (*WARNINGS, "-O3", *machine("host").flags, "-shared", "-fPIC")
     found = ctypes.CDLL(str(build({"operations.c": text}, flags, "operations.so")))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.ir.integer.norms import norm_graph, steps_off
 
 from cofit.core import UnsupportedOpError, numpy_generator
 from cofit.ir import (
@@ -14,61 +15,13 @@ from cofit.ir import (
     Op,
     Quantisation,
     QuantSpec,
-    Ranges,
     Tensor,
     attributes,
-    quantise,
     run_integer,
 )
 from cofit.ir.integer import activation_table, norm_bound, norm_parameters
 from cofit.ir.integer import run_integer as integers
 from cofit.ir.integer.layernorm import square_root
-
-
-def norm_graph(rng, channels: int, rows: int = 4, eps: float = 1e-5, spread: float = 3.0) -> Graph:
-    """A float graph of one layer norm whose input lies within +-spread."""
-    weight = rng.normal(1, 0.4, channels).astype(np.float32)
-    bias = rng.normal(0, 0.5, channels).astype(np.float32)
-    shape = (1, rows, channels)
-    tensors = {
-        "x": Tensor("x", shape),
-        "w": Tensor("w", (channels,), data=weight),
-        "b": Tensor("b", (channels,), data=bias),
-        "y": Tensor("y", shape),
-    }
-    op = Op("y", attributes.LayerNorm(eps), ("x", "w", "b"))
-    graph = Graph.build("norm", ("x",), ("y",), (op,), tensors)
-    lower = {"x": -spread, "y": -4.0}
-    return quantise(graph, Ranges(lower, {"x": spread * rng.uniform(0.5, 1), "y": 4.0})), graph
-
-
-def steps_off(integer: Graph, real: Graph, x: np.ndarray) -> np.ndarray:
-    """Steps between the integer result and the rounded float result of the same stored input."""
-    qx, qy = (integer.tensors[name].quantisation for name in "xy")
-    values = torch.from_numpy((x.astype(np.float64) - qx.zero_point) * qx.scale[0])
-    weight, bias = (torch.from_numpy(real.tensors[n].data).double() for n in "wb")
-    eps = real.ops[0].attributes.eps
-    y = F.layer_norm(values, values.shape[-1:], weight, bias, eps).numpy()
-    wanted = np.clip(np.floor(y / qy.scale[0] + 0.5) + qy.zero_point, -128, 127)
-    return np.abs(run_integer(integer, {"x": x})["y"] - wanted)
-
-
-@pytest.mark.parametrize("channels", [8, 48, 64, 128, 512])
-def test_04_integer_layer_norm_is_within_one_step_of_the_float_one(channels):
-    rng = numpy_generator(1, "norm", channels)
-    integer, real = norm_graph(rng, channels, rows=200)
-    x = np.clip(rng.normal(0, 30, (8, 200, channels)), -128, 127).astype(np.int8)
-    off = steps_off(integer, real, x)
-    assert (off <= 1).mean() >= 0.999 and off.max() <= 2
-
-
-@pytest.mark.parametrize("value", [-128, -1, 0, 77, 127])
-def test_04_a_constant_input_gives_the_bias_exactly(value):
-    integer, real = norm_graph(numpy_generator(2), 64)
-    y = run_integer(integer, {"x": np.full((1, 4, 64), value, np.int8)})["y"]
-    grid = integer.tensors["y"].quantisation
-    bias = np.floor(real.tensors["b"].data / grid.scale[0] + 0.5) + grid.zero_point
-    assert np.array_equal(y, np.broadcast_to(bias, y.shape))
 
 
 def test_one_outlier_reaches_the_bound_and_no_more():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,6 +24,7 @@ from cofit.graphs.halo.training import train_part
 from cofit.graphs.halo.transport import Transport
 from cofit.graphs.loading import load_graph
 from cofit.graphs.models import GNN, build_gnn
+from cofit.graphs.scores import Metric, accuracy, roc_auc
 from cofit.graphs.training import GraphRecipe, Progress
 
 JOB, PARTITION, MODEL, SUMMARY = (
@@ -41,6 +44,7 @@ class GraphJob:
         method: of partitioning.
         hidden: width of the hidden layers.
         layers: at least one.
+        norm: "none", "layer" or "batch", the latter over the nodes of all ranks.
         dropout: probability.
         epochs: steps; each sees the whole graph.
         learning_rate: of Adam.
@@ -64,6 +68,7 @@ class GraphJob:
     method: str = "metis"
     hidden: int = 64
     layers: int = 2
+    norm: str = "none"
     dropout: float = 0.5
     epochs: int = 100
     learning_rate: float = 0.01
@@ -121,7 +126,13 @@ class GraphJob:
         widths = [
             self.data.x.shape[1], *[self.hidden] * (self.layers - 1), self.data.num_classes
         ]  # fmt: skip
-        return build_gnn(self.model, widths, seed=self.seed, dropout=self.dropout)
+        return build_gnn(self.model, widths, seed=self.seed, dropout=self.dropout, norm=self.norm)
+
+    @property
+    def metric(self) -> Metric:
+        """The area under the ROC curve where there are two classes, else accuracy."""
+        two = self.data.y is not None and self.data.y.dim() == 1 and self.data.num_classes == 2
+        return roc_auc if two else accuracy
 
 
 def run_ranks_of(job: GraphJob, out: Path, progress: Progress) -> dict[str, Any]:
@@ -193,6 +204,7 @@ def run_rank(job: GraphJob, out: Path, transport: Transport, progress: Progress)
         transport,
         policy=job.policy,
         seed=job.seed,
+        metric=job.metric,
         checkpoint=(out / "checkpoints", job.checkpoint_every),
         progress=progress,
     )
@@ -204,8 +216,10 @@ def run_rank(job: GraphJob, out: Path, transport: Transport, progress: Progress)
         "cross_edges": shared.cross_edges,
         "halo_nodes": shared.halo_nodes,
         "epoch": trained.epoch,
+        "metric": job.metric.__name__,
         "scores": None if trained.scores is None else asdict(trained.scores),
         "bytes": vars(result.total),
+        "peak_bytes": peak_bytes(transport),
         "epoch_s": result.epoch_s,
         "waited_s": result.waited_s,
         "reduced_s": result.reduced_s,
@@ -215,3 +229,19 @@ def run_rank(job: GraphJob, out: Path, transport: Transport, progress: Progress)
         write_tensors(out / MODEL, trained.model.state_dict())
         write_json(out / SUMMARY, summary)
     return summary
+
+
+def peak_bytes(transport: Transport | None = None) -> int:
+    """Memory that this process, or those of all ranks together, held at most.
+
+    By `getrusage`; on Linux a process counts no less than what its parent held when it started it,
+    so that a sum over ranks is an upper bound.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if transport is None:
+        return peak
+    table = torch.zeros(transport.size, 2, dtype=torch.int64)
+    table[transport.rank] = torch.tensor([os.getpid(), peak])
+    transport.all_reduce(table)
+    return sum(dict(table.tolist()).values())  # virtual ranks share a process

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,14 @@ from torch import nn
 from cofit.core import CommunicationError, ConfigError, derive_seed
 from cofit.graphs.graph import MASKS, Graph
 from cofit.graphs.halo.exchange import HaloExchange
+from cofit.graphs.halo.loader import PartLoader
+from cofit.graphs.halo.norms import synchronise
 from cofit.graphs.halo.parts import PartitionedGraph
 from cofit.graphs.halo.policy import Policy
 from cofit.graphs.halo.rank_checkpoint import RankCheckpoint
 from cofit.graphs.halo.transport import Traffic, Transport
-from cofit.graphs.loaders import Step, training_parts
 from cofit.graphs.models import GNN
-from cofit.graphs.scores import Scores
+from cofit.graphs.scores import Metric, accuracy
 from cofit.graphs.training import GraphRecipe, Progress, Trained, train_graph
 from cofit.regimes import Handle, Regime
 
@@ -63,6 +64,7 @@ def train_part(
     policy: Policy | None = None,
     seed: int = 0,
     first_layer: str = "cached",
+    metric: Metric = accuracy,
     checkpoint: tuple[Path, int] | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> HaloResult:
@@ -71,7 +73,7 @@ def train_part(
     With an exact exchange and without dropout this is full-graph training, whatever the parts.
     Evaluation is exact, never sampled nor stale; a graph without all masks has none. Losses are
     sums over the training nodes of all ranks over their number, and gradients are summed over the
-    ranks.
+    ranks. Batch norms take their statistics over the nodes of all ranks, always of this step.
 
     Args:
         graph: without self-loops, with features, labels and training nodes; some ranks may have
@@ -84,6 +86,7 @@ def train_part(
         seed: of dropout; each rank derives its own.
         first_layer: "cached" fetches the features of the halo once and never drops any of them;
             "exchanged" treats the first layer as any other.
+        metric: of evaluation; for other metrics than accuracy the outputs of all nodes travel.
         checkpoint: folder and steps between two saves; a training that is found there goes on.
         progress: called after every step with (stage, steps done, all steps).
 
@@ -98,7 +101,7 @@ def train_part(
     share = PartitionedGraph.build(graph, part).share(transport.rank)
     exchange = HaloExchange(share, transport, policy)
     first = 1 if first_layer == "cached" else 0
-    loader = PartLoader(graph, part, exchange, len(model.layers), first)
+    loader = PartLoader(graph, part, exchange, len(model.layers), first, metric)
     scored = all(getattr(graph, name) is not None for name in MASKS)
     joined = _Joined(exchange, first)
     trained = train_graph(
@@ -123,79 +126,8 @@ def train_part(
     return HaloResult(trained, exchange.traffic, total, *(median(s or [0.0]) for s in seconds))
 
 
-class PartLoader:
-    """One step per epoch, on one rank's share.
-
-    Args:
-        graph: the whole.
-        part: (n,) rank of each node.
-        exchange: of this rank.
-        layers: of the model.
-        first: layer from which on rows are exchanged: 0, or 1 to fetch the halo's features now.
-    """
-
-    def __init__(
-        self, graph: Graph, part: torch.Tensor, exchange: HaloExchange, layers: int, first: int
-    ) -> None:
-        x, y, rows = training_parts(graph)
-        share = exchange.part
-        self._exchange, self._layers, self._first = exchange, layers, first
-        self._part_digest = hashlib.sha256(part.numpy().tobytes()).hexdigest()[:16]
-        mine = share.inner
-        assert graph.train_mask is not None
-        self._rows = torch.nonzero(graph.train_mask[mine]).squeeze(1)
-        self._y = y[mine[self._rows]]
-        self._divisor = len(rows)
-        self._x = x[mine]
-        if first:
-            self._x = exchange.exact(self._x, "setup")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The partition, the exchange, and this rank."""
-        return {
-            "loader": "part",
-            "partition": self._part_digest,
-            "rank": self._exchange.part.rank,
-            "exchange": repr(self._exchange.policy),
-            "first": self._first,
-            "train": self._divisor,
-        }
-
-    def __len__(self) -> int:
-        """One."""
-        return 1
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Step]:
-        """The one step, unless it has been done."""
-        if first == 0:
-            self._exchange.begin(epoch)
-            whole = [self._exchange.part.adjacency] * self._first
-            drawn = [self._exchange.adjacency] * (self._layers - self._first)
-            yield Step((*whole, *drawn), self._x, self._y, self._rows, self._divisor)
-
-    def evaluate(self, graph: Graph, model: nn.Module) -> Scores:
-        """Accuracy over all ranks with the exact halo, in eval mode; the mode is restored."""
-        assert graph.y is not None
-        mine = self._exchange.part.inner
-        was_training = model.training
-        model.eval()
-        with torch.no_grad():
-            outputs = model([self._exchange.part.adjacency] * self._layers, self._x)
-        model.train(was_training)
-        y = graph.y[mine]
-        right = (outputs > 0) == (y > 0.5) if y.dim() == 2 else (outputs.argmax(1) == y)[:, None]
-        masks = [getattr(graph, name) for name in MASKS]
-        counts = torch.tensor(
-            [[int(right[mask[mine]].sum()), int(mask.sum()) * right.shape[1]] for mask in masks]
-        )
-        counts[:, 1] *= int(self._exchange.part.rank == 0)
-        self._exchange.transport.all_reduce(counts)
-        return Scores(*(int(hits) / max(int(nodes), 1) for hits, nodes in counts))
-
-
 class _Joined(Regime):
-    """Halos before layers, sums of gradients over the ranks, and the buffers of both."""
+    """Halos before layers, sums of gradients and statistics over ranks, and their buffers."""
 
     def __init__(self, exchange: HaloExchange, first: int) -> None:
         self._exchange, self._first = exchange, first
@@ -211,7 +143,7 @@ class _Joined(Regime):
         return "halo"
 
     def attach(self, model: nn.Module, sample: torch.Tensor) -> Handle:
-        """Put an exchange before each layer.
+        """Put an exchange before each layer, and batch norms over all ranks.
 
         Raises:
             CommunicationError: the ranks begin with different weights.
@@ -219,7 +151,7 @@ class _Joined(Regime):
         assert isinstance(model, GNN)
         self._parameters = list(model.parameters())
         digest = hashlib.sha256(
-            b"".join(p.detach().numpy().tobytes() for p in self._parameters)
+            b"".join(values.detach().numpy().tobytes() for values in model.state_dict().values())
         ).digest()
         transport = self._exchange.transport
         digests = torch.zeros(transport.size, dtype=torch.int64)
@@ -229,7 +161,8 @@ class _Joined(Regime):
             raise CommunicationError(
                 "the ranks begin with different weights; build the model from one seed on all"
             )
-        return Handle(*(
+        undo = synchronise(model, transport, self._exchange.traffic)
+        return Handle(undo, *(
             layer.register_forward_pre_hook(self._hook(number)).remove
             for number, layer in enumerate(model.layers) if number >= self._first
         ))  # fmt: skip

@@ -71,14 +71,16 @@ class Traffic:
     Attributes:
         features: of exchanges while training, forward.
         gradients: of exchanges while training, backward.
-        weights: handed to all-reduces while training, once each.
+        weights: gradients handed to all-reduces while training, once each.
+        statistics: of batch norms handed to all-reduces while training, forward and backward.
         setup: node numbers and constant features, once.
-        evaluation: exact exchanges while evaluating.
+        evaluation: exact exchanges while evaluating, and outputs where all are needed.
     """
 
     features: int = 0
     gradients: int = 0
     weights: int = 0
+    statistics: int = 0
     setup: int = 0
     evaluation: int = 0
 

@@ -205,7 +205,7 @@ def _cheapest(found: dict[str, Any]) -> float:
     after = sum(found[f"{phase} macs"] for phase in ("dense", "admm", "retrain"))
     others = {"gradual": found["gradual macs"], "after": after}
     good = [m for arm, m in others.items() if found[f"{arm} accuracy"] >= found["click accuracy"]]
-    return min(good, default=after) / found["click macs"]
+    return float(min(good, default=after) / found["click macs"])
 
 
 def _masking(found: list[dict[str, Any]]) -> list[Claim]:

@@ -122,6 +122,8 @@ def _trained(settings: Settings, found: Found) -> list[Claim]:
                 limit="100 % less the weights", basis=Basis.MEASURED, rule=at_least(44.9),
                 note=f"{note}; high-water mark of the arena, live tensors only; another "
                 "configuration than the one above",
+                reason="this priority weighs the error as much as memory, and smaller samples err "
+                "more; where features are few, batches are not most of the memory",
             ),
             Claim(
                 claim=f"validation accuracy lost by the balanced guideline: {name}",
@@ -183,6 +185,7 @@ def _predicted(held: list[Held], count: int) -> list[Claim]:
             published="not published",
             measured=measured([h.order("gray-box", "epoch_s") for h in held], "tau"),
             limit="1", basis=Basis.MEASURED, rule=at_least(0.8), note=LINK,
+            reason="many configurations differ by less than measurements do",
         ),
         better("epoch_s", "epoch time"),
         better("peak_bytes", "peak memory"),

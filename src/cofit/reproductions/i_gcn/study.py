@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from cofit.reproductions.harness import Step, Study
 from cofit.reproductions.i_gcn.caves import caves_with_hubs
 from cofit.targets.graph_engines import (
     GraphEngine,
+    Locator,
     Work,
     graph_engine,
     island_cycles,
@@ -42,6 +43,8 @@ BUFFERS = (0.01, 0.05, 0.10)
 ELEMENT_BYTES, INDEX_BYTES = 4, 4
 PART_NODES = 256
 """Nodes of a part of METIS on average."""
+NARROW = Locator(detectors=3, searches=2, edges_per_cycle=1)
+"""That of the public simulator handengke/IU-GCN_sim; the engine's file chooses a wider one."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +197,15 @@ def modelled(graph: Graph, islands: Islands, shared: Operations, width: int) -> 
     row = width * ELEMENT_BYTES
     made = np.cumsum([0, *(r.hubs for r in islands.rounds)])[:-1]
     compared = int((graph.num_nodes - made).sum())
-    by_islands = island_cycles(
-        shared.piecewise * width,
-        island_traffic(islands, width, lines),
-        sum(r.visits for r in islands.rounds),
-        compared,
-        engine,
+    by_islands, by_narrow = (
+        island_cycles(
+            shared.piecewise * width,
+            island_traffic(islands, width, lines),
+            sum(r.visits for r in islands.rounds),
+            compared,
+            replace(engine, locator=locator),
+        )
+        for locator in (engine.locator, NARROW)
     )
     stream: RowStream = pull_stream(graph.adjacency.looped)
     misses, n, base = stream.misses(lines), graph.num_nodes, stream.accesses
@@ -209,6 +215,7 @@ def modelled(graph: Graph, islands: Islands, shared: Operations, width: int) -> 
     return {
         "islands": by_islands.total, "locator": by_islands.hidden, "memory": by_islands.memory,
         "pull": pulled.total, "push": pushed.total, "lines": lines,
+        "islands, narrow": by_narrow.total, "locator, narrow": by_narrow.hidden,
     }  # fmt: skip
 
 

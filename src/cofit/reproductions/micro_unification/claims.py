@@ -59,6 +59,8 @@ def _trained_claims(
             measured=measured(_differences(points["both"], alone), "points"),
             limit="accuracy of the dense network",
             basis=Basis.MEASURED, rule=above_spread(), note=equal,
+            reason="longer blocks, unified and none of them pruned, take as few bytes and lose as "
+            "little",
         ),
         Claim(
             claim="accuracy of unified and pruned blocks over pruned int8 blocks",
@@ -102,6 +104,7 @@ def _trained_claims(
             basis=Basis.MEASURED, rule=at_least(0.0),
             note="a quarter, half, three quarters, then all blocks unified, values and free "
             "weights trained in between",
+            reason="likely, as with ADMM, fewer epochs are left once all blocks are unified",
         ),
         Claim(
             claim="distance of weights to their structure, start of ADMM over its end",

@@ -8,7 +8,7 @@ from typing import Any
 
 from cofit.core import Basis
 from cofit.graphs import load_graph
-from cofit.graphs.halo import Exact, GraphJob, Policy, Sampled, Stale, partition
+from cofit.graphs.halo import Exact, Policy, Sampled, Stale, partition
 from cofit.reproductions.harness import (
     Claim,
     Outcome,
@@ -22,7 +22,13 @@ from cofit.reproductions.harness import (
     figure,
     measured,
 )
-from cofit.reproductions.harness.parted import crossed_blocks, time_arm, train_arm
+from cofit.reproductions.harness.parted import (
+    CHOSEN,
+    PartedSettings,
+    time_arm,
+    times_table,
+    train_arm,
+)
 
 GAMMA = 0.5
 ARMS: dict[str, Policy] = {
@@ -33,38 +39,17 @@ ARMS: dict[str, Policy] = {
     "pipe-GF": Stale(GAMMA, GAMMA),
     "no halo": Sampled(0.0),
 }
-LATENCY_S = 50e-6
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is trained and timed.
+class Settings(PartedSettings):
+    """See `PartedSettings`; Cora is in random parts.
 
     Attributes:
-        nodes, degree, noise: of the blocks; see `crossed_blocks`.
-        cora: also train on Cora, in random parts.
-        parts: virtual ranks.
-        hidden: width.
-        layers: of SAGE.
-        epochs: of every arm.
         links: Gb/s of the emulated links between two processes; none times nothing.
-        timed_nodes: of the graph of the timed processes.
-        timed_hidden: width there.
-        timed_epochs: there.
     """
 
-    nodes: int = 4000
-    degree: float = 60.0
-    noise: float = 1.5
-    cora: bool = True
-    parts: int = 4
-    hidden: int = 64
-    layers: int = 3
-    epochs: int = 100
     links: tuple[float, ...] = (0.3, 1.0, 3.0)
-    timed_nodes: int = 20_000
-    timed_hidden: int = 256
-    timed_epochs: int = 8
 
 
 def predicted_epoch(vanilla: dict[str, float]) -> float:
@@ -86,9 +71,7 @@ def run(study: Study[Settings]) -> Outcome:
                 graph = load_graph("cora")
                 part = partition(graph, settings.parts, "random", seed).part
             else:
-                graph, part = crossed_blocks(
-                    settings.nodes, settings.parts, settings.degree, settings.noise, seed
-                )
+                graph, part = settings.blocks(seed)
             for arm, policy in ARMS.items():
                 arms[name][arm].append(study.step(
                     f"{name} {arm} seed {seed}",
@@ -100,25 +83,16 @@ def run(study: Study[Settings]) -> Outcome:
     times = {
         (link, arm): study.step(
             f"processes {arm} {link:g}",
-            partial(time_arm, _timed(settings, link, arm)),
+            partial(time_arm, settings.timed(arm, link)),
         )
         for link in settings.links
         for arm in ("exact", "stale")
     }
-    claims = [*_trained(arms), *_times(settings, times)]
+    claims = [*_trained(arms, settings.degree), *_times(settings, times)]
     return Outcome(claims, _tables(arms, times), _figure(settings, arms, times))
 
 
-def _timed(settings: Settings, link: float, exchange: str) -> GraphJob:
-    return GraphJob(
-        f"sbm:{settings.timed_nodes}", 2, exchange, "sage", "random",
-        hidden=settings.timed_hidden, layers=4, dropout=0.0, epochs=settings.timed_epochs,
-        evaluate_every=settings.timed_epochs, checkpoint_every=settings.timed_epochs,
-        bandwidth_Bps=link * 125e6, latency_s=LATENCY_S,
-    )  # fmt: skip
-
-
-def _trained(arms: dict[str, dict[str, list[dict[str, Any]]]]) -> list[Claim]:
+def _trained(arms: dict[str, dict[str, list[dict[str, Any]]]], degree: float) -> list[Claim]:
     def lost(name: str, arm: str) -> list[float]:
         pairs = zip(arms[name]["vanilla"], arms[name][arm], strict=True)
         return [100 * (v["accuracy"] - a["accuracy"]) for v, a in pairs]
@@ -145,7 +119,7 @@ def _trained(arms: dict[str, dict[str, list[dict[str, Any]]]]) -> list[Claim]:
                 basis=Basis.MEASURED,
                 rule=at_most(1.0),
                 note=f"{'' if arm == 'pipe' else f'moving averages of momentum {GAMMA}; '}the same "
-                "epochs, weights and parts",
+                f"epochs, weights and parts; degree {degree:g}; {CHOSEN}",
             )
             for arm in ("pipe", "pipe-GF")
         ),
@@ -156,7 +130,7 @@ def _trained(arms: dict[str, dict[str, list[dict[str, Any]]]]) -> list[Claim]:
             limit="the accuracy less chance",
             basis=Basis.MEASURED,
             rule=at_least(3.0),
-            note="below 3 points the rows above tell nothing",
+            note=f"below 3 points the rows above tell nothing; {CHOSEN}",
         ),
     ]
     if "cora" in arms:
@@ -234,13 +208,8 @@ def _tables(
             columns=("graph", "arm", "MB per epoch", "test accuracy", "after the last epoch"),
             rows=tuple(rows),
         ),
-        Table(
-            title="Seconds per epoch of two processes",
-            columns=("Gb/s", "exchange", "epoch", "compute", "wait", "reduce"),
-            rows=tuple(
-                (f"{link:g}", arm, *(f"{t[k]:.3g}" for k in ("epoch", "compute", "wait", "reduce")))
-                for (link, arm), t in times.items()
-            ),
+        times_table(
+            ("Gb/s", "exchange"), {(f"{link:g}", arm): t for (link, arm), t in times.items()}
         ),
     ]
 
