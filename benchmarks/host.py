@@ -1,7 +1,7 @@
 """Our programs against other runtimes on this machine: networks and layers, dense and pruned.
 
 `python -m benchmarks.host [--json FILE] [--networks NAME ...] [--quick] [--figure FILE]
-[--threads N]`
+[--threads N] [--tune]`
 
 All contenders of a network are called in turn in one run, batch 1, one thread, from a float32 array
 to another, so that each pays for its own conversions. Seconds are those of the processor (all
@@ -122,7 +122,7 @@ def layer_case(row: Mapping[str, str]) -> tuple[Graph, torch.Tensor]:
 
 def measure(
     case: str, real: Graph, x: torch.Tensor, structures: Mapping[str, tuple[str, ...]], quick: bool,
-    threads: int,
+    threads: int, tune: bool,
 ) -> list[Row]:  # fmt: skip
     """Every contender of one case."""
     programs, limits = {}, {}
@@ -131,7 +131,8 @@ def measure(
             graph = real if text == "dense" else masked(real, (text, LINEAR[precision]))
             limits[text, precision] = mac_ratio(graph)
             named = lowered(f"p{len(programs)}", graph, precision, x)
-            programs[text, precision] = compile_program(named, verify=False, threads=threads).run
+            program = compile_program(named, verify=False, threads=threads, tune=tune)
+            programs[text, precision] = program.run
     peers = runtimes(real, lowered("peer", real, "int8", x), threads)
     calls = {(p.name, p.name.rpartition(" ")[2]): p.call for p in peers if p.call is not None}
     found = race({**programs, **calls}, x[:1].numpy(), ROUNDS_S[quick], threads)
@@ -221,11 +222,13 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=tuple(STRUCTURES), default=None)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--threads", type=int, default=1, help="of every contender")
+    parser.add_argument("--tune", action="store_true", help="as `cofit compile --tune`")
     parser.add_argument("--figure", type=Path, help="SVG file to draw the ratios to")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     wanted = arguments.precisions or tuple(STRUCTURES)
     structures = {p: STRUCTURES[p] for p in wanted}
+    how = arguments.quick, arguments.threads, arguments.tune
     rows: list[Row] = []
     for name in arguments.networks:
         if name == "layers":
@@ -233,19 +236,15 @@ def main() -> None:
                 texts = {p: tuple(line[p].split()) for p in wanted if line[p]}
                 if not texts or not line["case"].startswith(arguments.layer):
                     continue
-                rows += measure(
-                    line["case"], *layer_case(line), texts, arguments.quick, arguments.threads
-                )
+                rows += measure(line["case"], *layer_case(line), texts, *how)
         else:
-            rows += measure(
-                name, *network_cases(name), structures, arguments.quick, arguments.threads
-            )
+            rows += measure(name, *network_cases(name), structures, *how)
         print(table([row for row in rows if name == "layers" or row.case == name]), flush=True)
     if arguments.json is not None:
         write_json(
             arguments.json,
             {
-                "stamp": stamp() | {"threads": arguments.threads},
+                "stamp": stamp() | {"threads": arguments.threads, "tuned": arguments.tune},
                 "rows": [asdict(row) for row in rows],
             },
         )

@@ -28,7 +28,7 @@ from cofit.ir import Graph, Op
 
 SIZES = (4, 2)
 GROUP = 6  # tiles, times two vectors of outputs: twelve of sixteen registers
-MOST_TILES = 256  # at a time: more products for the weights of a place, more of them at hand
+MOST_TILES = 256  # at a time; more use the weights of a place more often, and fit caches less
 LINE_FLOATS = 16
 
 

@@ -40,16 +40,11 @@ class Tile:
 
 
 def choose_tile(
-    machine: Machine,
-    outputs: int,
-    pixels: int,
-    entries: int,
-    block: int | None = None,
-    whole: bool = False,
-    even: bool = False,
-) -> Tile:
+    machine: Machine, outputs: int, pixels: int, entries: int,
+    block: int | None = None, whole: bool = False,
+) -> Tile:  # fmt: skip
     """The first of `ranked_tiles`."""
-    return ranked_tiles(machine, outputs, pixels, entries, block, whole, even)[0]
+    return ranked_tiles(machine, outputs, pixels, entries, block, whole)[0]
 
 
 def ranked_tiles(

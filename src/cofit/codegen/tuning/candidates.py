@@ -14,7 +14,7 @@ from cofit.ir import Graph, Op
 
 MOST = 24
 MOST_BYTES = 96 << 20
-"""Of the weights of all candidates of a layer, each of which may pack them in its own way."""
+"""Chosen: of the weights of all candidates of a layer, each of which may pack them its own way."""
 
 
 def candidates(graph: Graph, op: Op, machine: Machine) -> tuple[Kernel, ...]:

@@ -26,7 +26,7 @@ from cofit.codegen.verify import sample_inputs
 from cofit.core import ConfigError
 from cofit.ir import Graph, Op
 
-LEAST_GAIN = 1.02  # of the winner over the formula's choice, which else stays
+LEAST_GAIN = 1.02  # of the winner over the formula's choice, which else stays; chosen
 SERIES = 3  # tried before a busy machine is given up
 
 
