@@ -293,8 +293,7 @@ class Search:
             latency_s = s.latency_share * seconds["optimised DGCNN"]
             peak_bytes = s.memory_share * peaks["optimised DGCNN"]
             within = [
-                seconds[text] < latency_s and peaks[text] < peak_bytes
-                for text in found["returned"]
+                seconds[text] < latency_s and peaks[text] < peak_bytes for text in found["returned"]
             ]
             return {"latency_s": seconds, "peak_bytes": peaks, "weight_bytes": weights,
                     "kept": sum(within) / len(within)}  # fmt: skip
