@@ -1,0 +1,102 @@
+"""Networks on point clouds: operations, sequences of them, and what is searched over them."""
+
+from cofit.graphs.points.clouds import SOLIDS, clouds_from_images, solids
+from cofit.graphs.points.costs import (
+    ACCELERATOR_LIKE,
+    PI_LIKE,
+    OpCost,
+    TableTarget,
+    design_costs,
+    dgcnn_costs,
+    floor_bytes,
+    macs,
+    parameters,
+    peak_bytes,
+)
+from cofit.graphs.points.dgcnn import DGCNN, EdgeBlock
+from cofit.graphs.points.execution import Need, State, begin, execute, needs
+from cofit.graphs.points.genotype import (
+    ATTRIBUTES,
+    MESSAGES,
+    POOLS,
+    REDUCERS,
+    WIDTHS,
+    Gene,
+    Genes,
+    Op,
+    canonical,
+    decode,
+    message_width,
+    parse,
+    spell,
+    widths,
+)
+from cofit.graphs.points.measure import Timing, allocated_peak_bytes, time_call
+from cofit.graphs.points.messages import messages, reduce_messages
+from cofit.graphs.points.network import HEAD, Classifier, Combine, PointNetwork
+from cofit.graphs.points.predictor import (
+    DesignPredictor,
+    PredictorReport,
+    encode,
+    linear_fit,
+    mape,
+    report,
+)
+from cofit.graphs.points.supernet import Supernet, calibrate
+from cofit.graphs.points.table import OpTable, measure_table
+
+__all__ = [
+    "ACCELERATOR_LIKE",
+    "ATTRIBUTES",
+    "DGCNN",
+    "HEAD",
+    "MESSAGES",
+    "PI_LIKE",
+    "POOLS",
+    "REDUCERS",
+    "SOLIDS",
+    "WIDTHS",
+    "Classifier",
+    "Combine",
+    "DesignPredictor",
+    "EdgeBlock",
+    "Gene",
+    "Genes",
+    "Need",
+    "Op",
+    "OpCost",
+    "OpTable",
+    "PointNetwork",
+    "PredictorReport",
+    "State",
+    "Supernet",
+    "TableTarget",
+    "Timing",
+    "allocated_peak_bytes",
+    "begin",
+    "calibrate",
+    "canonical",
+    "clouds_from_images",
+    "decode",
+    "design_costs",
+    "dgcnn_costs",
+    "encode",
+    "execute",
+    "floor_bytes",
+    "linear_fit",
+    "macs",
+    "mape",
+    "measure_table",
+    "message_width",
+    "messages",
+    "needs",
+    "parameters",
+    "parse",
+    "peak_bytes",
+    "reduce_messages",
+    "report",
+    "solids",
+    "spell",
+    "time_call",
+    "widths",
+]
