@@ -273,15 +273,18 @@ def main() -> None:
     warnings.filterwarnings("ignore", "Sparse ")  # beta state, and invariants that PyG leaves open
     warnings.filterwarnings("ignore", "Using 'NeighborSampler' without")
     rows: list[Row] = []
+    console = Console(width=max(Console().width, 100))
     for name in arguments.graphs:
         try:
             graph = reddit_like(arguments.nodes) if name == "generated" else load_graph(name)
         except CofitError as error:
             parser.error(str(error))
+        own: list[Row] = []
         for kind in HIDDEN:
-            rows += time_epochs(name, graph, kind, arguments.seconds)
-        rows += time_sampling(name, graph, arguments.seconds / 4)
-    Console(width=max(Console().width, 100)).print(table(rows, arguments.threads))
+            own += time_epochs(name, graph, kind, arguments.seconds)
+        own += time_sampling(name, graph, arguments.seconds / 4)
+        console.print(table(own, arguments.threads))
+        rows += own
     if arguments.json is not None:
         run = {"threads": str(arguments.threads), "torch_geometric": version("torch_geometric")}
         write_json(arguments.json, {"stamp": stamp() | run, "rows": [asdict(row) for row in rows]})

@@ -195,8 +195,8 @@ def test_regimes_of_graphs_and_modules_name_the_layer():
 
 NO_LAYERS = {"Distillation", "RegimeStack", "Watch", "Gap", "Gaps", "Variational"}
 """They take no layer: whole networks, other regimes, or only look."""
-OF_EDGES = {"Distance", "_Joined"}
-"""Of the values of a graph's edges, and of the messages along them."""
+OF_GRAPH_DATA = {"Distance", "Metered", "_Joined"}
+"""Of the values of edges, of messages along them, and of mini-batches; they take no layer."""
 OF_GRAPHS = {"QAT", "Renormalise", "ActivationGates", "ActivationRemoval"}
 
 
@@ -212,4 +212,4 @@ def test_no_regime_is_left_out():
     every = {c.__name__ for c in below(Regime) if c.__module__.startswith("cofit.")}
     tested = {make("conv.weight", "block2x1") for make in CARRIERS.values()}
     tested |= {make("conv.weight") for make in OTHERS.values()}
-    assert every == {type(r).__name__ for r in tested} | NO_LAYERS | OF_GRAPHS | OF_EDGES
+    assert every == {type(r).__name__ for r in tested} | NO_LAYERS | OF_GRAPHS | OF_GRAPH_DATA

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from regime_nets import conv_net, residual_net, task, weight_names
+from torch import nn
 
 from cofit.core import ConfigError, StructureError, UnknownNameError, torch_generator
 from cofit.regimes import LearnedSteps, testing
@@ -98,6 +99,37 @@ def test_inputs_are_rounded_to_256_levels_of_a_trained_step():
     with torch.no_grad():
         signed(draw(4, 50))
     assert (float(signed.low), float(signed.high)) == (-127, 127)
+
+
+@torch.no_grad()
+def test_grids_suit_what_training_sees_of_a_network_that_knows_no_statistics_yet():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        layers = [nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU6()]
+        for _ in range(4):
+            layers += [nn.Conv2d(8, 8, 3, 1, 1, groups=8, bias=False), nn.BatchNorm2d(8)]
+            layers += [nn.ReLU6(), nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)]
+        model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.running_var.fill_(1000.0)  # far from what it will be
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    x, _ = task(32)
+    regime = LearnedSteps(dict.fromkeys(weight_names(model), 8))
+    regime.attach(model.train(), x)
+    seen = {}
+    for name, grid in regime.inputs.items():
+        owner = model.get_submodule(name.rpartition(".")[0])
+        grid.register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0]}))
+        assert owner.training
+    after = dict(model.named_buffers())
+    assert all(torch.equal(after[name], buffer) for name, buffer in before.items())
+    model(x)
+    assert seen.keys() == regime.inputs.keys()
+    for name, value in seen.items():
+        grid = regime.inputs[name]
+        levels = float(value.abs().max() / grid.step)
+        assert 0.5 * grid.high < levels < 2 * grid.high, name  # weights are rounded since
 
 
 def test_what_cannot_be_is_refused():

@@ -233,22 +233,18 @@ def test_06_an_impossible_bound_is_reported_with_what_can_be_reached() -> None:
 
 
 def test_07_evolution_beats_random_search_at_equal_evaluations() -> None:
-    """On accuracies that say how many operations stand where a hidden design has them."""
+    """With 500 evaluations; with 150 the two are alike, for most of those are random in both."""
     space = type_space(UPPER, LOWER, Limits(12, LIMITS.combine, LIMITS.widest))
-    hidden = genes_of(space, space.sample(numpy_generator(3, "hidden")))
-
-    def accuracy(genes: Genes) -> float:
-        return sum(a == b for a, b in zip(genes, hidden, strict=False)) / len(hidden)
-
-    bounds = Bounds(1.0, 1e9, 0.1)
+    bounds = Bounds(1.5e-3, 1e9, 0.5)
     scores: dict[str, list[float]] = {"evolution": [], "random": []}
     for seed in range(5):
         arms: dict[str, Strategy] = {
             "evolution": evolution(space, seed), "random": RandomSearch(space, seed)
         }  # fmt: skip
         for name, strategy in arms.items():
-            tried = search(space, strategy, law_costs, bounds, accuracy, 150, Ledger(), "x")
-            assert len(tried) == 150
+            tried = search(space, strategy, law_costs, bounds, made_up_accuracy, 500, Ledger(), "x")
+            assert len(tried) == 500
+            assert {each.outcome.reason for each in tried} == {"", "latency"}
             top = best(tried)
             assert top is not None and top.outcome.score is not None
             scores[name].append(top.outcome.score)

@@ -17,7 +17,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-graph = typer.Typer(help="Graph networks on several ranks.", no_args_is_help=True)
+graph = typer.Typer(
+    help="Graph networks: on several ranks, or tuned to a device.", no_args_is_help=True
+)
 app.add_typer(graph, name="graph")
 
 Model = Annotated[str, typer.Argument(help="Known name, package.module:factory, or a .pt2 file.")]
@@ -283,6 +285,50 @@ def graph_train(
         "checkpoint_every": checkpoint_every,
     }
     graph_train_command(values, out, as_json)
+
+
+@graph.command("navigate")
+def graph_navigate(
+    name: Annotated[
+        str, typer.Argument(help="Known graph, or sbm:NODES or reddit_like:NODES (generated).")
+    ],
+    memory: Annotated[str, typer.Option(help='Of the device, for example "64MB".')],
+    priority: Annotated[
+        str,
+        typer.Option(help="balanced, time, time-memory, memory-accuracy or time-accuracy."),
+    ] = "balanced",
+    profiles: Annotated[int, typer.Option(help="Configurations measured.")] = 24,
+    epochs: Annotated[int, typer.Option(help="After which accuracies are compared.")] = 5,
+    model: Annotated[str, typer.Option(help="sage, gcn, gat or gin.")] = "sage",
+    hidden: Annotated[int, typer.Option(help="Width.")] = 64,
+    bandwidth: Annotated[str, typer.Option(help="Of the emulated link.")] = "2GB/s",
+    latency: Annotated[str, typer.Option(help="Of the emulated link.")] = "100us",
+    split: Annotated[int, typer.Option(help="Of the graph; seed of a generated one.")] = 0,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Half of the nodes train, a quarter validates.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of profiles, weights and trees.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the profiles.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Choose batch, fan-outs and feature cache for a graph; goes on after an interruption."""
+    from cofit.cli.graph_navigate import graph_navigate_command
+
+    values: dict[str, Any] = {
+        "graph": name,
+        "memory": memory,
+        "priority": priority,
+        "profiles": profiles,
+        "epochs": epochs,
+        "model": model,
+        "hidden": hidden,
+        "bandwidth": bandwidth,
+        "latency": latency,
+        "split": split,
+        "resplit": resplit,
+        "seed": seed,
+    }
+    graph_navigate_command(values, out, as_json)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class NeighbourSampler:
             raise DataError("a node occurs twice among the seeds; give distinct ones")
         drawn: list[tuple[Numbers, Numbers, NDArray[np.float64] | None, int]] = []
         for fanout in reversed(self.fanouts):
-            indptr, edges, weight = self._draw(nodes, fanout, generator)
+            indptr, edges, weight = self.draw(nodes, fanout, generator)
             sources = self._indices[edges]
             nodes = np.concatenate([nodes, self._fresh(sources, len(nodes))])
             drawn.append((indptr, number[sources], weight, len(nodes)))
@@ -118,17 +118,20 @@ class NeighbourSampler:
         self._number[fresh] = known + np.arange(len(fresh))
         return fresh
 
-    def _draw(
+    def draw(
         self, nodes: Numbers, fanout: int | None, generator: np.random.Generator
     ) -> tuple[Numbers, Numbers, NDArray[np.float64] | None]:
-        """Row starts, positions of the drawn edges in the graph, and their weights."""
+        """Row starts, positions of the drawn edges in the graph, and their weights.
+
+        What another way of sampling overrides.
+        """
         starts = self._indptr[nodes]
         degrees = self._indptr[nodes + 1] - starts
         if fanout is None:
-            return *_ranges(starts, degrees), None
+            return *ranges(starts, degrees), None
         counts = np.minimum(degrees, fanout)
         large = degrees > fanout
-        indptr, edges = _ranges(starts, counts)
+        indptr, edges = ranges(starts, counts)
         if large.any():
             chosen = floyd(degrees[large], fanout, generator)
             places = indptr[:-1][large][:, None] + np.arange(fanout)
@@ -138,20 +141,23 @@ class NeighbourSampler:
         return indptr, edges, np.repeat(weight, counts)
 
 
-def floyd(sizes: Numbers, count: int, generator: np.random.Generator) -> Numbers:
-    """(count, m) distinct numbers in each column: a uniform subset of range(sizes[column]).
+def floyd(sizes: Numbers, counts: Numbers | int, generator: np.random.Generator) -> Numbers:
+    """(max count, m) distinct numbers in each column: a uniform subset of range(sizes[column]).
 
-    Every size is above `count`.
+    A column of fewer numbers than the largest count ends in -1. No count is above its size.
     """
-    upper = sizes - np.arange(count - 1, -1, -1)[:, None]  # (count, m): draws below this
-    chosen: Numbers = (generator.random((count, len(sizes))) * upper).astype(np.int64)
-    for row in range(1, count):
-        taken = (chosen[:row] == chosen[row]).any(0)
+    counts = np.broadcast_to(np.asarray(counts, np.int64), sizes.shape)
+    rows = np.arange(counts.max(initial=0))[:, None]
+    upper = sizes - counts + 1 + rows  # (count, m): draws below this
+    chosen: Numbers = (generator.random(upper.shape) * upper).astype(np.int64)
+    chosen[rows >= counts] = -1
+    for row in range(1, len(chosen)):
+        taken = (chosen[:row] == chosen[row]).any(0) & (row < counts)
         chosen[row, taken] = upper[row, taken] - 1
     return chosen
 
 
-def _ranges(starts: Numbers, counts: Numbers) -> tuple[Numbers, Numbers]:
+def ranges(starts: Numbers, counts: Numbers) -> tuple[Numbers, Numbers]:
     """Row starts and the concatenation of range(start, start + count)."""
     indptr = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])

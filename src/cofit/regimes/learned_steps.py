@@ -27,6 +27,7 @@ from cofit.regimes.gates import straight_through
 
 BITS = (1, 2, 3, 4, 5, 6, 7, 8)
 LEAST_STEP = 1e-8
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 GRID = "input_grid"
 
 
@@ -106,11 +107,7 @@ class LearnedSteps(Regime):
             for name, weight in self._weights.items()
         }
         undo = [round_inputs(model, name, grid) for name, grid in self.inputs.items()]
-        modes = {module: module.training for module in model.modules()}
-        with torch.no_grad():
-            model.eval()(sample)
-        for module, mode in modes.items():
-            module.training = mode
+        _measure(model, sample)
         for grid in self.inputs.values():
             grid.measured = True
         self._rounded = {
@@ -220,6 +217,26 @@ def step_round(weight: torch.Tensor, step: torch.Tensor, top: int, share: int) -
     """
     limit = weight.new_tensor(float(top))
     return _round(weight, step, -limit, limit, 1 / math.sqrt(share * top))
+
+
+def _measure(model: nn.Module, sample: torch.Tensor) -> None:
+    """Run a sample once, normalised by itself as in training; nothing of the model changes.
+
+    Running statistics of a network that is not trained yet say nothing of its activations.
+    """
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.eval()
+    for module in modes:
+        if isinstance(module, BatchNorm) and len(sample) > 1:
+            module.train()
+    with torch.no_grad():
+        model(sample)
+        for name, buffer in model.named_buffers():
+            if not name.rpartition(".")[0].endswith(GRID):
+                buffer.copy_(buffers[name])
+    for module, mode in modes.items():
+        module.training = mode
 
 
 def sign_scaled(weight: torch.Tensor) -> torch.Tensor:
