@@ -70,6 +70,7 @@ def curve_claims(network: str, rows: Budgets) -> list[Claim]:
             limit="8x at 1 bit and equal width; less, for width must make up for bits",
             basis=Basis.MEASURED,
             rule=above_spread(1.0),
+            reason="few sizes, and accuracies of short trainings: the curves lie within the spread",
             note=f"curves of {len(rows[BASE])} sizes, interpolated in the logarithm of bytes; 1x "
             "where no other curve reaches that accuracy",
         )
