@@ -24,6 +24,7 @@ from cofit.targets.dataflow import read_accelerator, read_energies
 from cofit.targets.datapath.energy import read_datapath
 from cofit.targets.graph_engines import read_graph_engine
 from cofit.targets.heterogeneous.chip import read_chips
+from cofit.targets.links import read_link_device
 from cofit.targets.memory import read_memory
 from cofit.targets.platforms.tables import read_parameters
 
@@ -37,6 +38,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "targets/datapath": read_datapath,
     "targets/graph_engines": read_graph_engine,
     "targets/heterogeneous": read_chips,
+    "targets/links": read_link_device,
     "targets/memory": read_memory,
     "targets/platforms/presets": read_parameters,
 }
