@@ -110,6 +110,10 @@ def hardware_claims(settings: Settings, chips: Mapping[str, Found]) -> list[Clai
         f"{100 * base['generator']:.0f}% of the standard engine's cells"
     )
     drawn = f"every vote still draws its numbers; {share}"
+    small = (
+        "this engine's memory of weights is small beside its cells; the row with the memories of "
+        f"{large} has them in proportion"
+    )
     scaled = (
         f"{large}, 100 independent voters against a tree of 10x10x1; cycles by the formula that "
         "simulation confirmed, energy per cycle from simulation, memories of that size"
@@ -175,12 +179,14 @@ def hardware_claims(settings: Settings, chips: Mapping[str, Found]) -> list[Clai
             measured=measured(100 * (area(same) / area(base) - 1), "%"),
             limit="one multiplier less, memorised products more", basis=Basis.SIMULATED,
             rule=at_most(14), note=f"engine for {chip}; cells from synthesis, memories by the bit",
+            reason=small,
         ),
         Claim(
             claim=f"area that memorising adds, {multipliers}, memories included", published=AREA,
             measured=measured(100 * (area(wide) / area(base) - 1), "%"),
             limit="twice the lanes, with a generator of normal numbers each",
             basis=Basis.SIMULATED, rule=at_most(14), note=f"engine for {chip}",
+            reason=f"its multipliers are spread over twice the lanes; {small}",
         ),
         Claim(
             claim=f"the same with the memories of {large}", published=AREA,
