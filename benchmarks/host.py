@@ -199,11 +199,14 @@ def table(rows: list[Row]) -> str:
 
 
 def figure(rows: list[Row], threads: int) -> str:
-    """Ratios of our programs as bars, each with its limit."""
-    ours = [row for row in rows if row.structure is not None]
+    """Ratios of our programs to peers of their precision as bars, each with its limit."""
+    ours = [row for row in rows if row.ratio_same_precision is not None]
     return bars(
-        f"Speed against the best dense runtime, {spelled(threads)}",
-        [Bar(f"{r.case} {r.structure} {r.precision}", r.ratio or 0.0, r.limit) for r in ours],
+        f"Speed against the best dense runtime of the same precision, {spelled(threads)}",
+        [
+            Bar(f"{r.case} {r.structure} {r.precision}", r.ratio_same_precision or 0.0, r.limit)
+            for r in ours
+        ],
     )
 
 
