@@ -26,6 +26,8 @@ from cofit.reproductions.gnnavigator.judge import (
     searched,
 )
 from cofit.reproductions.gnnavigator.navigator import PRIORITIES, weights_of
+from cofit.reproductions.gnnavigator.study import POWER_LAW, Settings, guiding
+from cofit.reproductions.harness import Step
 from cofit.search import Bayesian, Ledger, Outcome, RandomSearch
 
 GRID = Grid(
@@ -233,6 +235,24 @@ def test_profiling_goes_on_where_the_ledger_ends(graphs: list[Graph], tmp_path: 
     again = prepare(task, 10, Ledger(path), profile=counted)
     assert len(calls) == 11
     assert again.default[0] == pytest.approx(lawful(task.graph, calls[0], Device(), 0).epoch_s)
+
+
+def test_a_share_that_nothing_fits_gives_way_to_the_least_that_does(
+    profiles: list[Profile],
+) -> None:
+    settings = Settings(
+        graphs=(POWER_LAW,), nodes=600, batches=(64, 128), ratios=(0.2,), biases=(0.0,)
+    )
+    own = {
+        "default": {"steps": 2, "step_s": 0.01, "peak_bytes": 1000, "accuracy": 0.5},
+        "profiles": [{"seconds": 1.0}],
+    }
+    step = Step("guidelines", Path("unused"), lambda *_: None)
+    found = guiding(settings, POWER_LAW, 0, profiles[:36], own, step)
+    assert found["budget"] > 800
+    for guideline in found["guidelines"].values():
+        assert guideline["memory_bytes"][2] <= found["budget"]
+    assert found["guidelines"]["memory-accuracy"]["memory_budget_bytes"] == found["budget"]
 
 
 def test_smoke_run(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def _trained(settings: Settings, found: Found) -> list[Claim]:
         default = statistics.fmean(run["PyG"]["epoch_s"] for run in runs)
         limit = f"{default / best:.3g}x by the best of the sub-grid; larger grids may give more"
         note = f"{name}, {settings.final_epochs} epochs, {LINK}; default: PyG's batch 1024, " \
-            f"fan-outs 10-25, no cache; device of {settings.budget:.0%} of its memory"  # fmt: skip
+            f"fan-outs 10-25, no cache; device of {settings.budget:.0%} of its memory, or the " \
+            "least that is predicted to fit"  # fmt: skip
         rows += [
             Claim(
                 claim=f"epoch time, default over guideline for time: {name}",
@@ -226,7 +227,8 @@ def _chosen(settings: Settings, seeds: tuple[int, ...], found: Found) -> list[Cl
     points = sum(1 for _ in sub_grid(settings).space)
     own, optuna, drawn = (regrets(x) for x in ("navigator", "Optuna", "random search"))
     note = f"{points} configurations measured exhaustively with other batches, mean over " \
-        f"graphs; {LINK}; budget {settings.budget:.0%} of the default's memory; infeasible " \
+        f"graphs; {LINK}; budget {settings.budget:.0%} of the default's memory, or the least " \
+        "predicted to fit; infeasible " \
         "counts 100 %"  # fmt: skip
     return [
         Claim(

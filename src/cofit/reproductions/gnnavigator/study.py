@@ -188,6 +188,8 @@ def guiding(
 ) -> Results:
     """Guidelines of every priority within the budget, and the pruned search against all of it.
 
+    Where nothing is predicted to fit, the budget is the least that is.
+
     Args:
         settings: of the study.
         name: of the graph.
@@ -197,13 +199,21 @@ def guiding(
         step: where it is.
     """
     default = own["default"]
-    budget = math.ceil(settings.budget * default["peak_bytes"])
-    task = task_of(settings, name, seed, budget)
     closed = seen[-1].closed
     objectives = (default["steps"] * default["step_s"], float(default["peak_bytes"]),
                   max(1 - default["accuracy"], 1e-3))  # fmt: skip
     spent = sum(row["seconds"] for row in own["profiles"])
-    explored = Explored(task, closed, Estimator(seen, task.open_device, seed), objectives, spent)
+
+    def within(memory_bytes: int) -> Explored:
+        task = task_of(settings, name, seed, memory_bytes)
+        return Explored(task, closed, Estimator(seen, task.open_device, seed), objectives, spent)
+
+    budget = math.ceil(settings.budget * default["peak_bytes"])
+    explored = within(budget)
+    least = min(values[1] for values in explored.search(math.inf).objectives)
+    if least > budget:  # features so wide that the smallest batch needs nearly all
+        budget = math.ceil(least)
+        explored = within(budget)
     pruned, every = explored.search(budget), explored.search(budget, pruned=False)
     guidelines = {}
     for done, priority in enumerate(PRIORITIES, start=1):
