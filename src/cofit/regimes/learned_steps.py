@@ -222,7 +222,8 @@ def step_round(weight: torch.Tensor, step: torch.Tensor, top: int, share: int) -
 def _measure(model: nn.Module, sample: torch.Tensor) -> None:
     """Run a sample once, normalised by itself as in training; nothing of the model changes.
 
-    Running statistics of a network that is not trained yet say nothing of its activations.
+    Running statistics of a network that is not trained yet say nothing of its activations; a single
+    example has none of its own, and takes them.
     """
     modes = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
