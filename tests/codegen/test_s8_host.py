@@ -24,9 +24,14 @@ pytestmark = [
     pytest.mark.device,
     pytest.mark.skipif(HOST.vector_floats < 8, reason="this CPU has no vectors of eight int32"),
 ]
-PLAIN = replace(HOST, flags=())
+PAIRS = replace(HOST, quads=False)
+"""What a CPU of the same vectors without VNNI is given."""
+QUADS = replace(HOST, vector_floats=16, vector_registers=32, quads=True)
+PLAIN = [replace(machine, flags=()) for machine in (PAIRS, QUADS)]
 """The same kernels compiled for any CPU: what stands in for the vector instructions."""
-MACHINES = pytest.mark.parametrize("machine", [HOST, PLAIN], ids=("vectors", "plain"))
+NAMES = ("pairs", "plain pairs", "plain quads", "vectors")
+MACHINES = pytest.mark.parametrize("machine", [PAIRS, *PLAIN, HOST], ids=NAMES)
+WINOGRAD = pytest.mark.parametrize("machine", [PAIRS, PLAIN[0]], ids=NAMES[:2])
 ROUNDINGS = pytest.mark.parametrize("rounding", list(Rounding))
 
 
@@ -153,7 +158,7 @@ def test_accumulators_up_to_int32_and_all_shifts(rounding: Rounding, machine: Ma
         assert ("S8_ANY" not in source.steps[0].code.body) == fast[source.name]
 
 
-@MACHINES
+@WINOGRAD
 @ROUNDINGS
 def test_winograd_is_exact(rounding: Rounding, machine: Machine) -> None:
     """Odd planes, one-sided padding, odd channels, several bands, largest weights and inputs."""
@@ -176,7 +181,7 @@ def test_winograd_is_exact(rounding: Rounding, machine: Machine) -> None:
     assert seen == {"2x2 outputs", "4x4 outputs"}
 
 
-@MACHINES
+@WINOGRAD
 def test_folded_winograd_is_exact(machine: Machine) -> None:
     """7x7 kernels of stride 2: odd and even sizes, padding, bands, largest weights and inputs."""
     rng = np.random.default_rng(9)
@@ -203,7 +208,7 @@ def test_folded_winograd_stays_in_range(case: str) -> None:
     chain = Chain(np.random.default_rng(1), (1, channels, 20, 22), name="range")
     stride = (2, 1) if case == "stride" else (2, 2)
     chain.weighted(at.Conv2d(stride, (3, 3, 3, 3)), weight)
-    (source,) = assert_exact([chain.graph()])
+    (source,) = assert_exact([chain.graph()], PAIRS)
     assert source.steps[0].kernel == "s8-host-dense"
 
 
@@ -215,9 +220,9 @@ def test_winograd_needs_bits_of_room() -> None:
         chain.weighted(at.Conv2d(padding=(1, 1, 1, 1)), weights(rng, (16, 16, 3, 3)))
         graph, bias = chain.graph(), np.full(16, offset, np.int32)
         graphs.append(graph.with_tensors({"t0.b": replace(graph.tensors["t0.b"], data=bias)}))
-        variants.append(emit(graphs[-1], HOST).steps[0].code.variant)
+        variants.append(emit(graphs[-1], PAIRS).steps[0].code.variant)
     assert variants == ["4x4 outputs", "2x2 outputs", "dense"]
-    assert_exact(graphs)
+    assert_exact(graphs, PAIRS)
 
 
 def test_winograd_replaces_blocks_that_would_be_slower() -> None:
@@ -231,14 +236,14 @@ def test_winograd_replaces_blocks_that_would_be_slower() -> None:
         values = np.rint(kept.numpy() * 30).clip(-127, 127).astype(np.int8)
         chain.weighted(at.Conv2d(padding=(1, 1, 1, 1)), values, structure=text)
         graphs.append(chain.graph())
-        families.append(emit(graphs[-1], HOST).steps[0].kernel)
+        families.append(emit(graphs[-1], PAIRS).steps[0].kernel)
     assert families == ["s8-host-dense-winograd", "s8-host-block"]
-    assert_exact(graphs)
+    assert_exact(graphs, PAIRS)
 
 
 def test_bands_and_long_rows() -> None:
     rng = np.random.default_rng(7)
-    bands = Chain(rng, (1, 64, 40, 44), name="bands")
+    bands = Chain(rng, (1, 64, 80, 44), name="bands")
     bands.weighted(at.Conv2d((2, 1), (2, 1, 1, 0)), weights(rng, (9, 64, 3, 3)))
     bands.weighted(at.Conv2d(padding=(1, 1, 1, 1), groups=9), weights(rng, (9, 1, 3, 3)))
     long = Chain(rng, (1, 128, 28, 30), name="long")
@@ -298,24 +303,52 @@ def test_tables_and_pools(machine: Machine) -> None:
 
 
 def test_weights_take_one_byte_each() -> None:
-    """Widened and transformed weights exist at run time only."""
+    """Widened and transformed weights exist at run time only; one index for two or four."""
     chain = Chain(np.random.default_rng(9), (1, 16, 16, 16), name="flash")
     for stride in ((1, 1), (2, 2)):
         chain.weighted(
             at.Conv2d(stride, (1, 1, 1, 1)), weights(chain.rng, (32, chain.here[1], 3, 3))
         )
-    winograd, dense = emit(chain.graph(), HOST).steps
+    winograd, dense = emit(chain.graph(), PAIRS).steps
     assert winograd.constant_bytes == 32 * 16 * 9 + 32 * 12
     assert dense.constant_bytes == 32 * 32 * 9 + 32 * 12 + 4 * 32 * 9 // 2
+    _, dense = emit(chain.graph(), QUADS).steps
+    assert dense.constant_bytes == 32 * 32 * 9 + 32 * 12 + 4 * 32 * 9 // 4
 
 
-def test_vnni_replaces_multiply_and_add() -> None:
-    """It cannot run everywhere, but must compile; VPDPWSSD is multiply, add pairs, accumulate."""
+@pytest.mark.parametrize(
+    ("machine", "instruction"), [(PAIRS, "vpdpwssd"), (QUADS, "vpdpbusd")], ids=NAMES[:2]
+)
+def test_vnni_replaces_multiply_and_add(machine: Machine, instruction: str) -> None:
+    """It cannot run everywhere, but must compile; no other products are left."""
     chain = Chain(np.random.default_rng(10), (1, 8, 8, 8), name="vnni")
     chain.weighted(at.Conv2d(), weights(chain.rng, (16, 8, 3, 3)))
-    source = emit(chain.graph(), HOST)
+    source = emit(chain.graph(), machine)
     files = {"vnni.c": source.source, "vnni.h": source.header}
     flags = ("-std=c99", "-O2", "-march=icelake_server", "-S")
     text = build(files, flags, "vnni.s").read_text()
-    assert "vpdpwssd" in text
+    assert instruction in text
     assert "vpmaddwd" not in text
+
+
+@pytest.mark.parametrize("machine", [QUADS if HOST.quads else PLAIN[1], PLAIN[1]])
+def test_quads_of_blocks(machine: Machine) -> None:
+    """Every height of blocks, odd channels, rows beyond the last, strides; all extremes."""
+    rng = np.random.default_rng(12)
+    graphs = []
+    texts = ("block16x4@2", "block32x4@8", "block64x4@4", "block48x8@3", "block16x4@1")
+    for index, text in enumerate(texts):
+        chain = Chain(
+            rng, (1, 13 + index, 9, 5 + 7 * index), tuple(Rounding)[index % 3], f"quads{index}"
+        )
+        for outputs, kernel, stride in ((70, 3, 1), (96, 1, 1), (64, 3, 2)):
+            dense = torch.from_numpy(rng.standard_normal((outputs, chain.here[1], kernel, kernel)))
+            values = np.rint(parse(text).project(dense).numpy() * 40).clip(-128, 127)
+            chain.weighted(
+                at.Conv2d((stride, stride), (kernel // 2, 1, 0, 2)), values.astype(np.int8),
+                structure=text,
+            )  # fmt: skip
+        graphs.append(chain.graph())
+    for source in assert_exact(graphs, machine):
+        assert {step.kernel for step in source.steps} == {"s8-host-block"}
+        assert all("s8_quad_block" in step.code.body for step in source.steps)

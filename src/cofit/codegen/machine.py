@@ -27,6 +27,7 @@ class Machine:
         flags: compiler flags that select the CPU.
         vector_floats: float32 lanes of a vector register; 1 where there are none.
         vector_registers: number of vector registers.
+        quads: whether 16 sums of four products of uint8 and int8 are one instruction (VNNI).
         dsp: whether SMLAD and SXTB16 exist.
         freestanding: no operating system, no libc, no libm.
         alignment_bytes: alignment of every buffer in the arena.
@@ -40,6 +41,7 @@ class Machine:
     flags: tuple[str, ...]
     vector_floats: int
     vector_registers: int
+    quads: bool
     dsp: bool
     freestanding: bool
     alignment_bytes: int
@@ -75,6 +77,7 @@ def host() -> Machine:
         flags=("-march=native", *(WIDE_FLAGS if wide else ())),
         vector_floats=lanes,
         vector_registers=32 if wide else 16,
+        quads=wide and "avx512_vnni" in flags,
         dsp=False,
         freestanding=False,
         alignment_bytes=64,
@@ -91,6 +94,7 @@ def cortex_m(core: Literal["m4", "m7"]) -> Machine:
         flags=(f"-mcpu=cortex_{core}+{fpu}", "-mthumb"),
         vector_floats=1,
         vector_registers=0,
+        quads=False,
         dsp=True,
         freestanding=True,
         alignment_bytes=8,

@@ -1,7 +1,8 @@
-"""int8 convolutions and linear layers on a CPU with vectors of eight int32.
+"""int8 convolutions and linear layers on a CPU with vectors of eight or sixteen int32.
 
 Eight output channels share a vector, pairs of int16 inputs are multiplied and added at once; two
-vectors by six pixels of sums stay in registers. The same integers as everywhere else.
+vectors by six pixels of sums stay in registers. With VNNI sixteen share one, and four uint8 inputs
+are multiplied and added at once. The same integers as everywhere else.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from cofit.codegen.kernels.s8_host_layer import (
     host_support,
     in_place_of,
     no_vectors,
-    plane_of,
     reject_sum,
     share_blocks,
     target_of,
 )
+from cofit.codegen.kernels.s8_host_plane import PAIRS, QUADS, Grain, plane_of, quads_of
 from cofit.codegen.kernels.s8_layer import Int8, constant, reject_weighted, weight_values
 from cofit.codegen.kernels.s8_sparse import idle_outputs, reason_of, structured_encoding
 from cofit.codegen.kernels.shares import Shares, count_of, filled_range
@@ -40,7 +41,7 @@ LIST_ENTRIES = 4  # that take as long as the begin and the end of a list
 
 @dataclass(frozen=True)
 class S8HostDense:
-    """conv2d and linear without structure; weights padded to 8 rows and an even run."""
+    """conv2d and linear without structure; weights padded to whole vectors and entries."""
 
     name = "s8-host-dense"
 
@@ -124,26 +125,32 @@ class S8HostBlock:
         """The list of kept pairs of each group of outputs."""
         encoding = structured_encoding(graph, op)
         assert isinstance(encoding, Encoding)
-        plane, out = plane_of(graph, op), encoding.parameters["out"]
-        vectors = 2 if out % TILE_ROWS == 0 else 1
-        rows = list_rows(encoding, plane.window)
+        out, width = encoding.parameters["out"], encoding.parameters["in"]
+        if machine.quads and out % QUADS.rows == 0 and width % QUADS.width == 0:
+            plane = quads_of(graph, op, machine, encoding.parameters["out"])
+            vectors = plane.tile.vectors
+        else:
+            plane, vectors = plane_of(graph, op), 2 if out % TILE_ROWS == 0 else 1
+        grain = plane.grain
+        rows = list_rows(encoding, plane.window, grain)
         assert rows.start is not None
         costs = (np.diff(rows.start) + LIST_ENTRIES).tolist()
-        shares = share_blocks(graph, op, machine, plane.window, costs)
+        shares = share_blocks(graph, op, machine, plane.window, costs, grain.macs_per_cycle)
         declaration, constants = host_layer(
-            graph, op, rows, multiple=out, shares=shares, residual=residual
+            graph, op, rows, multiple=out, shares=shares, residual=residual, above=plane.above
         )
-        access = "S8_APART" if encoding.parameters["in"] == 1 else "S8_ADJACENT"
+        access = "S8_APART" if width == 1 else "S8_ADJACENT"
         call = call_of(
             shares,
-            f"s8_host_block({{layer}}, {out}, &walk, plane, y0, y1, sums, {{to}}, {vectors});",
+            f"{grain.kernel}_block({{layer}}, {out}, &walk, plane, y0, y1, sums, {{to}}, "
+            f"{vectors});",
             op,
             residual,
         )
         return KernelCode(
             "\n".join((declaration, plane.walk(access), plane.loop(call, shares))),
             constants,
-            host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
+            host_support(graph, *grain.support),
             plane.scratch_bytes,
             in_place_of(op, residual),
             variant=str(graph.tensors[op.inputs[1]].structure),
@@ -163,37 +170,40 @@ def _dense(
 
     The others then get the values of a constant `idle`.
     """
-    plane = plane_of(graph, op)
-    w, length, places = plane.window, plane.run, plane.places()
+    plane = quads_of(graph, op, machine) if machine.quads else plane_of(graph, op)
+    w, length, places, grain = plane.window, plane.run, plane.places(), plane.grain
     runs = weight.transpose(0, 2, 3, 1).reshape(len(weight), len(places), length)
-    even = np.pad(runs, ((0, 0), (0, 0), (0, length % 2)))
-    entries = len(places) * even.shape[2] // 2
-    grouped = even.reshape(w.groups, len(weight) // w.groups, 2 * entries)
-    index = places[:, None] + np.arange(0, length, 2)
-    rows = dense_rows(grouped, index.ravel(), order)
+    whole = np.pad(runs, ((0, 0), (0, 0), (0, -length % grain.width)))
+    entries = len(places) * whole.shape[2] // grain.width
+    grouped = whole.reshape(w.groups, len(weight) // w.groups, grain.width * entries)
+    rows = dense_rows(grouped, plane.entries(places), order, grain)
     blocks = [1.0] * -(-len(weight) // TILE_ROWS)
-    shares = share_blocks(graph, op, machine, w, blocks)
-    declaration, constants = host_layer(graph, op, rows, w.groups, shares=shares, residual=residual)
+    shares = share_blocks(graph, op, machine, w, blocks, grain.macs_per_cycle)
+    declaration, constants = host_layer(
+        graph, op, rows, w.groups, grain.rows, shares, residual, plane.above
+    )
     to = "{to}" if order is None else "{whole}"  # `order` counts from the first channel
+    tile = f", {plane.tile.vectors}" if grain is QUADS else ""
+    dense = f"{grain.kernel}_dense"
     call = call_of(
         shares,
-        f"s8_host_dense({{layer}}, {entries}, &walk, plane, y0, y1, sums, {to});",
+        f"{dense}({{layer}}, {entries}, &walk, plane, y0, y1, sums, {to}{tile});",
         op,
         residual,
     )
     if order is not None:
         call = f"{_idle(w, shares, order)}\n{call}"
     if w.groups > 1:
+        to = target_of(op, residual, f"g * {w.outputs // w.groups}")
         call = (
             f"for (int32_t g = 0; g < {w.groups}; g++)\n"
-            f"    s8_host_dense(layers + g, {entries}, &walk, plane + g * "
-            f"{w.channels // w.groups}, y0, y1, sums,\n"
-            f"                  {target_of(op, residual, f'g * {w.outputs // w.groups}')});"
+            f"    {dense}(layers + g, {entries}, &walk, plane + g * {w.channels // w.groups}, "
+            f"y0, y1, sums,\n            {to}{tile});"
         )
     return KernelCode(
         "\n".join((declaration, plane.walk("S8_ADJACENT"), plane.loop(call, shares))),
         constants,
-        host_support(graph, "s8_host_plane.h", "s8_host_list.h"),
+        host_support(graph, *grain.support),
         plane.scratch_bytes,
         in_place_of(op, residual),
         variant="dense",
@@ -213,32 +223,38 @@ def _idle(w: Window, shares: Shares | None, kept: NDArray[np.uint16]) -> str:
 
 
 def dense_rows(
-    weight: Int8, index: NDArray[np.int64] | None = None, order: NDArray[np.uint16] | None = None
-) -> HostRows:
-    """Rows of weights (groups, K, n), n even: (n / 2, rows, 2) for each 16 rows and the last 8."""
+    weight: Int8, index: NDArray[np.int64] | None = None, order: NDArray[np.uint16] | None = None,
+    grain: Grain = PAIRS,
+) -> HostRows:  # fmt: skip
+    """Rows of weights (groups, K, n), n whole entries, by `TILE_ROWS` and what is left of them.
+
+    Each as (entries, rows, width).
+    """
     packed = [np.zeros(0, np.int8)]
     for group in weight:
-        padded = np.pad(group, ((0, -len(group) % LANES), (0, 0)))
+        padded = np.pad(group, ((0, -len(group) % grain.rows), (0, 0)))
         for k in range(0, len(padded), TILE_ROWS):
             part = padded[k : k + TILE_ROWS]
-            packed.append(part.reshape(len(part), -1, 2).transpose(1, 0, 2).ravel())
+            packed.append(part.reshape(len(part), -1, grain.width).transpose(1, 0, 2).ravel())
     return HostRows(np.concatenate(packed), index, order)
 
 
-def list_rows(encoding: Encoding, window: Window) -> HostRows:
+def list_rows(encoding: Encoding, window: Window, grain: Grain = PAIRS) -> HostRows:
     """Lists of ocb blocks of whole vectors of rows, each with its two or one places an entry."""
-    count, index, pairs = _entries(encoding, window)
+    count, index, values = _entries(encoding, window, grain.width)
     height = TILE_ROWS if encoding.parameters["out"] % TILE_ROWS == 0 else LANES
     start = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
-    return HostRows(_pack_lists(count, pairs, height), index, start=start)
+    return HostRows(_pack_lists(count, values, height), index, start=start)
 
 
-def _entries(encoding: Encoding, w: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], Int8]:
-    """(entries per group, places in a window, pairs (entries, out, 2)) of ocb blocks.
+def _entries(
+    encoding: Encoding, w: Window, together: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Int8]:
+    """(entries per group, places in a window, values (entries, out, together)) of ocb blocks.
 
     Blocks of one input are paired in order, an odd last one with itself at weight zero: two places
-    for an entry. Wider ones are pairs of neighbours with one place each; a pair that begins past
-    the last channel holds zeros.
+    for an entry. Wider ones are runs of neighbours with one place each; a run that begins past the
+    last channel holds zeros.
     """
     out, width = encoding.parameters["out"], encoding.parameters["in"]
     slab, tap = np.divmod(encoding.arrays["index"].astype(np.int64), w.kernel[0] * w.kernel[1])
@@ -247,9 +263,10 @@ def _entries(encoding: Encoding, w: Window) -> tuple[NDArray[np.int64], NDArray[
     values = encoding.arrays["values"].astype(np.int8).reshape(-1, out, width)
     count = encoding.arrays["count"].astype(np.int64)
     if width > 1:
-        parts = width // 2
-        pairs = values.reshape(-1, out, parts, 2).transpose(0, 2, 1, 3).reshape(-1, out, 2)
-        return count * parts, (place[:, None] + 2 * np.arange(parts)).ravel(), pairs
+        parts = width // together
+        runs = values.reshape(-1, out, parts, together).transpose(0, 2, 1, 3)
+        index = (place[:, None] + together * np.arange(parts)).ravel()
+        return count * parts, index, runs.reshape(-1, out, together)
     end = np.cumsum(count)
     last = end[count % 2 == 1]
     place = np.insert(place, last, place[last - 1])
@@ -257,11 +274,11 @@ def _entries(encoding: Encoding, w: Window) -> tuple[NDArray[np.int64], NDArray[
     return (count + 1) // 2, place, paired.reshape(-1, 2, out).transpose(0, 2, 1)
 
 
-def _pack_lists(count: NDArray[np.int64], pairs: Int8, height: int) -> Int8:
-    """(entries, out, 2) to, per group and `height` rows of it, (entries, height, 2)."""
-    packed, start, out = [np.zeros(0, np.int8)], 0, pairs.shape[1]
+def _pack_lists(count: NDArray[np.int64], values: Int8, height: int) -> Int8:
+    """(entries, out, n) to, per group and `height` rows of it, (entries, height, n)."""
+    packed, start, (_, out, n) = [np.zeros(0, np.int8)], 0, values.shape
     for entries in count.tolist():
-        own = pairs[start : start + entries].reshape(entries, out // height, height, 2)
+        own = values[start : start + entries].reshape(entries, out // height, height, n)
         packed.append(own.transpose(1, 0, 2, 3).ravel())
         start += entries
     return np.concatenate(packed)

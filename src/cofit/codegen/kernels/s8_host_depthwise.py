@@ -12,9 +12,9 @@ from cofit.codegen.kernels.s8_host_layer import (
     host_layer,
     host_support,
     no_vectors,
-    plane_of,
     target_of,
 )
+from cofit.codegen.kernels.s8_host_plane import plane_of
 from cofit.codegen.kernels.s8_layer import Int8, weight_values
 from cofit.codegen.kernels.shares import count_of, share_rows
 from cofit.codegen.machine import Machine

@@ -1,7 +1,6 @@
-"""What all int8 convolutions on a CPU with vectors share: layer constants, the int16 plane, bands.
+"""What all int8 convolutions on a CPU with vectors share: layer constants and how threads share.
 
-The input is widened to int16 without its zero point, once per layer, a band of padded rows at a
-time. Whatever vectors compute, the values are those of `cofit.ir.integer`.
+Whatever vectors compute, the values are those of `cofit.ir.integer`.
 """
 
 from __future__ import annotations
@@ -26,27 +25,22 @@ from cofit.codegen.kernels.s8_layer import (
     fits_30_bits,
     is_host,
     requantise_support,
-    window_text,
+    weight_values,
 )
 from cofit.codegen.kernels.shares import (
     BYTES_PER_CYCLE,
     Shares,
-    declared,
-    range_of,
     share_layer,
 )
-from cofit.codegen.kernels.tile import split
-from cofit.codegen.kernels.window import BAND_BYTES_HOST, Window, window
+from cofit.codegen.kernels.window import Window
 from cofit.codegen.machine import Machine
 from cofit.core import UnsupportedOpError
 from cofit.ir import Graph, Op, Rounding, kept_macs
-from cofit.ir.integer import affine, conv_requant
+from cofit.ir.integer import conv_requant
 
 LANES, TILE_ROWS, TILE_PIXELS = 8, 16, 6
 CACHE_LINE_BYTES = 64
 MACS_PER_CYCLE = 32
-MAX_FOLDED = 128  # pixels of a row whose sums stay in the L1 cache
-SLACK = 16  # elements before and behind a plane that a kernel may read and multiply by zero
 
 
 def no_vectors(machine: Machine) -> str | None:
@@ -107,7 +101,7 @@ class HostRows:
 
 def host_layer(
     graph: Graph, op: Op, rows: HostRows, groups: int = 1, multiple: int = LANES,
-    shares: Shares | None = None, residual: Residual | None = None,
+    shares: Shares | None = None, residual: Residual | None = None, above: int = 0,
 ) -> tuple[str, tuple[Constant, ...]]:  # fmt: skip
     """C declaration of `layers`, one `s8_host_layer` per group, and the arrays it points to.
 
@@ -121,11 +115,12 @@ def host_layer(
         multiple: rows of a group are padded to a multiple of this.
         shares: of blocks of `TILE_ROWS` rows, or of `multiple` where the rows have lists.
         residual: what is added to the outputs.
+        above: what the kernel's inputs are greater by than inputs without zero point; biases make
+            up for it.
     """
     multiplier, shift = conv_requant(graph, op)
     shift = vector_shifts(multiplier, shift)
-    bias, outputs = graph.tensors[op.inputs[2]].data, len(multiplier)
-    assert bias is not None
+    bias, outputs = _lowered_bias(graph, op, above), len(multiplier)
     order = np.arange(outputs) if rows.order is None else rows.order
     each = len(order) // groups
 
@@ -136,7 +131,7 @@ def host_layer(
 
     parts: dict[str, Array] = {
         "weights": rows.weights.reshape(groups, -1),
-        "bias": padded(bias.astype(np.int32), 0),
+        "bias": padded(bias, 0),
         "multiplier": padded(multiplier, 0),
         "shift": padded(shift, -1),
     }
@@ -185,6 +180,15 @@ def host_layer(
     return before + layers, constants
 
 
+def _lowered_bias(graph: Graph, op: Op, above: int) -> NDArray[np.int32]:
+    """Biases less what inputs greater by `above` add to the sums, modulo 2^32."""
+    bias = graph.tensors[op.inputs[2]].data
+    assert bias is not None
+    weight = weight_values(graph, op).astype(np.int64)
+    lowered = bias.astype(np.int64) - above * weight.reshape(len(weight), -1).sum(axis=1)
+    return np.asarray(lowered, np.uint32).view(np.int32)
+
+
 def _residual_text(graph: Graph, residual: Residual) -> str:
     found = float_sum(graph, residual.op, residual.position)
     assert found is not None
@@ -214,14 +218,15 @@ def target_of(op: Op | None = None, residual: Residual | None = None, at: str = 
 
 
 def share_blocks(
-    graph: Graph, op: Op, machine: Machine, window: Window, costs: Sequence[float]
-) -> Shares | None:
+    graph: Graph, op: Op, machine: Machine, window: Window, costs: Sequence[float],
+    macs_per_cycle: float = MACS_PER_CYCLE,
+) -> Shares | None:  # fmt: skip
     """How threads share an int8 layer whose blocks of outputs cost so much."""
     macs = kept_macs(graph, op)
     weight_bytes = macs / max(window.out_height * window.out_width, 1)
     return share_layer(
         machine,
-        max(macs / MACS_PER_CYCLE, weight_bytes / BYTES_PER_CYCLE),
+        max(macs / macs_per_cycle, weight_bytes / BYTES_PER_CYCLE),
         window.out_height,
         costs if window.groups == 1 else (),
         weight_bytes,
@@ -239,102 +244,6 @@ def call_of(shares: Shares | None, call: str, op: Op, residual: Residual | None)
         return call.format(layer="layers", to=whole, whole=whole)
     first = "(layers[share].bias - layers[0].bias)"
     return call.format(layer="layers + share", to=target_of(op, residual, first), whole=whole)
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The widened input of a convolution: bands of padded rows in scratch.
-
-    Attributes:
-        window: the sliding window.
-        offset: minus the zero point of the input.
-    """
-
-    window: Window
-    offset: int
-
-    @property
-    def rows(self) -> int:
-        """Output rows of a band."""
-        w = self.window
-        fit = (BAND_BYTES_HOST // (2 * max(w.row, 1)) - w.reach[0]) // w.stride[0] + 1
-        return max(1, min(w.out_height, fit))
-
-    @property
-    def elements(self) -> int:
-        """int16 of a band, slack included, such that what follows is aligned to 64 bytes."""
-        w = self.window
-        height = (self.rows - 1) * w.stride[0] + w.reach[0]
-        return -(-(height * w.row + 2 * SLACK) // 32) * 32
-
-    @property
-    def scratch_bytes(self) -> int:
-        """A band, and the sums of a tile's rows at all pixels of an output row."""
-        return 2 * self.elements + 4 * TILE_ROWS * self.window.out_width
-
-    def walk(self, access: str, wide: bool = False) -> str:
-        """C declaration of the `s8_walk` named `walk`; `wide` weights are int16."""
-        w = self.window
-        pixels, larger = split(w.out_width, TILE_PIXELS)[0]
-        return (
-            f"static const s8_walk walk = {{.row = {w.stride[0] * w.row}, .pixel = {w.pixel}, "
-            f".columns = {w.out_width},\n    .larger = {larger}, .pixels = {pixels}, "
-            f".access = {access}, .wide = {int(wide)}}};"
-        )
-
-    def loop(self, body: str, shares: Shares | None = None) -> str:
-        """C over all bands; `body` computes outputs [y0, y1) from `plane`, with `sums` at hand."""
-        w = self.window
-        first, last = range_of(shares, "rows", w.out_height)
-        own = shares if shares is not None and shares.axis == "rows" else None
-        stop = "end" if own is None else "stop"  # `end` is that of the share
-        lines = [
-            window_text(w, self.offset, w.channels),
-            f"int16_t *const plane = (int16_t *)(void *)scratch + {SLACK};",
-            f"int32_t *const sums = (int32_t *)(void *)(scratch + {2 * self.elements});",
-            f"for (int32_t y0 = {first}; y0 < {last}; y0 += {self.rows}) {{",
-            f"    const int32_t {stop} = y0 + {self.rows};",
-            f"    const int32_t y1 = {stop} < {last} ? {stop} : {last};",
-            f"    s8_plane(&window, in0, y0, y1, {w.padding[3]}, plane);",
-            *(f"    {line}" for line in body.splitlines()),
-            "}",
-        ]
-        return declared(own, "\n".join(lines))
-
-    def places(self) -> NDArray[np.int64]:
-        """(taps, runs of neighbours in a window): the place of every run's first element."""
-        w = self.window
-        down = np.arange(w.kernel[0]) * w.dilation[0] * w.row
-        across = np.arange(1 if self.merged else w.kernel[1]) * w.dilation[1] * w.channels
-        return (down[:, None] + across).ravel()
-
-    @property
-    def merged(self) -> bool:
-        """Whether the elements of a window's row are neighbours."""
-        w = self.window
-        return w.groups == 1 and (w.dilation[1] == 1 or w.kernel[1] == 1)
-
-    @property
-    def run(self) -> int:
-        """Neighbouring elements at each of `places`."""
-        w = self.window
-        return w.channels // w.groups * (w.kernel[1] if self.merged else 1)
-
-
-def plane_of(graph: Graph, op: Op) -> Plane:
-    """Plane of a conv2d or linear op."""
-    return Plane(_folded(window(graph, op)), -affine(graph, op.inputs[0])[1])
-
-
-def _folded(w: Window) -> Window:
-    """A long row of pixels as several equal shorter ones, where nothing tells rows apart."""
-    plain = w.kernel == (1, 1) and w.stride == (1, 1) and not any(w.padding)
-    longest = min(BAND_BYTES_HOST // (2 * w.channels), MAX_FOLDED)
-    if not plain or w.height > 1 or w.width <= longest:
-        return w
-    width = max((d for d in range(TILE_PIXELS, longest + 1) if w.width % d == 0), default=w.width)
-    rows = w.width // width
-    return replace(w, height=rows, width=width, out_height=rows, out_width=width)
 
 
 def _plus(value: int) -> str:

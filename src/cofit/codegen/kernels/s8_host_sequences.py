@@ -12,13 +12,13 @@ from cofit.codegen.kernels.f32_matmul import product_sizes
 from cofit.codegen.kernels.s8_host_layer import (
     LANES,
     MACS_PER_CYCLE,
-    Plane,
     host_support,
     no_vectors,
     rounding_name,
     target_of,
     vector_shifts,
 )
+from cofit.codegen.kernels.s8_host_plane import Plane
 from cofit.codegen.kernels.s8_layer import bounds_fields, constant
 from cofit.codegen.kernels.s8_sequences import S8LayerNorm, S8Matmul, norm_code
 from cofit.codegen.kernels.s8_softmax import S8Softmax
