@@ -35,6 +35,7 @@ from cofit.graphs.points import (
     peak_bytes,
     report,
     solids,
+    time_beside,
     time_call,
 )
 
@@ -219,6 +220,19 @@ def test_timing_rule() -> None:
     assert noisy.runs == 30 and noisy.latency_s == pytest.approx(2.0)
     spiked = time_call(lambda: None, clock=clock([1.0] * 4 + [50.0] + [1.0] * 45))
     assert spiked.latency_s == pytest.approx(1.0)
+
+
+def test_ratios_of_neighbouring_runs_stand_a_machine_that_slows_down() -> None:
+    now, runs = [0.0], [0]
+
+    def take(seconds: float) -> None:
+        runs[0] += 1
+        now[0] += seconds * (3.0 if runs[0] > 30 else 1.0)
+
+    timing, ratio = time_beside(
+        lambda: take(5.0), lambda: take(2.0), most=30, clock=lambda: now[0]
+    )  # fmt: skip
+    assert ratio == pytest.approx(2.5) and timing.latency_s > 6.0
 
 
 def test_tables_interpolate_and_refuse_what_they_do_not_know() -> None:

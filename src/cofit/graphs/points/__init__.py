@@ -31,7 +31,7 @@ from cofit.graphs.points.genotype import (
     spell,
     widths,
 )
-from cofit.graphs.points.measure import Timing, allocated_peak_bytes, time_call
+from cofit.graphs.points.measure import Timing, allocated_peak_bytes, time_beside, time_call
 from cofit.graphs.points.messages import messages, reduce_messages
 from cofit.graphs.points.network import HEAD, Classifier, Combine, PointNetwork
 from cofit.graphs.points.predictor import (
@@ -97,6 +97,7 @@ __all__ = [
     "report",
     "solids",
     "spell",
+    "time_beside",
     "time_call",
     "widths",
 ]

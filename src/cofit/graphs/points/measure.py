@@ -52,17 +52,54 @@ def time_call(
     """
     for _ in range(warm_up):
         call()
-    seconds: list[float] = []
-    while len(seconds) < most:
+
+    def timed() -> float:
         start = clock()
         call()
-        seconds.append(clock() - start)
+        return clock() - start
+
+    return _timed(timed, most)
+
+
+def _timed(run: Callable[[], float], most: int) -> Timing:
+    """Of runs that give their seconds."""
+    seconds: list[float] = []
+    while len(seconds) < most:
+        seconds.append(run())
         if len(seconds) >= FEWEST and _spread(seconds) < STEADY:
             break
     low, high = np.quantile(seconds, [0.25, 0.75])
     reach = 1.5 * (high - low)
     kept = [s for s in seconds if low - reach <= s <= high + reach]
     return Timing(statistics.fmean(kept), _spread(seconds), len(seconds), time.time())
+
+
+def time_beside(
+    call: Callable[[], object],
+    reference: Callable[[], object],
+    *,
+    most: int = MOST,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Timing, float]:
+    """As `time_call`, every run behind one of the reference; and the median of their ratios.
+
+    A machine that others use is slower for minutes at a time; a ratio of neighbouring runs is not.
+    """
+    for _ in range(WARM_UP):
+        reference()
+        call()
+    ratios: list[float] = []
+
+    def timed() -> float:
+        start = clock()
+        reference()
+        middle = clock()
+        call()
+        end = clock()
+        ratios.append((end - middle) / (middle - start))
+        return end - middle
+
+    return _timed(timed, most), statistics.median(ratios)
 
 
 def _spread(seconds: list[float]) -> float:

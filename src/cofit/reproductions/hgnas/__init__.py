@@ -56,7 +56,7 @@ def _found(search: Search, study: Study[Settings]) -> dict[str, Any]:
 
 _STANDARD = Settings(
     data=("fashion_mnist", "solids"), n=128, k=10, positions=12, combine=(8, 16, 32, 64),
-    widest=256, train=600, held=200, tested=500, measured=1000, most=30, predictor_width=64,
+    widest=256, train=600, held=200, tested=500, measured=1000, most=50, predictor_width=64,
     predictor_epochs=60, supernet_epochs=8, function_settings=24, function_designs=3,
     evaluations=100, population=16, contest=100, contests=5, ranked=16, epochs=4, rounds=31,
 )  # fmt: skip

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from cofit.core import torch_generator
 from cofit.graphs.points import (
     DGCNN,
     DesignPredictor,
@@ -21,11 +20,9 @@ from cofit.graphs.points import (
     Genes,
     OpTable,
     TableTarget,
-    allocated_peak_bytes,
     design_costs,
     measure_table,
     peak_bytes,
-    time_call,
 )
 from cofit.reproductions.harness import Step, Study
 from cofit.reproductions.harness.study import Results
@@ -33,7 +30,9 @@ from cofit.reproductions.hgnas.measuring import (
     compare,
     examples,
     features,
+    floor_s,
     measure_designs,
+    measure_network,
     robust_peak_bytes,
     shuffle_features,
     train_predictor,
@@ -61,19 +60,18 @@ class Machine:
 
         def compute(step: Step) -> Mapping[str, Any]:
             s, setting = self.settings, self.setting
-            cloud = torch.randn(1, s.n, 3, generator=torch_generator(0, "measured"))
             combines = [Gene("combine", str(width)) for width in s.combine]
             genes = [*combines, *aggregates(), SAMPLE, Gene("connect", "skip"),
                      Gene("pool", "max|mean")]  # fmt: skip
             with torch.no_grad():
                 dgcnn = DGCNN(setting.classes, s.k).eval().rewrite(True)
-                bound = time_call(lambda: dgcnn(cloud), most=s.most).latency_s
-                peak = allocated_peak_bytes(lambda: dgcnn(cloud))
+                bound = measure_network(dgcnn, setting).values
                 table = measure_table(genes, s.n, s.k, setting.classes, s.most)
                 with closing(self._ledger()) as ledger:
-                    measure_designs(self.space, setting, s.measured, ledger,
-                                    partial(step.progress, "measured"))  # fmt: skip
-            return {"times_s": dict(table.times_s), "latency_s": bound, "peak_bytes": peak}
+                    found = measure_designs(self.space, setting, s.measured, ledger,
+                                            partial(step.progress, "measured"))  # fmt: skip
+            return {"times_s": dict(table.times_s), "latency_s": bound["ratio"] * floor_s(found),
+                    "peak_bytes": bound["peak_bytes"]}  # fmt: skip
 
         return self.study.step("measure designs", compute)
 

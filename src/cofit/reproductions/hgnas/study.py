@@ -33,6 +33,7 @@ from cofit.reproductions.harness import Step, Study, seeded, train
 from cofit.reproductions.harness.study import Results
 from cofit.reproductions.hgnas.clouds import accuracy, cloud_data
 from cofit.reproductions.hgnas.machine import Machine, kept, restore
+from cofit.reproductions.hgnas.measuring import FLOOR
 from cofit.reproductions.hgnas.searching import (
     Bounds,
     SharedAccuracy,
@@ -50,8 +51,6 @@ from cofit.reproductions.hgnas.space import (
 )
 from cofit.search import Evolution, Ledger, RandomSearch, Space, Strategy, best
 
-FLOOR = parse("sample:knn aggregate:source/max pool:max|mean")
-"""The cheapest design that has a graph: no other can be faster."""
 ACCURATE, FAST = 0.1, 0.5
 """Weights of latency."""
 TARGETS = (PI_LIKE, ACCELERATOR_LIKE)
