@@ -16,8 +16,11 @@ from cofit.ir import Graph
 from cofit.targets import CortexM, CostTable, HostTarget, target
 
 HOST_FLOAT_FAMILIES = ("block8x1", "block16x1", "block32x1", "channel")
-HOST_INTEGER_FAMILIES = ("block8x2", "block16x2", "channel")
+HOST_PAIR_FAMILIES = ("block8x2", "block16x2", "channel")
 """Vectors multiply pairs of integers at once: blocks two inputs wide waste neither."""
+
+HOST_QUAD_FAMILIES = ("block16x4", "block32x4", "channel")
+"""With VNNI four at once, of sixteen outputs."""
 
 HOST_INTEGER_RECURRENT_FAMILIES = ("block8x1", "block16x1", "block32x1")
 """There pairs are of kept columns, wherever these are."""
@@ -76,7 +79,9 @@ class ProgramDevice:
             return CORTEX_FAMILIES
         if precision == "int8" and kind in ("gru", "lstm"):
             return HOST_INTEGER_RECURRENT_FAMILIES
-        return HOST_FLOAT_FAMILIES if precision == "fp32" else HOST_INTEGER_FAMILIES
+        if precision == "fp32":
+            return HOST_FLOAT_FAMILIES
+        return HOST_QUAD_FAMILIES if machine(self.name).quads else HOST_PAIR_FAMILIES
 
     def weight_bits(self, precision: Precision) -> tuple[int, ...]:
         """Bits of a stored weight, the usual first."""
