@@ -32,6 +32,7 @@ PLAIN = [replace(machine, flags=()) for machine in (PAIRS, QUADS)]
 NAMES = ("pairs", "plain pairs", "plain quads", "vectors")
 MACHINES = pytest.mark.parametrize("machine", [PAIRS, *PLAIN, HOST], ids=NAMES)
 WINOGRAD = pytest.mark.parametrize("machine", [PAIRS, PLAIN[0]], ids=NAMES[:2])
+"""With quads only planes of many tiles are computed so."""
 ROUNDINGS = pytest.mark.parametrize("rounding", list(Rounding))
 
 

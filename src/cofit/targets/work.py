@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from cofit.codegen import Constant, Source, Step
 from cofit.codegen.emit import INPUT, OUTPUT
-from cofit.codegen.kernels.s8_host_layer import LANES, TILE_PIXELS, TILE_ROWS
+from cofit.codegen.kernels.s8_host_layer import LANES, TILE_ROWS
+from cofit.codegen.kernels.s8_host_plane import QUADS, pair_tile
 from cofit.codegen.machine import Machine
 from cofit.ir import DType, Graph, Op
 from cofit.ir.shapes import macs
@@ -158,9 +159,14 @@ def _tile(machine: Machine, graph: Graph, step: Step) -> tuple[int, int, int] | 
         weight = graph.weight(step.op)
         if weight is None or step.kernel == "s8-host-depthwise":
             return None
+        if tile := _TILE.search(step.code.variant):  # of quads
+            outputs, pixels = int(tile[1]), int(tile[2])
+            vectors = outputs // QUADS.rows
+            return 4 * outputs * pixels, vectors + pixels + index, 4 * QUADS.rows
         narrow = weight.shape[0] <= LANES or (weight.structure or "").startswith("block8x")
-        rows = 1 if narrow else TILE_ROWS // LANES
-        return 2 * LANES * rows * TILE_PIXELS, rows + TILE_PIXELS + index, 4 * LANES
+        wide, rows = pair_tile(machine), LANES if narrow else TILE_ROWS
+        vectors = -(-rows // wide.lanes)
+        return 2 * rows * wide.pixels, vectors + wide.pixels + index, 4 * min(rows, wide.lanes)
     if step.kernel == "f32-planes" and (planes := _PLANES.search(step.code.variant)):
         filters, vectors = int(planes[1]), int(planes[2])
         return filters * vectors * lanes, filters + vectors + 1, 4 * lanes

@@ -158,3 +158,48 @@ COFIT_INLINE s8_lanes s8_multiply_pairs(s8_lanes w, s8_lanes x)
     return s8_add_pairs(s8_zero_lanes(), w, x);
 }
 #endif
+
+#if defined(__AVX512BW__)
+/* Both vectors of sixteen rows at once; the order of lanes is the plain one. */
+typedef __m512i s8_both;
+
+COFIT_INLINE s8_both s8_both_load(const int32_t *from)
+{
+    return _mm512_loadu_si512((const void *)from);
+}
+
+COFIT_INLINE void s8_both_spill(s8_both rows, int32_t *to)
+{
+    _mm512_storeu_si512((void *)to, rows);
+}
+
+/* 32 int8 as sixteen pairs. */
+COFIT_INLINE s8_both s8_both_pairs(const int8_t *w)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)w));
+}
+
+COFIT_INLINE s8_both s8_both_spread(const int16_t *x)
+{
+    return _mm512_set1_epi32((int32_t)cofit_word(x));
+}
+
+COFIT_INLINE s8_both s8_both_spread_apart(const int16_t *x, const int16_t *y)
+{
+    return _mm512_mask_blend_epi16(0xaaaaaaaau, s8_both_spread(x), s8_both_spread(y - 1));
+}
+
+COFIT_INLINE s8_both s8_both_multiply(s8_both w, s8_both x)
+{
+    return _mm512_madd_epi16(w, x);
+}
+
+COFIT_INLINE s8_both s8_both_add(s8_both acc, s8_both w, s8_both x)
+{
+#if defined(__AVX512VNNI__)
+    return _mm512_dpwssd_epi32(acc, w, x);
+#else
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(w, x));
+#endif
+}
+#endif

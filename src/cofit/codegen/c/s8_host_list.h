@@ -3,20 +3,57 @@
 /* Convolution by lists of entries: two elements of a window and the weights of all rows for them.
    What is const here, and the fields of s8_walk, are constants after inlining. */
 
-enum { S8_PIXELS = 6 };
+enum { S8_PIXELS = 12 }; /* the most of a tile */
+
+#if defined(__AVX512BW__)
+/* As s8_list_tile of sixteen rows with elements in common. */
+COFIT_INLINE void s8_list_tile_both(const s8_host_layer *layer, int32_t row, const int8_t *w,
+                                    int32_t start, int32_t end, const s8_walk *walk,
+                                    const int16_t *x, int32_t *sums, const int pixels)
+{
+    const int32_t each = (walk->wide ? 4 : 2) * S8_TILE_ROWS;
+    const int one = walk->access == S8_ADJACENT;
+    s8_both acc[S8_PIXELS];
+    COFIT_UNROLL(16)
+    for (int32_t p = 0; p < pixels; p++)
+        acc[p] = s8_both_load(layer->bias + row);
+    COFIT_UNROLL(1)
+    for (int32_t i = start; i < end; i++, w += each) {
+        const int16_t *const first = x + layer->index[one ? i : 2 * i];
+        const int16_t *const second = x + layer->index[one ? i : 2 * i + 1];
+        const s8_both pairs = walk->wide ? s8_both_load((const int32_t *)(const void *)w)
+                                         : s8_both_pairs(w);
+        COFIT_UNROLL(16)
+        for (int32_t p = 0; p < pixels; p++) {
+            const int16_t *const a = first + p * walk->pixel, *const b = second + p * walk->pixel;
+            acc[p] = s8_both_add(acc[p], pairs,
+                                 one ? s8_both_spread(a) : s8_both_spread_apart(a, b));
+        }
+    }
+    COFIT_UNROLL(16)
+    for (int32_t p = 0; p < pixels; p++)
+        s8_both_spill(acc[p], sums + p * S8_TILE_ROWS);
+}
+#endif
 
 /* Sums of `vectors` * 8 rows at `pixels` windows of x, by entries [start, end). */
 COFIT_INLINE void s8_list_tile(const s8_host_layer *layer, int32_t row, const int8_t *w,
                                int32_t start, int32_t end, const s8_walk *walk, const int16_t *x,
                                int32_t *sums, const int vectors, const int pixels)
 {
+#if defined(__AVX512BW__)
+    if (vectors == S8_VECTORS && walk->access != S8_CHANNELS) {
+        s8_list_tile_both(layer, row, w, start, end, walk, x, sums, pixels);
+        return;
+    }
+#endif
     s8_lanes acc[S8_PIXELS][S8_VECTORS], bias[S8_VECTORS];
     COFIT_UNROLL(8)
     for (int32_t v = 0; v < vectors; v++)
         bias[v] = s8_load(layer->bias + row + v * S8_LANES);
     if (walk->access == S8_CHANNELS)
         s8_regroup(bias);
-    COFIT_UNROLL(8)
+    COFIT_UNROLL(16)
     for (int32_t p = 0; p < pixels; p++)
         COFIT_UNROLL(8)
         for (int32_t v = 0; v < vectors; v++)
@@ -31,7 +68,7 @@ COFIT_INLINE void s8_list_tile(const s8_host_layer *layer, int32_t row, const in
         for (int32_t v = 0; v < vectors; v++, w += walk->wide ? 4 * S8_LANES : 2 * S8_LANES)
             pairs[v] = walk->wide ? s8_load_wide_pairs((const int16_t *)(const void *)w)
                                   : s8_load_pairs(w);
-        COFIT_UNROLL(8)
+        COFIT_UNROLL(16)
         for (int32_t p = 0; p < pixels; p++) {
             const int16_t *const a = first + p * walk->pixel, *const b = second + p * walk->pixel;
             s8_lanes pair[S8_VECTORS];
@@ -44,7 +81,7 @@ COFIT_INLINE void s8_list_tile(const s8_host_layer *layer, int32_t row, const in
                 acc[p][v] = s8_add_pairs(acc[p][v], pairs[v], pair[v]);
         }
     }
-    COFIT_UNROLL(8)
+    COFIT_UNROLL(16)
     for (int32_t p = 0; p < pixels; p++, sums += vectors * S8_LANES) {
         if (walk->access == S8_CHANNELS)
             s8_regroup(acc[p]);

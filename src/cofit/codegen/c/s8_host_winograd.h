@@ -27,7 +27,7 @@ typedef struct {
     int32_t height, width; /* outputs */
 } s8_winograd;
 
-enum { S8_TAPS = 4, S8_EDGE = 6, S8_PLACES = S8_EDGE * S8_EDGE, S8_GROUP = 6, S8_FOLDED = 16 }; /* the most of each */
+enum { S8_TAPS = 4, S8_EDGE = 6, S8_PLACES = S8_EDGE * S8_EDGE, S8_GROUP = 12, S8_FOLDED = 16 }; /* the most of each */
 
 /* Weights in each direction. */
 COFIT_INLINE int32_t s8_winograd_kernel(const int size)
@@ -185,7 +185,7 @@ COFIT_INLINE void s8_winograd_pair(const s8_winograd *shape, const int16_t *w, c
     COFIT_UNROLL(8)
     for (int32_t v = 0; v < vectors; v++)
         pairs[v] = s8_load_wide_pairs(w + 2 * S8_LANES * v);
-    COFIT_UNROLL(8)
+    COFIT_UNROLL(16)
     for (int32_t p = 0; p < count; p++) {
         const s8_lanes pair = s8_spread(x + p * shape->padded);
         COFIT_UNROLL(8)
@@ -194,6 +194,30 @@ COFIT_INLINE void s8_winograd_pair(const s8_winograd *shape, const int16_t *w, c
                               : s8_add_pairs(acc[p][v], pairs[v], pair);
     }
 }
+
+#if defined(__AVX512BW__)
+/* Products of all pairs of channels of `count` tiles at one place, of sixteen rows. */
+COFIT_INLINE void s8_winograd_both(const s8_winograd *shape, const int16_t *w, const int16_t *x,
+                                   int32_t *products, const int count)
+{
+    s8_both acc[S8_GROUP];
+    COFIT_UNROLL(16)
+    for (int32_t p = 0; p < count; p++)
+        acc[p] = s8_both_multiply(s8_both_load((const int32_t *)(const void *)w),
+                                  s8_both_spread(x + p * shape->padded));
+    COFIT_UNROLL(1)
+    for (int32_t i = 1; i < shape->pairs; i++) {
+        const int16_t *const own = w + 2 * S8_TILE_ROWS * i;
+        const s8_both pairs = s8_both_load((const int32_t *)(const void *)own);
+        COFIT_UNROLL(16)
+        for (int32_t p = 0; p < count; p++)
+            acc[p] = s8_both_add(acc[p], pairs, s8_both_spread(x + 2 * i + p * shape->padded));
+    }
+    COFIT_UNROLL(16)
+    for (int32_t p = 0; p < count; p++)
+        s8_both_spill(acc[p], products + p * S8_TILE_ROWS);
+}
+#endif
 
 /* Products of `count` tiles from x on, at all places. */
 COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *w,
@@ -204,13 +228,21 @@ COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *
     const int32_t skip = s8_winograd_step(each) - each;
     const int32_t step = s8_winograd_step(shape->tiles * shape->padded);
     for (int32_t place = 0; place < edge * edge; place++, w += skip, x += step) {
+#if defined(__AVX512BW__)
+        if (vectors == S8_VECTORS) {
+            s8_winograd_both(shape, w, x, products, count);
+            w += each;
+            products += count * S8_TILE_ROWS;
+            continue;
+        }
+#endif
         s8_lanes acc[S8_GROUP][S8_VECTORS];
         s8_winograd_pair(shape, w, x, acc, vectors, count, 1);
         w += 2 * S8_LANES * vectors;
         COFIT_UNROLL(1)
         for (int32_t i = 1; i < shape->pairs; i++, w += 2 * S8_LANES * vectors)
             s8_winograd_pair(shape, w, x + 2 * i, acc, vectors, count, 0);
-        COFIT_UNROLL(8)
+        COFIT_UNROLL(16)
         for (int32_t p = 0; p < count; p++)
             COFIT_UNROLL(8)
             for (int32_t v = 0; v < vectors; v++, products += S8_LANES)

@@ -27,7 +27,7 @@ from cofit.codegen.kernels.s8_host_layer import (
     share_blocks,
     target_of,
 )
-from cofit.codegen.kernels.s8_host_plane import PAIRS, QUADS, Grain, plane_of, quads_of
+from cofit.codegen.kernels.s8_host_plane import PAIRS, QUADS, Grain, pair_tile, plane_of, quads_of
 from cofit.codegen.kernels.s8_layer import Int8, constant, reject_weighted, weight_values
 from cofit.codegen.kernels.s8_sparse import idle_outputs, reason_of, structured_encoding
 from cofit.codegen.kernels.shares import Shares, count_of, filled_range
@@ -130,7 +130,8 @@ class S8HostBlock:
             plane = quads_of(graph, op, machine, encoding.parameters["out"])
             vectors = plane.tile.vectors
         else:
-            plane, vectors = plane_of(graph, op), 2 if out % TILE_ROWS == 0 else 1
+            plane = plane_of(graph, op, pair_tile(machine))
+            vectors = 2 if out % TILE_ROWS == 0 else 1
         grain = plane.grain
         rows = list_rows(encoding, plane.window, grain)
         assert rows.start is not None
@@ -153,7 +154,7 @@ class S8HostBlock:
             host_support(graph, *grain.support),
             plane.scratch_bytes,
             in_place_of(op, residual),
-            variant=str(graph.tensors[op.inputs[1]].structure),
+            variant=f"{graph.tensors[op.inputs[1]].structure}{plane.variant}",
             shares=count_of(shares),
         )
 
@@ -170,7 +171,10 @@ def _dense(
 
     The others then get the values of a constant `idle`.
     """
-    plane = quads_of(graph, op, machine) if machine.quads else plane_of(graph, op)
+    if machine.quads:
+        plane = quads_of(graph, op, machine)
+    else:
+        plane = plane_of(graph, op, pair_tile(machine))
     w, length, places, grain = plane.window, plane.run, plane.places(), plane.grain
     runs = weight.transpose(0, 2, 3, 1).reshape(len(weight), len(places), length)
     whole = np.pad(runs, ((0, 0), (0, 0), (0, -length % grain.width)))
@@ -206,7 +210,7 @@ def _dense(
         host_support(graph, *grain.support),
         plane.scratch_bytes,
         in_place_of(op, residual),
-        variant="dense",
+        variant=f"dense{plane.variant}",
         shares=count_of(shares),
     )
 

@@ -38,7 +38,7 @@ from cofit.core import UnsupportedOpError
 from cofit.ir import Graph, Op, Rounding, kept_macs
 from cofit.ir.integer import conv_requant
 
-LANES, TILE_ROWS, TILE_PIXELS = 8, 16, 6
+LANES, TILE_ROWS = 8, 16
 CACHE_LINE_BYTES = 64
 MACS_PER_CYCLE = 32
 

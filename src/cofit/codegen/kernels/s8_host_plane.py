@@ -51,6 +51,12 @@ class Grain:
 PAIRS = Grain(2, 8, "int16_t", 2, "s8_plane", "s8_host", ("s8_host_plane.h", "s8_host_list.h"), 32)
 QUADS = Grain(4, 16, "uint8_t", 1, "s8_quad_plane", "s8_quad", ("s8_host_quads.h",), 128)
 PAIR_TILE = Tile(lanes=8, vectors=2, pixels=6)
+WIDE_PAIR_TILE = Tile(lanes=16, vectors=1, pixels=12)
+
+
+def pair_tile(machine: Machine) -> Tile:
+    """Sums of sixteen rows that the registers hold, as one vector or two."""
+    return WIDE_PAIR_TILE if machine.vector_floats >= WIDE_PAIR_TILE.lanes else PAIR_TILE
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,12 @@ class Plane:
     def sums_at(self) -> int:
         """Where in scratch the sums begin."""
         return self.grain.element_bytes * self.elements
+
+    @property
+    def variant(self) -> str:
+        """Text of the tile, where it was chosen for the layer."""
+        chosen = self.grain is QUADS
+        return f", {self.tile.outputs} x {self.tile.pixels} pixels" if chosen else ""
 
     def walk(self, access: str, wide: bool = False) -> str:
         """C declaration of the `s8_walk` named `walk`; `wide` weights are int16."""
@@ -153,9 +165,9 @@ class Plane:
         return w.channels // w.groups * (w.kernel[1] if self.merged else 1)
 
 
-def plane_of(graph: Graph, op: Op) -> Plane:
+def plane_of(graph: Graph, op: Op, tile: Tile = PAIR_TILE) -> Plane:
     """Plane of a conv2d or linear op, in pairs."""
-    return Plane(_folded(window(graph, op)), -affine(graph, op.inputs[0])[1])
+    return Plane(_folded(window(graph, op)), -affine(graph, op.inputs[0])[1], tile=tile)
 
 
 def quads_of(graph: Graph, op: Op, machine: Machine, block: int | None = None) -> Plane:

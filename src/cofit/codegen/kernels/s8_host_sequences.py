@@ -18,7 +18,7 @@ from cofit.codegen.kernels.s8_host_layer import (
     target_of,
     vector_shifts,
 )
-from cofit.codegen.kernels.s8_host_plane import Plane
+from cofit.codegen.kernels.s8_host_plane import Plane, pair_tile
 from cofit.codegen.kernels.s8_layer import bounds_fields, constant
 from cofit.codegen.kernels.s8_sequences import S8LayerNorm, S8Matmul, norm_code
 from cofit.codegen.kernels.s8_softmax import S8Softmax
@@ -49,7 +49,8 @@ class S8HostMatmul:
         assert isinstance(op.attributes, attributes.Matmul)
         matrices, rows, inner, columns = product_sizes(graph, op)
         (_, zero_x), (_, zero_y) = (affine(graph, name) for name in op.inputs)
-        plane = Plane(Window(inner, matrices, rows, columns, matrices, rows), -zero_x)
+        w = Window(inner, matrices, rows, columns, matrices, rows)
+        plane = Plane(w, -zero_x, tile=pair_tile(machine))
         entries, padded = -(-inner // 2), -(-columns // LANES) * LANES
         multiplier, shift = (np.array([v], np.int32) for v in product_requant(graph, op))
         shift = vector_shifts(multiplier, shift)

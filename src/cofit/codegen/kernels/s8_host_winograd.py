@@ -22,7 +22,6 @@ from cofit.codegen.kernels.minimal_filter import fold_taps
 from cofit.codegen.kernels.s8_host import dense_rows
 from cofit.codegen.kernels.s8_host_layer import (
     MACS_PER_CYCLE,
-    TILE_PIXELS,
     TILE_ROWS,
     call_of,
     host_layer,
@@ -31,7 +30,7 @@ from cofit.codegen.kernels.s8_host_layer import (
     no_vectors,
     reject_sum,
 )
-from cofit.codegen.kernels.s8_host_plane import SLACK
+from cofit.codegen.kernels.s8_host_plane import SLACK, pair_tile
 from cofit.codegen.kernels.s8_layer import (
     accumulator_bound,
     reject_weighted,
@@ -52,6 +51,7 @@ FOLDED_CHANNELS = range(2, 5)  # one channel has too few products, four pixels o
 MIN_CHANNELS = 16  # inputs and outputs; below, transforms of windows and outputs dominate
 TRANSFORM = 4  # tiles whose products take as long as the transform of the weights
 MARGIN = 1.3  # time of one of its products, all else included, to that of a direct one
+QUAD_MARGIN = 2.6  # and to one of four bytes at once
 SCALE_BITS = {4: 6, 3: 6, 2: 2}  # that accumulators are shifted left by, modulo 2^32
 WEIGHTS_BYTES = 32 << 20  # of transformed weights in the arena, at most
 WHOLE_BYTES = 640 * 1024  # of transformed windows: about what a core's L2 holds
@@ -70,12 +70,10 @@ class S8HostWinograd:
     name = "s8-host-dense-winograd"
 
     def reject(self, graph: Graph, op: Op, machine: Machine) -> str | None:
-        """Machines without vectors or with VNNI, other windows, large sums, small, large layers."""
+        """Machines without vectors, other windows, large sums, small and large layers."""
         reason = no_vectors(machine) or reject_weighted(graph, op)
         if reason is not None:
             return reason
-        if machine.quads:  # ResNet-18 as a whole takes 1.5 times as long with these kernels
-            return "products of four bytes at once take less time than of a quarter of the pairs"
         w = window(graph, op)
         if (w.dilation, w.groups) != ((1, 1), 1):
             return "it is dilated or grouped"
@@ -84,13 +82,15 @@ class S8HostWinograd:
                 return f"it has fewer than {MIN_CHANNELS} channels"
         elif (w.kernel, w.stride) != ((7, 7), (FOLD, FOLD)):
             return "it is neither 3x3 of stride 1 nor 7x7 of stride 2"
+        elif machine.quads:
+            return "7x7 kernels take no less time so than with products of four bytes at once"
         elif w.channels not in FOLDED_CHANNELS:
             return f"7x7 kernels on {w.channels} channels need few products, or no longer fit"
         elif int(weight_values(graph, op).min()) == -128:
             return "a weight of -128 may not fit when transformed"
         if w.outputs < MIN_CHANNELS:
             return f"it has fewer than {MIN_CHANNELS} outputs"
-        tiling = self._tiling(graph, op)
+        tiling = self._tiling(graph, op, machine)
         return tiling if isinstance(tiling, str) else None
 
     def reject_residual(
@@ -104,7 +104,7 @@ class S8HostWinograd:
     ) -> KernelCode:
         """One call."""
         w = window(graph, op)
-        t = self._tiling(graph, op)
+        t = self._tiling(graph, op, machine)
         assert isinstance(t, Tiling)
         taps = fold_taps(weight_values(graph, op), t.fold)
         even = np.pad(taps, ((0, 0), (0, 0), (0, 0), (0, t.channels % 2)))
@@ -115,7 +115,7 @@ class S8HostWinograd:
         if shares is not None:
             t = replace(t, window=replace(w, outputs=shares.largest * TILE_ROWS))
         declaration, constants = host_layer(graph, op, rows, shares=shares, residual=residual)
-        pixels, larger = split(t.tiles, TILE_PIXELS)[0]
+        pixels, larger = split(t.tiles, pair_tile(machine).pixels)[0]
         fields = {
             "size": t.size, "fold": t.fold, "channels": w.channels, "padded": t.padded,
             "pairs": t.pairs,
@@ -153,7 +153,7 @@ class S8HostWinograd:
 
     def variants(self, graph: Graph, op: Op, machine: Machine) -> Sequence[Kernel]:
         """Other sizes of a tile."""
-        formula = self._tiling(graph, op)
+        formula = self._tiling(graph, op, machine)
         others = (S8HostWinograd(size) for size in SIZES)
         return [self, *(
             other for other in others
@@ -161,7 +161,7 @@ class S8HostWinograd:
             and other.reject(graph, op, machine) is None
         )]  # fmt: skip
 
-    def _tiling(self, graph: Graph, op: Op) -> Tiling | str:
+    def _tiling(self, graph: Graph, op: Op, machine: Machine) -> Tiling | str:
         """The tiles that take least time, or why there are none."""
         w = window(graph, op)
         bound = int(accumulator_bound(graph, op).max())
@@ -172,7 +172,8 @@ class S8HostWinograd:
             return "its accumulators may exceed int32 when scaled"
         best = min((Tiling(w, size) for size in exact), key=lambda tiling: tiling.cost)
         products = math.prod(w.kernel) * w.out_height * w.out_width * _kept(graph, op)
-        if MARGIN * best.cost >= products:
+        margin = QUAD_MARGIN if machine.quads else MARGIN
+        if margin * best.cost >= products:
             return "a list of its kept weights takes fewer products"
         if best.weights_bytes > WEIGHTS_BYTES:
             return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
