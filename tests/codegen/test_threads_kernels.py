@@ -18,6 +18,7 @@ from cofit.codegen.emit import Source
 from cofit.codegen.host import HostRunner, build_host
 from cofit.codegen.kernels import shares
 from cofit.codegen.kernels.shares import Shares, filled_range
+from cofit.codegen.kernels.tile import MAX_VECTORS
 from cofit.codegen.machine import Machine
 from cofit.core import numpy_generator, torch_generator
 from cofit.ir import Graph, Rounding, calibrate, quantise, trace
@@ -156,7 +157,7 @@ def test_int8_sequences_are_exact(machine):
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_one_matrix_is_shared_by_columns(transposed):
-    columns = 12 * HOST.vector_floats + 3
+    columns = 3 * MAX_VECTORS * HOST.vector_floats + 3  # more than three of the widest tiles
     source = assert_same_bits(product_graph(1, 6, 11, columns, transposed), 3)
     (step,) = (step for step in source.steps if step.kernel == "f32-matmul")
     assert step.code.shares == 3

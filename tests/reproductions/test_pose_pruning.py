@@ -12,7 +12,6 @@ from cofit.codegen import compile
 from cofit.core import ConfigError, DataError, ModelError
 from cofit.ir import kept_macs, macs
 from cofit.regimes import Masked
-from cofit.reproductions import reproduce
 from cofit.reproductions.harness import seeded
 from cofit.reproductions.pose_pruning import REPRODUCTION
 from cofit.reproductions.pose_pruning.claims import branch_losses, claims
@@ -253,7 +252,8 @@ def test_08_emitted_c_and_grouping_in_c_find_what_torch_and_python_find(network,
 
 
 def test_08_claims_need_speed_and_precision_together():
-    plans = [{"losses": {"backbone.3.3.weight": [1.0], "x.pafs.0.weight": [2.0]}}] * 3
+    losses = {"backbone.3.3.weight": [1.0], "x.pafs.0.weight": [2.0]}
+    plans = [{"losses": losses, "rates": dict.fromkeys(losses, 2.0)}] * 3
 
     def run(peer_s, pruned_ap):
         return {
@@ -268,6 +268,10 @@ def test_08_claims_need_speed_and_precision_together():
     wrong = claims(SMOKE, plans, [run(4e-3, 70.0), run(4e-3, 70.0), run(4e-3, 79.8)])
     assert not wrong[1].holds and not wrong[3].holds
     assert wrong[3].measured.mean == pytest.approx(1 / 3)
+    dense = [plans[0], {"losses": losses, "rates": dict.fromkeys(losses, 1.0)}, plans[0]]
+    assert "prunes nothing" not in good[0].note
+    told = claims(SMOKE, dense, [run(4e-3, 79.8)] * 3)
+    assert told[0].note.endswith("the plan prunes nothing for 1 of 3 seeds")
 
 
 def test_09_similarity_and_precision_in_closed_cases():
@@ -357,19 +361,3 @@ def test_scenes_are_reproducible_and_parts_differ():
     for people in make_scenes(30, 0, "c", apart_px=20.0).people:
         for a, b in itertools.combinations(people, 2):
             assert np.hypot(*(a - b).T).min() >= 20.0
-
-
-@pytest.mark.device
-def test_smoke_runs_and_its_steps_resume(tmp_path, monkeypatch):
-    finding = reproduce("pose-pruning", "smoke", tmp_path, lambda *_: None)
-    assert len(finding.claims) == 6
-    assert all(np.isfinite(claim.measured.mean) for claim in finding.claims)
-    (tmp_path / "finding.json").unlink()
-
-    def forbidden(*_, **__):
-        raise AssertionError("a finished step was computed again")
-
-    monkeypatch.setattr("cofit.reproductions.pose_pruning.study.fit", forbidden)
-    monkeypatch.setattr("cofit.reproductions.pose_pruning.study.race", forbidden)
-    again = reproduce("pose-pruning", "smoke", tmp_path, lambda *_: None)
-    assert again.claims == finding.claims

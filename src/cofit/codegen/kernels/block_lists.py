@@ -13,6 +13,7 @@ from cofit.structures import Encoding
 from cofit.structures.formats import bspc
 
 Array = NDArray[np.generic]
+LEAST_LANES = 4  # floats of the narrowest vector registers
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +75,15 @@ def stripe_lists(encoding: Encoding, lanes: int) -> Lists:
     """Lists of a bspc encoding: stripes without their removed rows, in whole vectors.
 
     Places that are left over in a vector compute a row of the stripe once more.
+
+    Args:
+        encoding: of the weight.
+        lanes: floats of the machine's vectors; narrower ones are taken where no more are needed.
     """
     stripe = encoding.parameters["stripe"]
     kept = bspc.stripes(encoding)
     most = max(len(rows) for rows, _ in kept)
+    lanes = narrowest(most, lanes)
     out = max(-(-most // lanes), 1) * lanes
     owner = np.repeat(np.arange(len(kept)), [len(columns) for _, columns in kept])
     values = np.zeros((owner.size, out), encoding.arrays["values"].dtype)
@@ -96,6 +102,13 @@ def stripe_lists(encoding: Encoding, lanes: int) -> Lists:
     whole = out == stripe and rows.size == encoding.shape[0]
     in_order = whole and bool((rows.reshape(-1) == np.arange(rows.size)).all())
     return Lists(out, start, channel, tap, tap, values, None if in_order else rows.reshape(-1))
+
+
+def narrowest(rows: int, lanes: int) -> int:
+    """Floats of the narrowest vectors of which so many rows need no more than of `lanes` floats."""
+    while lanes > LEAST_LANES and -(-rows // (lanes // 2)) <= -(-rows // lanes):
+        lanes //= 2
+    return lanes
 
 
 def part_lists(lists: Lists, win: Window) -> Lists:

@@ -38,7 +38,11 @@ def single_lists(encoding: Encoding) -> Lists:
 
 
 def shared_lists(encoding: Encoding, most: int = MOST_SHARED) -> Lists:
-    """Lists of an fkw encoding for F filters at a time; F divides its group and `most`."""
+    """Lists of an fkw encoding for F filters at a time; F divides its group and `most`.
+
+    In order of channel, whatever the pattern: a sum by parts of the channels is then taken in the
+    same order as a whole one, and the parts, which depend on the rows of a share, change no bit.
+    """
     group, entries = encoding.parameters["group"], encoding.parameters["entries"]
     patterns, arrays = encoding.parameters["patterns"], encoding.arrays
     filters = math.gcd(group, most)
@@ -54,12 +58,15 @@ def shared_lists(encoding: Encoding, most: int = MOST_SHARED) -> Lists:
     owner = np.repeat(np.repeat(np.arange(kernels.size), kernels), entries)
     channel = np.repeat(arrays["index"].astype(np.int64), entries)
     values = arrays["values"].reshape(-1, pieces, filters)
+    order = np.argsort(channel, kind="stable")
+    owner, channel, values = owner[order], channel[order], values[order]
+    position = position.reshape(-1, 2)[order]
     return collect(
         filters,
         kernels.size * pieces,
         (owner[:, None] * pieces + np.arange(pieces)).ravel(),
         np.repeat(channel, pieces),
-        np.repeat(position[..., 0].ravel(), pieces),
-        np.repeat(position[..., 1].ravel(), pieces),
+        np.repeat(position[:, 0], pieces),
+        np.repeat(position[:, 1], pieces),
         values.reshape(-1, filters),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -192,25 +192,24 @@ def chips(seed: int, name: str, line: LineErrors, count: int) -> Iterator[Charge
         yield charge_macro(capram(), torch_generator(seed, name, number), line)
 
 
-def accuracies(
+def written(
     network: Quantised,
     data: Dataset,
     scales: Mapping[str, float],
-    macros: Iterator[ChargeMacro],
+    macros: Iterable[ChargeMacro],
     seed: int,
     adjusted: bool = True,
-) -> list[float]:
-    """Test accuracy on each chip; the whole network is written into it.
+) -> Iterator[nn.Module]:
+    """The network in each of the chips, as a whole.
 
     Args:
         network: to be written.
-        data: its test part.
+        data: its training part.
         scales: full scale of the converters for each layer.
         macros: empty chips.
         seed: of reads and calibration.
         adjusted: calibrate every chip at the full scale of every layer.
     """
-    found = []
     for number, macro in enumerate(macros):
         reads = torch_generator(seed, "reads", number)
 
@@ -223,9 +222,20 @@ def accuracies(
 
             return put
 
-        model = on_macro(network.model, data, network.scales, network.grids, write, reads)
-        found.append(accuracy(model, data.test))
-    return found
+        yield on_macro(network.model, data, network.scales, network.grids, write, reads)
+
+
+def accuracies(
+    network: Quantised,
+    data: Dataset,
+    scales: Mapping[str, float],
+    macros: Iterable[ChargeMacro],
+    seed: int,
+    adjusted: bool = True,
+) -> list[float]:
+    """Test accuracy of the network in each chip; arguments as of `written`."""
+    models = written(network, data, scales, macros, seed, adjusted)
+    return [accuracy(model, data.test) for model in models]
 
 
 def tuned_on_chips(

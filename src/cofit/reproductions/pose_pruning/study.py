@@ -291,12 +291,16 @@ def planned(study: Study[Settings], model: PoseNet, data: Data, seed: int) -> di
 def pruned(
     study: Study[Settings], model: PoseNet, rates: Mapping[str, float], data: Data, seed: int
 ) -> Graph:
-    """The planned network after ADMM and masked retraining, as the graph that is compiled."""
+    """The planned network after ADMM and masked retraining, as the graph that is compiled.
+
+    A plan may prune nothing, where no layer is faster for it: that network trains as long, freely.
+    """
     settings, structures = study.settings, structures_of(rates)
 
     def compute(step: Step) -> dict[str, Any]:
         sets = {name: (structure,) for name, structure in structures.items()}
-        drawn = ADMM(sets, rho=1e-2, stages=2, stage_epochs=max(1, settings.admm_epochs // 2))
+        stage_epochs = max(1, settings.admm_epochs // 2)
+        drawn = ADMM(sets, rho=1e-2, stages=2, stage_epochs=stage_epochs) if sets else None
         low = settings.learning_rate / 2
         trained(step, model, settings, data, seed, settings.admm_epochs, drawn, low, "admm")
         masked = Masked(structures)
