@@ -124,16 +124,18 @@ def int8_net(index: int, structure: str | None, rounding: Rounding) -> Graph:
 
 
 @pytest.mark.skipif(HOST.vector_floats < 8, reason="this CPU has no vectors of eight int32")
+@pytest.mark.parametrize("quads", sorted({False, HOST.quads}))
 @pytest.mark.parametrize("threads", [2, 3, 64])
-def test_int8_programs_are_exact(threads, all_shared):
-    cases = [(form, r) for form in (None, "block16x2@4", "block32x1@4") for r in Rounding]
+def test_int8_programs_are_exact(threads, quads, all_shared):
+    cases = [
+        (form, r) for form in (None, "block16x2@4", "block32x1@4", "block16x4@4") for r in Rounding
+    ]
     graphs = [int8_net(i, *case) for i, case in enumerate(cases)]
-    kind = replace(HOST.with_threads(threads), io="native")
+    kind = replace(HOST.with_threads(threads), io="native", quads=quads)
     sources = [emit(graph, kind) for graph in graphs]
     shared = {step.kernel for s in sources for step in s.steps if step.code.shares > 1}
-    assert shared >= {
-        "s8-host-dense", "s8-host-dense-winograd", "s8-host-block", "s8-host-depthwise",
-    }  # fmt: skip
+    assert shared >= {"s8-host-dense", "s8-host-block", "s8-host-depthwise"}
+    assert ("s8-host-dense-winograd" in shared) != quads  # whose planes must have more tiles
     assert not mismatches(graphs, kind)
 
 

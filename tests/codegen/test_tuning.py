@@ -86,13 +86,15 @@ def sources_of(graph, kernels, on=BARE):
 
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_every_candidate_computes_the_layer_in_its_own_way(graph):
-    kernels = candidates(graph, graph.ops[-1], HOST)
+    # with quads there is one way for large int8 kernels
+    on = replace(BARE, quads=HOST.quads and graph is not GRAPHS["int8 7x7"])
+    kernels = candidates(graph, graph.ops[-1], on)
     assert 2 <= len(kernels) <= MOST
     assert len({repr(kernel) for kernel in kernels}) == len(kernels)
-    sources = sources_of(graph, kernels)
+    sources = sources_of(graph, kernels, on)
     codes = [source.steps[0].code for source in sources]
     assert len({(c.body, c.constants[0].values.tobytes()) for c in codes}) == len(kernels)
-    plain = emit(alone(graph, graph.ops[-1], "try0"), BARE)
+    plain = emit(alone(graph, graph.ops[-1], "try0"), on)
     assert plain.source == sources[0].source  # the formula's choice is the first
     library = build_host(sources, optimise="-O1")
     for source in sources:

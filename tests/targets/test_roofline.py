@@ -21,10 +21,11 @@ from cofit.targets import (
 )
 from cofit.targets.ceilings import Level, Rate
 from cofit.targets.roofline import Roofline, intensity
-from cofit.targets.work import winograd_saving
+from cofit.targets.work import register_bytes, winograd_saving
 
 CONV = attributes.Conv2d(padding=(1, 1, 1, 1), fused="relu")
-AVX2 = replace(machine("host"), vector_floats=8, vector_registers=16)
+AVX2 = replace(machine("host"), vector_floats=8, vector_registers=16, quads=False)
+VNNI = replace(AVX2, vector_floats=16, vector_registers=32, quads=True)
 
 
 def source_of(
@@ -108,6 +109,22 @@ def test_folded_minimal_filtering_multiplies_whole_tiles() -> None:
     found = work_of(source, step)
     assert found.macs_executed == 32 * 12 * 36 * 7 * 5
     assert winograd_saving(3) == pytest.approx(49 * 9 / (4 * 36))
+
+
+@pytest.mark.parametrize("structure", [None, "block32x4@4", "block16x2@4"])
+def test_int8_tiles_load_a_vector_per_sixteen_rows_and_a_word_per_pixel(structure: str) -> None:
+    """Products and loads counted by hand for the tile that the kernel says it has."""
+    source, step = source_of(structure, "int8", shape=(1, 32, 7, 7), on=VNNI)
+    listed = structure is not None
+    assert work_of(source, step).macs_executed == 32 * 32 * 9 * 49 // (4 if listed else 1)
+    each, rows, pixels = 4, 32, 7
+    if structure == "block16x2@4":  # pairs
+        each, rows, pixels = 2, 16, 12
+    else:
+        assert f"{rows} x {pixels} pixels" in step.code.variant
+    executed = each * rows * pixels * 1000
+    loads = rows // 16 + pixels + listed
+    assert register_bytes(VNNI, source.graph, step, executed) == 1000 * loads * 64
 
 
 def test_int4_weights_count_once_each() -> None:
