@@ -1,6 +1,7 @@
 """`cofit reproduce` prints, writes the page of results, and refuses in one line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,11 +59,30 @@ def test_the_page_of_results(
     assert Path("docs/results/planted.svg").read_bytes().startswith(b"<?xml")
 
 
+def test_a_finding_joins_the_page_and_others_stay(
+    planted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path("results.md")
+    assert run(capsys, "planted", "--scale", "smoke", "--write", str(page))[0] == 0
+    alone = page.read_text()
+    other = alone.replace("planted", "zebra").replace("1 of 2", "2 of 2")
+    page.write_text(other)
+    assert run(capsys, "planted", "--scale", "smoke", "--write", str(page))[0] == 0
+    assert run(capsys, "planted", "--scale", "smoke", "--write", str(page))[0] == 0
+    both = page.read_text()
+    head, first, second = (part.strip() for part in re.split("^## ", both, flags=re.MULTILINE))
+    assert [line.split("]")[0] for line in head.splitlines()[6:]] == ["| [planted", "| [zebra"]
+    assert first == alone.partition("## ")[2].strip()
+    assert second == other.partition("## ")[2].strip()
+
+
 def test_wrong_input(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(run(capsys), "--all")
     refused(run(capsys, "planted", "--all"), "--all")
     refused(run(capsys, "plantd"), "unknown reproduction 'plantd'", "did you mean 'planted'")
     refused(run(capsys, "planted", "--scale", "big"), "unknown scale 'big'", "smoke")
-    refused(run(capsys, "planted", "--write", "x.md"), "--write needs --all")
+    Path("notes.md").write_text("# Mine\n")
+    refused(run(capsys, "planted", "--write", "notes.md"), "'notes.md'", "no page of results")
+    assert Path("notes.md").read_text() == "# Mine\n" and not Path("runs").exists()
     run(capsys, "planted", "--scale", "smoke", "--out", "here")
     refused(run(capsys, "planted", "--out", "here"), "'here'", "other settings", "--out")

@@ -203,9 +203,7 @@ def reproduce(
     every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     scale: Annotated[str, typer.Option(help="smoke, standard or full.")] = "standard",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; with --all of runs.")] = None,
-    write: Annotated[
-        Path | None, typer.Option(help="With --all: write the page of results here (.md).")
-    ] = None,
+    write: Annotated[Path | None, typer.Option(help="Write to this page of results (.md).")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure the claims of a published system again; goes on after an interruption."""

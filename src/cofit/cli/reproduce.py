@@ -8,7 +8,7 @@ from pathlib import Path
 from cofit.cli.console import console, print_json
 from cofit.core import ConfigError
 from cofit.fit import silent
-from cofit.report import ProgressDisplay, print_finding, write_results
+from cofit.report import ProgressDisplay, print_finding, read_results, write_results
 from cofit.reproductions import Finding, Scale, known_reproductions, reproduce
 from cofit.reproductions.harness import parse_scale
 
@@ -22,11 +22,12 @@ def reproduce_command(
 
     Raises:
         ConfigError: options that do not go together, or no such scale.
+        FileError: the file to write to is something else.
     """
     if (name is None) != every:
         raise ConfigError("give either the name of a reproduction or --all; see 'cofit list'")
-    if write is not None and not every:
-        raise ConfigError("--write needs --all, for the page shows every reproduction")
+    if write is not None:
+        read_results(write)  # refused before the work, not after
     chosen = parse_scale(scale)
     names = known_reproductions() if name is None else (name,)
     findings = []

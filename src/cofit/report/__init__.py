@@ -3,7 +3,7 @@
 from cofit.report.cost_plot import check_plot, plot_costs
 from cofit.report.explained import print_explanation
 from cofit.report.explained_html import render_explanation, write_explanation
-from cofit.report.findings import print_finding, write_results
+from cofit.report.findings import print_finding, read_results, write_results
 from cofit.report.html import render_html, write_html
 from cofit.report.progress import ProgressDisplay
 from cofit.report.terminal import print_summary
@@ -15,6 +15,7 @@ __all__ = [
     "print_explanation",
     "print_finding",
     "print_summary",
+    "read_results",
     "render_explanation",
     "render_html",
     "write_explanation",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from cofit.core import FileError
 from cofit.core.files import write_text
 from cofit.reproductions import Finding
 from cofit.reproductions.harness import Claim
 
+TITLE = "# Results"
+INTRODUCTION = (
+    "Written by `cofit reproduce --write`; not edited by hand. Whether a claim holds is decided by "
+    "the rule in its row, fixed before the run."
+)
+COLUMNS = ("system", "what", "scale", "claims that hold", "seconds")
 HEADINGS = ("claim", "published", "here", "limit", "basis", "holds if", "holds")
 
 
@@ -33,38 +41,54 @@ def print_finding(finding: Finding, folder: Path, console: Console) -> None:
 
 
 def write_results(page: Path, findings: Sequence[tuple[Finding, Path]]) -> None:
-    """Write the page of all findings, and their figures in a folder beside it.
+    """Write findings to a page, and their figures in a folder beside it.
+
+    What a page of this kind says of other systems stays.
 
     Args:
         page: a Markdown file.
         findings: each with the folder of its run.
+
+    Raises:
+        FileError: there is a file that is no such page.
     """
     figures = page.parent / page.stem
-    figures.mkdir(parents=True, exist_ok=True)
-    parts = [_overview([finding for finding, _ in findings])]
+    rows, sections = read_results(page)
     for finding, folder in findings:
         drawn = figures / f"{finding.name}.svg"
+        figures.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "figure.svg", drawn)
-        parts.append(_section(finding, f"{page.stem}/{drawn.name}"))
-    write_text(page, "\n".join(parts))
+        rows[finding.name] = _line(_row(finding))
+        sections[finding.name] = _section(finding, f"{page.stem}/{drawn.name}")
+    names = sorted(sections)
+    overview = [TITLE, "", INTRODUCTION, "", *_head(COLUMNS), *(rows[name] for name in names), ""]
+    write_text(page, "\n".join(["\n".join(overview), *(sections[name] for name in names)]))
 
 
-def _overview(findings: Sequence[Finding]) -> str:
-    rows = [
-        (
-            f"[{f.name}](#{f.name})",
-            f.title,
-            f.scale,
-            f"{f.held} of {len(f.claims)}",
-            f"{f.seconds:.0f}",
-        )
-        for f in findings
-    ]
-    columns = ("system", "what", "scale", "claims that hold", "seconds")
+def read_results(page: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """(rows of the overview, sections) of a page by system; none where there is no page.
+
+    Raises:
+        FileError: the file is no such page.
+    """
+    if not page.exists():
+        return {}, {}
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    overview, *found = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    rows = dict(re.findall(r"^(?=\| \[([\w-]+)\])(.+)$", overview, flags=re.MULTILINE))
+    sections = {part.split("\n", 1)[0].removeprefix("## "): part for part in found}
+    if not overview.startswith(TITLE) or rows.keys() != sections.keys():
+        raise FileError(f"{str(page)!r} is no page of results; choose another file or remove it")
+    return rows, sections
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
     return (
-        "# Results\n\nWritten by `cofit reproduce --all --write`; not edited by hand. Whether a "
-        "claim holds is decided by the rule in its row, fixed before the run.\n\n"
-        + _markdown(columns, rows)
+        f"[{finding.name}](#{finding.name})",
+        finding.title,
+        finding.scale,
+        f"{finding.held} of {len(finding.claims)}",
+        f"{finding.seconds:.0f}",
     )
 
 
@@ -118,7 +142,12 @@ def _rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RichTable:
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "\n".join([*_head(columns), *map(_line, rows)]) + "\n"
 
-    return "\n".join([line(columns), line(["---"] * len(columns)), *map(line, rows)]) + "\n"
+
+def _head(columns: Sequence[str]) -> list[str]:
+    return [_line(columns), _line(["---"] * len(columns))]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
