@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -118,13 +119,20 @@ def machine(name: str) -> Machine:
     raise UnknownNameError("machine", name, ["host", "cortex-m4", "cortex-m7"])
 
 
+@functools.cache
 def cpu_name() -> str:
-    """Model name of this CPU; measured tables are valid for it only."""
+    """Name, family and model of this CPU; measured tables are valid for it only.
+
+    Virtual machines give CPUs of several generations the same name.
+    """
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        first = info.read_text(encoding="utf-8").partition("\n\n")[0]
+        fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", first, flags=re.MULTILINE))
+        if "model name" in fields:
+            kinds = [f"{key.split()[-1]} {fields[key]}" for key in ("cpu family", "model")
+                     if key in fields]  # fmt: skip
+            return " ".join([fields["model name"].strip(), *kinds])
     return platform.processor() or platform.machine()
 
 
