@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,11 @@ from cofit.graphs.minibatch.measure import Measurement
 PHASES = {"sampling": "sample_s", "transfer": "transfer_s", "replacement": "replace_s",
           "computing": "compute_s"}  # fmt: skip
 """Names of a step's phases, and of their times in a `Measurement`."""
+
+SHORTEST_S = 1e-7
+"""What is measured to be shorter counts as this."""
+ROUNDS = 5
+"""Of reweighting."""
 
 
 def work(terms: Terms) -> dict[str, tuple[float, ...]]:
@@ -91,7 +97,7 @@ class Rates:
 def fit_rates(
     terms: Sequence[tuple[Terms, Terms | None]], measured: Sequence[Measurement], device: Device
 ) -> Rates:
-    """Non-negative least squares of relative errors, phase by phase.
+    """Non-negative least squares, nearly of logarithms, phase by phase.
 
     Phases that overlap slow each other down, so rates come from the profiles without prefetching
     (from all if there is none), and the others tell what overlapping hides.
@@ -119,7 +125,7 @@ def fit_rates(
     def miss(hidden: float) -> float:
         rates = Rates(seconds, hidden)
         return sum(
-            (rates.epoch_s(full, last, device) / m.epoch_s - 1) ** 2
+            abs(math.log(rates.epoch_s(full, last, device) / m.epoch_s))
             for (full, last), m in every if full.prefetch
         )  # fmt: skip
 
@@ -139,7 +145,15 @@ def _least_squares(
     amounts: np.ndarray[tuple[int, int], np.dtype[np.float64]],
     seconds: np.ndarray[tuple[int], np.dtype[np.float64]],
 ) -> tuple[float, ...]:
-    aim = np.maximum(seconds, 1e-7)
+    """Rates whose errors weigh by the geometric mean of what is measured and predicted.
+
+    By the measured value alone, a slow outlier would count for less than a fast one, and rates
+    come out too low.
+    """
+    aim = np.maximum(seconds, SHORTEST_S)
     scale = np.maximum(np.abs(amounts).max(0), 1e-30)
-    found, _ = nnls(amounts / scale / aim[:, None], np.ones(len(aim)))
+    weight = aim
+    for _ in range(ROUNDS):
+        found, _ = nnls(amounts / scale / weight[:, None], aim / weight)
+        weight = np.sqrt(aim * np.maximum(amounts / scale @ found, SHORTEST_S))
     return tuple(float(v) for v in found / scale)

@@ -102,6 +102,21 @@ class Corrected:
         """Logarithm of the largest underestimate of a held-out profile."""
         return float(max(0.0, self._misses.max()))
 
+    def above(self, analytic: Reals, predicted: Reals) -> Reals:
+        """(m,) what the measured value stays below, as far as any profile tells.
+
+        That is the prediction raised by the largest underestimate of a held-out profile, or the
+        closed form by the largest factor that was ever measured, whichever is less.
+        """
+        raised = np.minimum(predicted * math.exp(self.worst), analytic * math.exp(self.high))
+        found: Reals = np.maximum(raised, predicted)
+        return found
+
+    @property
+    def least_above(self) -> float:
+        """Factor of the closed form that `above` is never below."""
+        return math.exp(min(self.low + self.worst, self.high))
+
     def predict(self, analytic: Reals, features: Reals) -> Reals:
         """(m,) in the unit of what was measured."""
         ratio = np.clip(self._trees.predict(features), self.low, self.high)
@@ -161,10 +176,11 @@ class Estimator:
     def predict(self, closed: ClosedForm, configurations: Sequence[Configuration]) -> Predicted:
         """As `central`, with intervals."""
         epoch, peak, accuracy = self.central(closed, configurations)
-        width, worst = math.exp(self.time.error), math.exp(self.memory.worst)
+        width = math.exp(self.time.error)
+        above = self.memory.above(np.array([closed.memory_bytes(c) for c in configurations]), peak)
         return Predicted(
             np.stack([epoch, epoch / width, epoch * width], 1),
-            np.stack([peak, peak / math.exp(self.memory.error), peak * worst], 1),
+            np.stack([peak, peak / math.exp(self.memory.error), above], 1),
             np.stack([accuracy, np.clip(accuracy - self._accuracy_error, 0, 1),
                       np.clip(accuracy + self._accuracy_error, 0, 1)], 1),
         )  # fmt: skip
@@ -177,7 +193,7 @@ class Estimator:
 
     def least_memory(self, analytic_bytes: float) -> float:
         """A bound of the upper end of memory, from a bound of its closed form."""
-        return analytic_bytes * math.exp(self.memory.low + self.memory.worst)
+        return analytic_bytes * self.memory.least_above
 
     @property
     def least_error(self) -> float:
