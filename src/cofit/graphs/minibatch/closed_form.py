@@ -154,15 +154,13 @@ class ClosedForm:
         for each in (c,) if last is None else (c, last):
             visits, batches = self._plain_visits(each), min(c.prefetch, steps - 1)
             waiting = self._batch_bytes(c, self._plain_visits(c), None) * batches
-            sums, means, sources = [0.0], 0.0, 0.0
+            sums, means = [0.0], 0.0
             for layer in self._layers(c, visits):
                 wide = 4 * layer.destinations * layer.d_in
-                if layer.surely_transforms_first:
-                    sources += 4 * layer.sources * layer.d_out * layer.first
-                else:
+                if not layer.surely_transforms_first:
                     sums.append(2 * wide + means)
                     means += wide * layer.first  # of other layers it is counted as an output
-            backward = means + sources + self._active(c, visits)
+            backward = means + self._active(c, visits)
             batch = self._batch_bytes(c, visits, None)
             most = max(most, waiting + batch + max(*sums, backward))
         return self._held(c) + most

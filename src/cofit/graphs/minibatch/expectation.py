@@ -1,8 +1,8 @@
 """What a configuration will visit, in the mean and without drawing: nodes, edges, cache hits.
 
-Every node's probability s to be in a batch is carried from layer to layer, as if nodes were visited
-independently (mean field): 1 - s' = (1 - seed) * product over its destinations v of (1 - w_v), where
-w_v is the probability that v has drawn it in this layer or an earlier one,
+Every node's probability s to be in a batch is carried from layer to layer, as if nodes were
+visited independently (mean field): 1 - s' = (1 - seed) * product over its destinations v of
+(1 - w_v), where w_v is the probability that v has drawn it in this layer or an earlier one,
 w' = w + (s - w) q, and q is the share of v's neighbours that is drawn. The size of a batch is the
 sum of the s'. Two corrections matter where degrees are low: a node that draws anew in every layer
 mostly finds neighbours that it has drawn before (hence w, not one factor per layer), and a node
@@ -162,9 +162,7 @@ class Expectation:
         return Visits(tuple(map(float, layers[::-1])), tuple(map(float, edges[::-1])), s,
                       draws, comparisons)  # fmt: skip
 
-    def _shares(
-        self, fanout: int | None, odds: float, held: Flags | None
-    ) -> tuple[Reals, ...]:
+    def _shares(self, fanout: int | None, odds: float, held: Flags | None) -> tuple[Reals, ...]:
         """(n,) probability that a node draws a given neighbour: any, or one held and another."""
         degree = np.maximum(self._degree, 1)
         taken = degree if fanout is None else np.minimum(degree, fanout)

@@ -90,7 +90,9 @@ class Corrected:
     @cached_property
     def _misses(self) -> Reals:
         features, ratio, seed = self._seen
-        return ratio - np.clip(_held_out(_shallow(seed), features, ratio, seed), self.low, self.high)
+        return ratio - np.clip(
+            _held_out(_shallow(seed), features, ratio, seed), self.low, self.high
+        )
 
     @cached_property
     def error(self) -> float:
@@ -262,9 +264,7 @@ def _shallow(seed: int) -> GradientBoostingRegressor:
     )  # fmt: skip
 
 
-def _held_out(
-    trees: GradientBoostingRegressor, features: Reals, aim: Reals, seed: int
-) -> Reals:
+def _held_out(trees: GradientBoostingRegressor, features: Reals, aim: Reals, seed: int) -> Reals:
     """Predictions of each row by trees that have not seen it."""
     folds = KFold(FOLDS, shuffle=True, random_state=derive_seed(seed, "folds") % 2**32)
     found: Reals = cross_val_predict(trees, features, aim, cv=folds)
