@@ -142,7 +142,8 @@ class Expectation:
     ) -> Visits:
         held = None if kind == "none" else self._held(batch, fanouts, kind, lines)
         seeds = self._seeds * batch
-        s, drawn = seeds, (np.zeros(self.nodes),) * (1 if held is None else 2)
+        none = (np.zeros(self.nodes),) * (1 if held is None else 2)
+        s, drawn = seeds, none
         layers, edges, draws, comparisons = [s.sum()], [], 0.0, 0.0
         for fanout in reversed(fanouts):
             if family != "layer" or fanout is None:
@@ -153,6 +154,7 @@ class Expectation:
             else:
                 draws += float((self._push @ s).sum())
                 s, count = self._by_layer(s, fanout * batch, odds, held)
+                seeds, drawn = s, none  # of a later layer that takes all neighbours
                 edges.append(count)
             layers.append(s.sum())
         if family == "subgraph":  # every layer but the last sees all edges among its nodes
@@ -183,7 +185,9 @@ class Expectation:
     ) -> tuple[Reals, tuple[Reals, ...]]:
         """The next s, and probabilities that a node has drawn a given neighbour of each kind."""
         now = tuple(w + (s - w) * q for w, q in zip(drawn, shares, strict=True))
-        members = (1.0,) if held is None else (held.astype(float), 1.0 - held)
+        members: tuple[Reals, ...] = (np.ones(self.nodes),)
+        if held is not None:
+            members = (held.astype(np.float64), (~held).astype(np.float64))
         back = [w / np.maximum(1 - w, 1e-6) for w in drawn]  # odds of having drawn v oneself
         spared = []
         for w, q in zip(now, shares, strict=True):

@@ -256,8 +256,11 @@ def _trees(seed: int) -> GradientBoostingRegressor:
 
 
 def _shallow(seed: int) -> GradientBoostingRegressor:
-    """Trees of what closed forms leave over: little, but for rare steps that go another way (the
-    order of a layer's products turns over), which must not bend what is predicted of others."""
+    """Trees of what closed forms leave over, which is little but for rare outliers.
+
+    These are steps that go another way (the order of a layer's products turns over) or were
+    disturbed, and must not bend what is predicted of others: hence Huber's loss.
+    """
     return GradientBoostingRegressor(
         loss="huber", n_estimators=100, max_depth=2, learning_rate=0.05, subsample=0.8,
         min_samples_leaf=4, random_state=derive_seed(seed, "shallow trees") % 2**32,
