@@ -19,19 +19,38 @@ from cofit.graphs.features import GATHER_MACS, Features, SparseRows, linear
 
 
 def transform_first(adjacency: Adjacency, x: torch.Tensor, d_out: int) -> bool:
-    """Whether `A (x W)` costs less than `(A x) W`, forward and backward together.
+    """Whether `A (x W)` costs less than `(A x) W`, forward and backward together."""
+    sizes = (adjacency.num_src, adjacency.num_dst, adjacency.num_edges)
+    saved, added = order_macs(
+        sizes, (x.shape[1], d_out), x.requires_grad, torch.is_grad_enabled()
+    )  # fmt: skip
+    return added < saved
+
+
+def order_macs(
+    sizes: tuple[float, float, float],
+    widths: tuple[int, int],
+    differentiable: bool,
+    backward: bool = True,
+) -> tuple[float, float]:
+    """What `A (x W)` saves in gathering over `(A x) W` and adds in products.
+
+    In multiply-accumulates; a gathered value counts as `GATHER_MACS`.
 
     The backward pass repeats each aggregation on the transpose, except for features that need no
     gradient: these are aggregated forward only.
+
+    Args:
+        sizes: sources, destinations and edges of A.
+        widths: of x and of the result.
+        differentiable: whether x needs a gradient.
+        backward: whether there is a backward pass.
     """
-    d_in, edges = x.shape[1], adjacency.num_edges
-    backward = torch.is_grad_enabled()
-    products = (3 if x.requires_grad else 2) if backward else 1
-    passes = 2 if backward else 1
-    after = passes * edges * d_out * GATHER_MACS + products * adjacency.num_src * d_in * d_out
-    passes = 2 if x.requires_grad else 1
-    before = passes * edges * d_in * GATHER_MACS + products * adjacency.num_dst * d_in * d_out
-    return after < before
+    (sources, destinations, edges), (d_in, d_out) = sizes, widths
+    products = (3 if differentiable else 2) if backward else 1
+    saved = (2 if differentiable else 1) * d_in - (2 if backward else 1) * d_out
+    added = products * (sources - destinations) * d_in * d_out
+    return edges * saved * GATHER_MACS, added
 
 
 def aggregate_linear(

@@ -1,25 +1,27 @@
-"""Closed forms of memory and time of a configuration, from expected visits and a few rates."""
+"""Closed forms of a configuration's memory and work, from expected visits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import numpy as np
-from scipy.optimize import nnls
-
 from cofit.graphs.graph import Graph
+from cofit.graphs.layers import order_macs
 from cofit.graphs.minibatch.configuration import DYNAMIC, Configuration
-from cofit.graphs.minibatch.device import Device
-from cofit.graphs.minibatch.expectation import Expectation
-from cofit.graphs.minibatch.measure import Measurement
+from cofit.graphs.minibatch.expectation import Expectation, Visits
 from cofit.graphs.models import build_gnn
 
-LIVE_ACTIVATIONS = 3.0
-"""Copies of a layer's output that are alive at the peak; a first guess that data correct."""
-LIVE_EDGE_BYTES = 24
-"""Of an edge's copies for kernels, both ways; a first guess that data correct."""
+LIVE_OUTPUTS = 4.0
+"""Copies of a layer's output that are alive in the backward pass; a first guess that data
+correct."""
+LIVE_EDGE_BYTES = 8
+"""Of an edge's number and weight as kernels read them."""
+TWIN_EDGE_BYTES = 24
+"""Of an edge in the transpose that a backward pass needs."""
+DOUBTFUL = 0.1
+"""By how much what an order of a layer's products saves must exceed what it adds, to be sure that
+it is taken: sizes of drawn batches differ by a few per cent from the expected ones."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,19 @@ class Terms:
     Attributes:
         steps: per epoch.
         rows: feature rows of a batch.
+        row_bytes: of one, as it travels.
         edges: of all blocks.
+        twin_edges: of those whose transpose the backward pass needs.
+        draws: numbers drawn to choose neighbours.
+        comparisons: between them.
+        biased_draws: draws that prefer what is cached.
+        split_edges: of the graph, told apart anew by whether their source is cached.
         hit_rate: of the cache.
         transfer_bytes: of features over the link.
-        flops: forward and backward.
+        flops: of dense products, forward and backward.
         gather_bytes: read by aggregations, forward and backward.
+        output_bytes: of layers and of what they aggregate.
+        looked_up_rows: of a batch and a dynamic cache, one after another.
         replaced_rows: written to a dynamic cache.
         prefetch: whether preparing overlaps computing.
         model_bytes: weights, gradients and both moments of Adam.
@@ -43,11 +53,19 @@ class Terms:
 
     steps: int
     rows: float
+    row_bytes: int
     edges: float
+    twin_edges: float
+    draws: float
+    comparisons: float
+    biased_draws: float
+    split_edges: float
     hit_rate: float
     transfer_bytes: float
     flops: float
     gather_bytes: float
+    output_bytes: float
+    looked_up_rows: float
     replaced_rows: float
     prefetch: bool
     model_bytes: int
@@ -60,6 +78,36 @@ class Terms:
         return self.model_bytes + self.cache_bytes + self.runtime_bytes
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """Of one step: sizes, widths, and the order of its two products."""
+
+    sources: float
+    destinations: float
+    edges: float
+    d_in: int
+    d_out: int
+    first: bool
+
+    @property
+    def macs(self) -> tuple[float, float]:
+        """What transforming first saves and adds."""
+        sizes = (self.sources, self.destinations, self.edges)
+        return order_macs(sizes, (self.d_in, self.d_out), not self.first)
+
+    @property
+    def transforms_first(self) -> bool:
+        """By expected sizes."""
+        saved, added = self.macs
+        return added < saved
+
+    @property
+    def surely_transforms_first(self) -> bool:
+        """Also where sizes differ a little from the expected ones."""
+        saved, added = self.macs
+        return added < saved * (1 - DOUBTFUL)
+
+
 class ClosedForm:
     """Terms of any configuration on one graph; each is computed once."""
 
@@ -67,6 +115,7 @@ class ClosedForm:
         assert graph.x is not None
         self.expectation = Expectation(graph)
         self.features, self.classes = graph.x.shape[1], graph.num_classes
+        self._graph_edges = graph.num_edges
         self._model = lru_cache(maxsize=None)(model_bytes)
         self.terms = lru_cache(maxsize=None)(self._terms)
         self.memory_bytes = lru_cache(maxsize=None)(self._memory_bytes)
@@ -76,51 +125,119 @@ class ClosedForm:
         hidden = (configuration.hidden,) * (configuration.layers - 1)
         return (self.features, *hidden, self.classes)
 
-    def _memory_bytes(self, configuration: Configuration) -> float:
-        """Peak on the device; it never falls with batch, fan-outs, width, cache or prefetch.
+    def tail(self, configuration: Configuration) -> Configuration | None:
+        """The configuration with the size of an epoch's last batch, where that one is smaller."""
+        size, nodes = configuration.batch_size, self.expectation.training
+        if nodes < size or nodes % size == 0:
+            return None
+        return replace(configuration, batch_size=nodes % size)
 
-        Bias is left out, as it draws fewer distinct nodes.
+    def least_bytes(self, configuration: Configuration) -> float:
+        """Below the peak on the device: never falls with batch, fan-outs, width, cache, prefetch.
+
+        It leaves out what depends on the order of a layer's products and on steps per epoch.
+        """
+        c, visits = configuration, self._plain_visits(configuration)
+        return self._held(c) + self._batch_bytes(c, visits, 8) + self._active(c, visits)
+
+    def _memory_bytes(self, configuration: Configuration) -> float:
+        """Peak on the device, of the epoch's full batches or its last one.
+
+        Either in the forward pass, where a layer that aggregates first holds its sums and its means
+        at once, or in the backward pass, where its means still live. Bias is left out, as it draws
+        fewer distinct nodes.
         """
         c = configuration
-        n, itemsize = self.expectation.nodes, c.feature_bits // 8
-        plain = Configuration(c.batch_size, c.fanouts, c.family, layers=c.layers)
-        visits = self.expectation.visits(plain)
+        last = self.tail(c)
+        steps = -(-self.expectation.training // c.batch_size)
+        most = 0.0
+        for each in (c,) if last is None else (c, last):
+            visits, batches = self._plain_visits(each), min(c.prefetch, steps - 1)
+            waiting = self._batch_bytes(c, self._plain_visits(c), None) * batches
+            sums, means = [0.0], 0.0
+            for layer in self._layers(c, visits):
+                wide = 4 * layer.destinations * layer.d_in
+                if not layer.surely_transforms_first:
+                    sums.append(2 * wide + means)
+                    means += wide * layer.first  # of other layers it is counted as an output
+            backward = means + self._active(c, visits)
+            batch = self._batch_bytes(c, visits, None)
+            most = max(most, waiting + batch + max(*sums, backward))
+        return self._held(c) + most
+
+    def _plain_visits(self, c: Configuration) -> Visits:
+        return self.expectation.visits(
+            Configuration(c.batch_size, c.fanouts, c.family, layers=c.layers)
+        )
+
+    def _layers(self, c: Configuration, visits: Visits) -> Iterator[_Layer]:
         widths = self.widths(c)
+        for i, edges in enumerate(visits.edges):
+            yield _Layer(
+                visits.layers[i], visits.layers[i + 1], edges, widths[i], widths[i + 1], i == 0
+            )
+
+    def _held(self, c: Configuration) -> float:
+        """Of the model and the cache."""
+        cache = round(c.cache_ratio * self.expectation.nodes) * self.features * c.feature_bits // 8
+        return self._model(c.model, self.widths(c)) + cache
+
+    def _batch_bytes(self, c: Configuration, visits: Visits, edge_bytes: int | None) -> float:
+        """Of features and blocks; edges drawn have weights, those of all neighbours have none."""
+        itemsize = c.feature_bits // 8
         copies = itemsize + (4 if itemsize < 4 else 0)
-        index = 16 * visits.rows + sum(
-            8 * v + 16 * e for v, e in zip(visits.layers[1:], visits.edges, strict=True)
-        )
-        batch = visits.rows * self.features * copies + index
-        active = sum(
-            LIVE_ACTIVATIONS * 4 * v * d for v, d in zip(visits.layers[1:], widths[1:], strict=True)
-        )
-        active += LIVE_EDGE_BYTES * sum(visits.edges)
-        cache = round(c.cache_ratio * n) * self.features * itemsize
-        return self._model(c.model, widths) + cache + (1 + c.prefetch) * batch + active
+        found = visits.rows * (self.features * copies + 16)
+        each = zip(visits.layers[1:], visits.edges, c.fanouts, strict=True)
+        for nodes, edges, fanout in each:
+            known = 16 if fanout is not None or c.family == "subgraph" else 8
+            found += 8 * nodes + (known if edge_bytes is None else edge_bytes) * edges
+        return found
+
+    def _active(self, c: Configuration, visits: Visits) -> float:
+        """Of layers' outputs and of edges, in the backward pass."""
+        found = 0.0
+        for layer in self._layers(c, visits):
+            found += LIVE_OUTPUTS * 4 * layer.destinations * layer.d_out
+            found += (LIVE_EDGE_BYTES + (0 if layer.first else TWIN_EDGE_BYTES)) * layer.edges
+        return found
 
     def _terms(self, configuration: Configuration) -> Terms:
         c = configuration
         expected, itemsize = self.expectation, c.feature_bits // 8
         visits, hit_rate = expected.visits(c), expected.hit_rate(c)
-        widths = self.widths(c)
         lines = round(c.cache_ratio * expected.nodes)
         missed = visits.rows * (1 - hit_rate)
-        model, cache = self._model(c.model, widths), lines * self.features * itemsize
-        flops = gathered = 0.0
-        for layer, edges in enumerate(visits.edges):
-            d_in, d_out = widths[layer], widths[layer + 1]
-            narrow = min(d_in, d_out)
-            flops += 3 * (2 * visits.layers[layer + 1] * d_in * d_out + 2 * edges * narrow)
-            gathered += (2 if layer else 1) * 4 * edges * narrow
+        model = self._model(c.model, self.widths(c))
+        cache = lines * self.features * itemsize
+        flops = gathered = outputs = twins = 0.0
+        for layer in self._layers(c, visits):
+            transforms = layer.transforms_first
+            width = layer.d_out if transforms else layer.d_in
+            nodes = layer.sources if transforms else layer.destinations
+            products = 2 if layer.first else 3  # features need no gradient
+            flops += 2 * products * (nodes + layer.destinations) * layer.d_in * layer.d_out
+            passes = 2 if transforms or not layer.first else 1
+            twins += (passes - 1) * layer.edges
+            gathered += 4 * passes * layer.edges * width
+            outputs += 4 * (nodes * width + layer.destinations * layer.d_out)
+        dynamic = c.cache_policy in DYNAMIC
         return Terms(
             steps=-(-expected.training // c.batch_size),
             rows=visits.rows,
+            row_bytes=self.features * itemsize,
             edges=sum(visits.edges),
+            twin_edges=twins,
+            draws=visits.draws,
+            comparisons=visits.comparisons,
+            biased_draws=visits.draws if c.bias else 0.0,
+            split_edges=self._graph_edges if c.bias and dynamic else 0.0,
             hit_rate=hit_rate,
             transfer_bytes=missed * self.features * itemsize,
             flops=flops,
             gather_bytes=gathered,
-            replaced_rows=min(missed, lines) if c.cache_policy in DYNAMIC else 0.0,
+            output_bytes=outputs,
+            looked_up_rows=visits.rows + lines if dynamic else 0.0,
+            replaced_rows=min(missed, lines) if dynamic else 0.0,
             prefetch=c.prefetch > 0,
             model_bytes=model,
             cache_bytes=cache,
@@ -131,81 +248,3 @@ class ClosedForm:
 def model_bytes(kind: str, widths: tuple[int, ...]) -> int:
     """Of weights, gradients and Adam's two moments in fp32; its counters stay on the host."""
     return 16 * sum(p.numel() for p in build_gnn(kind, widths, seed=0).parameters())
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Seconds per unit of work on this machine, found by least squares.
-
-    Attributes:
-        sample_step: of a batch's sampling, and per edge and row.
-        sample_edge: see above.
-        sample_row: see above.
-        gather_byte: of a batch's rows in host memory and cache.
-        compute_step: of a step, per flop, per byte gathered and per row.
-        compute_flop: see above.
-        compute_byte: see above.
-        compute_row: see above.
-        replace_row: of a dynamic cache.
-    """
-
-    sample_step: float
-    sample_edge: float
-    sample_row: float
-    gather_byte: float
-    compute_step: float
-    compute_flop: float
-    compute_byte: float
-    compute_row: float
-    replace_row: float
-
-    def phases_s(self, terms: Terms, device: Device, row_bytes: float) -> dict[str, float]:
-        """Of one step, by phase."""
-        t = terms
-        return {
-            "sampling": self.sample_step + self.sample_edge * t.edges + self.sample_row * t.rows,
-            "transfer": self.gather_byte * t.rows * row_bytes
-            + device.transfer_s(t.transfer_bytes),
-            "replacement": self.replace_row * t.replaced_rows,
-            "computing": self.compute_step + self.compute_flop * t.flops
-            + self.compute_byte * t.gather_bytes + self.compute_row * t.rows,
-        }  # fmt: skip
-
-    def step_s(self, terms: Terms, device: Device, row_bytes: float) -> float:
-        """Of one step: the sum of its phases, or the longer side where they overlap."""
-        parts = self.phases_s(terms, device, row_bytes)
-        compute = parts["computing"]
-        prepare = sum(parts.values()) - compute
-        return max(prepare, compute) if terms.prefetch else prepare + compute
-
-
-def fit_rates(terms: Sequence[Terms], measured: Sequence[Measurement], device: Device) -> Rates:
-    """Non-negative least squares of relative errors, phase by phase.
-
-    Args:
-        terms: of the configurations.
-        measured: what was measured of each; at least one.
-        device: whose link time is known and subtracted.
-    """
-
-    def fit(columns: list[list[float]], seconds: list[float]) -> list[float]:
-        matrix, aim = np.array(columns, float).T, np.maximum(np.array(seconds, float), 1e-7)
-        scale = np.maximum(np.abs(matrix).max(0), 1e-30)
-        found, _ = nnls(matrix / scale / aim[:, None], np.ones(len(aim)))
-        return [float(v) for v in found / scale]
-
-    ones = [1.0] * len(terms)
-    sample = fit([ones, [t.edges for t in terms], [t.rows for t in terms]],
-                 [m.sample_s for m in measured])  # fmt: skip
-    gather = fit([[t.rows * m.row_bytes for t, m in zip(terms, measured, strict=True)]],
-                 [m.transfer_s - device.transfer_s(m.feature_bytes) for m in measured])  # fmt: skip
-    alone = list(zip(terms, measured, strict=True))
-    compute = fit(
-        [ones, [t.flops for t, _ in alone], [t.gather_bytes for t, _ in alone],
-         [t.rows for t, _ in alone]],
-        [m.compute_s for _, m in alone],
-    )  # fmt: skip
-    dynamic = [(t, m) for t, m in alone if t.replaced_rows > 0]
-    replace = fit([[t.replaced_rows for t, _ in dynamic]],
-                  [m.replace_s for _, m in dynamic]) if dynamic else [0.0]  # fmt: skip
-    return Rates(*sample, *gather, *compute, *replace)

@@ -1,8 +1,13 @@
 """What a configuration will visit, in the mean and without drawing: nodes, edges, cache hits.
 
-Every node's probability to be in a batch is carried from layer to layer, as if nodes were visited
-independently (mean field): 1 - s' = (1 - s) * product over its destinations v of (1 - s_v q_v),
-where q_v is the share of v's neighbours that is drawn. The size of a batch is the sum of these.
+Every node's probability s to be in a batch is carried from layer to layer, as if nodes were
+visited independently (mean field): 1 - s' = (1 - seed) * product over its destinations v of
+(1 - w_v), where w_v is the probability that v has drawn it in this layer or an earlier one,
+w' = w + (s - w) q, and q is the share of v's neighbours that is drawn. The size of a batch is the
+sum of the s'. Two corrections matter where degrees are low: a node that draws anew in every layer
+mostly finds neighbours that it has drawn before (hence w, not one factor per layer), and a node
+that is here because u drew it may draw u, which is here already (the cavity method, first order;
+M. Mezard, A. Montanari, "Information, Physics, and Computation", 2009, chapter 14).
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ from cofit.graphs.minibatch.configuration import DYNAMIC, Configuration
 
 Reals = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+SURE = 1 - 1e-12
+"""The largest probability that a logarithm is taken of."""
 LEVELS = 256
 LONG = 3.0
 """Batches beyond which the position within a batch no longer matters to a dynamic cache."""
@@ -35,11 +42,15 @@ class Visits:
         layers: nodes of each layer's input, the first layer's first; the seeds last.
         edges: of each layer's block.
         probability: (n,) of each node to be in the batch.
+        draws: numbers drawn by nodes with more neighbours than the fan-out, all layers.
+        comparisons: of a draw with the node's earlier ones, as Floyd's algorithm needs.
     """
 
     layers: tuple[float, ...]
     edges: tuple[float, ...]
     probability: Reals
+    draws: float
+    comparisons: float
 
     @property
     def rows(self) -> float:
@@ -63,6 +74,7 @@ class Expectation:
         ones = np.ones(graph.num_edges)
         self._pull = csr_array((ones, graph.indices.numpy(), graph.indptr.numpy()), shape=(n, n))
         self._push = self._pull.T.tocsr()
+        self._mutual = self._push * self._pull  # edges whose reverse is an edge too
         self._degree = graph.in_degree.double().numpy()
         self._rank = degree_rank(graph)
         self.visits = lru_cache(maxsize=None)(self._visits)
@@ -129,44 +141,70 @@ class Expectation:
         lines: int,
     ) -> Visits:
         held = None if kind == "none" else self._held(batch, fanouts, kind, lines)
-        s = self._seeds * batch
-        layers, edges = [s.sum()], []
+        seeds = self._seeds * batch
+        none = (np.zeros(self.nodes),) * (1 if held is None else 2)
+        s, drawn = seeds, none
+        layers, edges, draws, comparisons = [s.sum()], [], 0.0, 0.0
         for fanout in reversed(fanouts):
             if family != "layer" or fanout is None:
-                s, count = self._by_node(s, fanout, odds, held)
+                many = 0.0 if fanout is None else float(s[self._degree > fanout].sum()) * fanout
+                draws, comparisons = draws + many, comparisons + many * (fanout or 0) / 2
+                edges.append(float((s * np.minimum(self._degree, fanout or np.inf)).sum()))
+                s, drawn = self._by_node(seeds, s, drawn, self._shares(fanout, odds, held), held)
             else:
+                draws += float((self._push @ s).sum())
                 s, count = self._by_layer(s, fanout * batch, odds, held)
+                seeds, drawn = s, none  # of a later layer that takes all neighbours
+                edges.append(count)
             layers.append(s.sum())
-            edges.append(count)
         if family == "subgraph":  # every layer but the last sees all edges among its nodes
             final = float(self._seeds @ (self._pull @ s)) * batch
             layers = [layers[0], *[s.sum()] * len(fanouts)]
             edges = [final, *[float(s @ (self._pull @ s))] * (len(fanouts) - 1)]
-        return Visits(tuple(map(float, layers[::-1])), tuple(map(float, edges[::-1])), s)
+        return Visits(tuple(map(float, layers[::-1])), tuple(map(float, edges[::-1])), s,
+                      draws, comparisons)  # fmt: skip
+
+    def _shares(self, fanout: int | None, odds: float, held: Flags | None) -> tuple[Reals, ...]:
+        """(n,) probability that a node draws a given neighbour: any, or one held and another."""
+        degree = np.maximum(self._degree, 1)
+        taken = degree if fanout is None else np.minimum(degree, fanout)
+        if held is None:
+            return (taken / degree,)
+        inside = self._pull @ held.astype(float)
+        outside = self._degree - inside
+        near = np.minimum(taken * odds / np.maximum(odds * inside + outside, 1e-9), 1)
+        return near, np.clip((taken - near * inside) / np.maximum(outside, 1e-9), 0, 1)
 
     def _by_node(
-        self, s: Reals, fanout: int | None, odds: float, held: Flags | None
-    ) -> tuple[Reals, float]:
-        degree = np.maximum(self._degree, 1)
-        drawn = degree if fanout is None else np.minimum(degree, fanout)
-        if held is None:
-            spared = self._push @ np.log1p(-np.minimum(s * drawn / degree, 1 - 1e-12))
-        else:
-            inside = self._pull @ held.astype(float)
-            outside = self._degree - inside
-            near = np.minimum(drawn * odds / np.maximum(odds * inside + outside, 1e-9), 1)
-            far = np.clip((drawn - near * inside) / np.maximum(outside, 1e-9), 0, 1)
-            both = np.stack([near, far], 1) * s[:, None]
-            logs = self._push @ np.log1p(-np.minimum(both, 1 - 1e-12))
-            spared = np.where(held, logs[:, 0], logs[:, 1])
-        count = float((s * np.minimum(self._degree, drawn)).sum())
-        return 1 - (1 - s) * np.exp(spared), count
+        self,
+        seeds: Reals,
+        s: Reals,
+        drawn: tuple[Reals, ...],
+        shares: tuple[Reals, ...],
+        held: Flags | None,
+    ) -> tuple[Reals, tuple[Reals, ...]]:
+        """The next s, and probabilities that a node has drawn a given neighbour of each kind."""
+        now = tuple(w + (s - w) * q for w, q in zip(drawn, shares, strict=True))
+        members: tuple[Reals, ...] = (np.ones(self.nodes),)
+        if held is not None:
+            members = (held.astype(np.float64), (~held).astype(np.float64))
+        back = [w / np.maximum(1 - w, 1e-6) for w in drawn]  # odds of having drawn v oneself
+        spared = []
+        for w, q in zip(now, shares, strict=True):
+            logs = self._push @ np.log1p(-np.minimum(w, SURE))
+            gain = q * (1 - s) / np.maximum(1 - w, 1e-6)
+            for odds, member in zip(back, members, strict=True):
+                if odds.any():
+                    logs = logs + odds * (self._mutual @ (gain * member))
+            spared.append(np.minimum(logs, 0.0))
+        logs = spared[0] if held is None else np.where(held, *spared)
+        return np.maximum(1 - (1 - seeds) * np.exp(logs), s), now
 
     def _by_layer(
         self, s: Reals, count: int, odds: float, held: Flags | None
     ) -> tuple[Reals, float]:
         asked = self._push @ s
-        candidate = 1 - np.exp(self._push @ np.log1p(-np.minimum(s, 1 - 1e-12)))
+        candidate = 1 - np.exp(self._push @ np.log1p(-np.minimum(s, SURE)))
         weight = asked if held is None else asked * np.where(held, odds, 1.0)
         if candidate.sum() <= count:
             drawn = candidate

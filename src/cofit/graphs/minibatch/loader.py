@@ -133,7 +133,7 @@ class CachedLoader:
         """Of every step that was done."""
         self.trace: list[Numbers] = []
         self.now: Phases | None = None
-        """Of the step that computes."""
+        """Of the step that computes, or did last."""
 
     @property
     def settings(self) -> dict[str, Any]:

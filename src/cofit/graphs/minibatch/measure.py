@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, count, islice
 from typing import Any
 
@@ -24,11 +25,11 @@ WARM_EPOCH, WARM_BATCHES = 1000, 12
 
 @dataclass(frozen=True)
 class Measurement:
-    """Per step, in the mean, but for the named ones.
+    """Per step, in the mean over an epoch, whose last batch may be smaller, but for the named ones.
 
     Attributes:
         steps: per epoch.
-        step_s: median wall time.
+        step_s: wall time; this and all times: of medians.
         sample_s, transfer_s, replace_s, compute_s: see `Phases`.
         rows, edges: of a batch.
         hit_rate: of the warm cache.
@@ -69,7 +70,8 @@ def measure(
         graph: without self-loops, with features, labels and training nodes.
         configuration: how.
         device: where.
-        batches: measured, after one that is not; more than one epoch where it has fewer.
+        batches: measured, after one that is not: the last ones of an epoch, whose end may be a
+            smaller batch, or more than one epoch where it has fewer.
         seed: of batches and weights; choose another than that of the training to come.
 
     Raises:
@@ -78,19 +80,29 @@ def measure(
     loader = CachedLoader(graph, configuration, device, derive_seed(seed, "measure"))
     loader.warm(WARM_EPOCH, WARM_BATCHES)
     model = network(graph, configuration, seed)
-    train_graph(model, _Few(loader, batches + 1), GraphRecipe(1), regime=Metered(loader))
-    log = loader.log[1:]
+    few = _Few(loader, batches + 1)
+    train_graph(model, few, GraphRecipe(1), regime=Metered(loader))
+    assert loader.now is not None  # the last step, which the loader never hears the end of
+    steps, log = len(loader), [*loader.log, loader.now][1:]
+    size = max(few.sizes)
+    full, rest = ([p for p, s in zip(log, few.sizes[1:], strict=True) if (s == size) is whole]
+                  for whole in (True, False))  # fmt: skip
 
-    def mean(name: str) -> float:
-        return statistics.fmean(getattr(phases, name) for phases in log)
+    def over_epoch(of: Callable[[Iterable[float]], float], name: str) -> float:
+        most = of(getattr(phases, name) for phases in full)
+        if not rest:
+            return most
+        return most + (of(getattr(phases, name) for phases in rest) - most) / steps
 
+    mean = partial(over_epoch, statistics.fmean)
+    typical = partial(over_epoch, statistics.median)
     return Measurement(
-        steps=len(loader),
-        step_s=statistics.median(phases.wall_s for phases in log),
-        sample_s=mean("sample_s"),
-        transfer_s=mean("transfer_s"),
-        replace_s=mean("replace_s"),
-        compute_s=mean("compute_s"),
+        steps=steps,
+        step_s=typical("wall_s"),
+        sample_s=typical("sample_s"),
+        transfer_s=typical("transfer_s"),
+        replace_s=typical("replace_s"),
+        compute_s=typical("compute_s"),
         rows=mean("rows"),
         edges=mean("edges"),
         hit_rate=hit_rate(log),
@@ -101,18 +113,29 @@ def measure(
 
 
 class _Few:
-    """So many batches as one epoch, from as many epochs as that needs."""
+    """So many batches as one epoch: the last ones of one, or from as many epochs as that needs.
+
+    Attributes:
+        sizes: targets of each batch that was asked for since the epoch began.
+    """
 
     def __init__(self, loader: CachedLoader, batches: int) -> None:
         self._loader, self._batches = loader, batches
         self.settings = {**loader.settings, "batches": batches}
+        self.sizes: list[int] = []
 
     def __len__(self) -> int:
         return self._batches
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Step]:
-        every = chain.from_iterable(self._loader.epoch(number) for number in count())
-        return islice(every, self._batches)
+        self.sizes = []
+        begin = max(len(self._loader) - self._batches, 0)
+        every = chain.from_iterable(
+            self._loader.epoch(number, 0 if number else begin) for number in count()
+        )
+        for step in islice(every, self._batches):
+            self.sizes.append(len(step.y))
+            yield step
 
 
 def network(graph: Graph, configuration: Configuration, seed: int) -> GNN:

@@ -84,13 +84,15 @@ class Corrected:
         """Least and greatest logarithm of the factor."""
         self.middle = float(np.median(ratio))
         """Logarithm of the one factor that would do without trees."""
-        self._trees = _trees(seed).fit(features, ratio)
+        self._trees = _shallow(seed).fit(features, ratio)
         self._seen = features, ratio, seed
 
     @cached_property
     def _misses(self) -> Reals:
         features, ratio, seed = self._seen
-        return ratio - np.clip(_held_out(features, ratio, seed), self.low, self.high)
+        return ratio - np.clip(
+            _held_out(_shallow(seed), features, ratio, seed), self.low, self.high
+        )
 
     @cached_property
     def error(self) -> float:
@@ -101,6 +103,21 @@ class Corrected:
     def worst(self) -> float:
         """Logarithm of the largest underestimate of a held-out profile."""
         return float(max(0.0, self._misses.max()))
+
+    def above(self, analytic: Reals, predicted: Reals) -> Reals:
+        """(m,) what the measured value stays below, as far as any profile tells.
+
+        That is the prediction raised by the largest underestimate of a held-out profile, or the
+        closed form by the largest factor that was ever measured, whichever is less.
+        """
+        raised = np.minimum(predicted * math.exp(self.worst), analytic * math.exp(self.high))
+        found: Reals = np.maximum(raised, predicted)
+        return found
+
+    @property
+    def least_above(self) -> float:
+        """Factor of the closed form that `above` is never below."""
+        return math.exp(min(self.low + self.worst, self.high))
 
     def predict(self, analytic: Reals, features: Reals) -> Reals:
         """(m,) in the unit of what was measured."""
@@ -121,11 +138,10 @@ class Estimator:
 
     def __init__(self, profiles: Sequence[Profile], device: Device, seed: int = 0) -> None:
         self._device = device
-        terms = [p.closed.terms(p.configuration) for p in profiles]
         measured = [p.measured for p in profiles]
-        self.rates: Rates = fit_rates(terms, measured, device)
+        self.rates: Rates = fit_rates([_terms(p) for p in profiles], measured, device)
         features = self._features(profiles)
-        time = np.array([self._epoch(p, t) for p, t in zip(profiles, terms, strict=True)])
+        time = np.array([self._epoch(p) for p in profiles])
         self.time = Corrected(
             time, _with(features, time), np.array([m.epoch_s for m in measured]), seed
         )
@@ -141,7 +157,7 @@ class Estimator:
     @cached_property
     def _accuracy_error(self) -> float:
         features, seed = self._known
-        held = _held_out(features, self._accuracies, seed)
+        held = _held_out(_trees(seed), features, self._accuracies, seed)
         return float(np.quantile(np.abs(held - self._accuracies), COVERED))
 
     def central(
@@ -150,7 +166,7 @@ class Estimator:
         """(m,) times, memory and accuracy of some configurations on one graph."""
         asked = [_Asked(closed, c) for c in configurations]
         features = self._features(asked)
-        time = np.array([self._epoch(a, closed.terms(a.configuration)) for a in asked])
+        time = np.array([self._epoch(a) for a in asked])
         memory = np.array([closed.memory_bytes(c) for c in configurations])
         low, high = float(self._accuracies.min()), float(self._accuracies.max())
         return (
@@ -162,32 +178,32 @@ class Estimator:
     def predict(self, closed: ClosedForm, configurations: Sequence[Configuration]) -> Predicted:
         """As `central`, with intervals."""
         epoch, peak, accuracy = self.central(closed, configurations)
-        width, worst = math.exp(self.time.error), math.exp(self.memory.worst)
+        width = math.exp(self.time.error)
+        above = self.memory.above(np.array([closed.memory_bytes(c) for c in configurations]), peak)
         return Predicted(
             np.stack([epoch, epoch / width, epoch * width], 1),
-            np.stack([peak, peak / math.exp(self.memory.error), peak * worst], 1),
+            np.stack([peak, peak / math.exp(self.memory.error), above], 1),
             np.stack([accuracy, np.clip(accuracy - self._accuracy_error, 0, 1),
                       np.clip(accuracy + self._accuracy_error, 0, 1)], 1),
         )  # fmt: skip
 
     def analytic(self, closed: ClosedForm, configuration: Configuration) -> tuple[float, float]:
         """The baseline: seconds per epoch and memory by closed forms, each times one factor."""
-        time = self._epoch(_Asked(closed, configuration), closed.terms(configuration))
+        time = self._epoch(_Asked(closed, configuration))
         memory = closed.memory_bytes(configuration)
         return time * math.exp(self.time.middle), memory * math.exp(self.memory.middle)
 
     def least_memory(self, analytic_bytes: float) -> float:
         """A bound of the upper end of memory, from a bound of its closed form."""
-        return analytic_bytes * math.exp(self.memory.low + self.memory.worst)
+        return analytic_bytes * self.memory.least_above
 
     @property
     def least_error(self) -> float:
         """One less the best accuracy that any prediction can have."""
         return 1 - float(self._accuracies.max())
 
-    def _epoch(self, of: Profile | _Asked, terms: Terms) -> float:
-        row = of.closed.features * of.configuration.feature_bits // 8
-        return terms.steps * self.rates.step_s(terms, self._device, row)
+    def _epoch(self, of: Profile | _Asked) -> float:
+        return self.rates.epoch_s(*_terms(of), self._device)
 
     def _features(self, rows: Sequence[Profile | _Asked]) -> Reals:
         return np.array([features(row.closed, row.configuration) for row in rows])
@@ -197,6 +213,12 @@ class Estimator:
 class _Asked:
     closed: ClosedForm
     configuration: Configuration
+
+
+def _terms(of: Profile | _Asked) -> tuple[Terms, Terms | None]:
+    """Of a full batch, and of an epoch's last one where it is smaller."""
+    last = of.closed.tail(of.configuration)
+    return of.closed.terms(of.configuration), None if last is None else of.closed.terms(last)
 
 
 def features(closed: ClosedForm, configuration: Configuration) -> list[float]:
@@ -233,10 +255,22 @@ def _trees(seed: int) -> GradientBoostingRegressor:
     )  # fmt: skip
 
 
-def _held_out(features: Reals, aim: Reals, seed: int) -> Reals:
+def _shallow(seed: int) -> GradientBoostingRegressor:
+    """Trees of what closed forms leave over, which is little but for rare outliers.
+
+    These are steps that go another way (the order of a layer's products turns over) or were
+    disturbed, and must not bend what is predicted of others: hence Huber's loss.
+    """
+    return GradientBoostingRegressor(
+        loss="huber", n_estimators=100, max_depth=2, learning_rate=0.05, subsample=0.8,
+        min_samples_leaf=4, random_state=derive_seed(seed, "shallow trees") % 2**32,
+    )  # fmt: skip
+
+
+def _held_out(trees: GradientBoostingRegressor, features: Reals, aim: Reals, seed: int) -> Reals:
     """Predictions of each row by trees that have not seen it."""
     folds = KFold(FOLDS, shuffle=True, random_state=derive_seed(seed, "folds") % 2**32)
-    found: Reals = cross_val_predict(_trees(seed), features, aim, cv=folds)
+    found: Reals = cross_val_predict(trees, features, aim, cv=folds)
     return found
 
 

@@ -119,12 +119,11 @@ class Explored:
     def bound(self, prefix: Candidate) -> tuple[float, float, float]:
         """Of time, memory and error of all that begins with a prefix."""
         grid, closed = self.task.grid, self.closed
-        memory = self.estimator.least_memory(grid.cheapest(prefix, closed.memory_bytes))
+        memory = self.estimator.least_memory(grid.cheapest(prefix, closed.least_bytes))
         steps, place = 1, ORDER.index("batch_size")
         if len(prefix) > place:
             steps = -(-closed.expectation.training // grid.table[place][prefix[place]])
-        rates = self.estimator.rates
-        least = steps * max(rates.compute_step, rates.sample_step)
+        least = steps * self.estimator.rates.least_step_s
         values = (least * math.exp(self.estimator.time.low), memory, self.estimator.least_error)
         return values[0] * SAFE, values[1] * SAFE, values[2] * SAFE
 
@@ -332,8 +331,7 @@ def _why(
     """The active bound, and the reason in words."""
     task, terms = explored.task, explored.closed.terms(chosen)
     free = explored.decide(explored.search(math.inf), priority)
-    row = explored.closed.features * chosen.feature_bits / 8
-    parts = explored.estimator.rates.phases_s(terms, task.device, row)
+    parts = explored.estimator.rates.phases_s(terms, task.device)
     longest = max(parts, key=lambda name: parts[name])
     share = parts[longest] / sum(parts.values())
     phases = f"{longest} takes {share:.0%} of the predicted phases"
