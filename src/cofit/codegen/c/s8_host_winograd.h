@@ -207,8 +207,8 @@ COFIT_INLINE void s8_winograd_both(const s8_winograd *shape, const int16_t *w, c
                                   s8_both_spread(x + p * shape->padded));
     COFIT_UNROLL(1)
     for (int32_t i = 1; i < shape->pairs; i++) {
-        const int16_t *const own = w + 2 * S8_TILE_ROWS * i;
-        const s8_both pairs = s8_both_load((const int32_t *)(const void *)own);
+        const s8_both pairs =
+            s8_both_load((const int32_t *)(const void *)(w + 2 * S8_TILE_ROWS * i));
         COFIT_UNROLL(16)
         for (int32_t p = 0; p < count; p++)
             acc[p] = s8_both_add(acc[p], pairs, s8_both_spread(x + 2 * i + p * shape->padded));
@@ -231,8 +231,7 @@ COFIT_INLINE void s8_winograd_products(const s8_winograd *shape, const int16_t *
 #if defined(__AVX512BW__)
         if (vectors == S8_VECTORS) {
             s8_winograd_both(shape, w, x, products, count);
-            w += each;
-            products += count * S8_TILE_ROWS;
+            w += each, products += count * S8_TILE_ROWS;
             continue;
         }
 #endif
