@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,12 +106,17 @@ def test_the_graph_of_stripes_means_the_same_for_every_number_of_layers_and_rows
     assert tried >= 30
 
 
-@pytest.mark.parametrize("target", [PORTABLE, machine("host")], ids=["portable", "host"])
+@pytest.mark.parametrize(
+    "target",
+    [PORTABLE, replace(machine("host"), quads=False), machine("host")],
+    ids=["portable", "pairs", "host"],
+)
 def test_programs_in_stripes_give_the_bytes_of_the_reference(target):
     graphs = [random_chain(seed) for seed in range(20, 36)]
     graphs += [mobilenet(), ds_cnn()]
     sources = [emit(graph, target, 0) for graph in graphs]
-    assert sum(source.schedule.stripes > 1 for source in sources) >= 6
+    # planes of bytes take half of the scratch, so that stripes win less often
+    assert sum(source.schedule.stripes > 1 for source in sources) >= (3 if target.quads else 6)
     library = build_host(sources, optimise="-O1")
     for source in sources:
         runner = HostRunner(source, library)
