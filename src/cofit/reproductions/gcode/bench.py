@@ -124,8 +124,8 @@ def time_designs(
 ) -> list[Run]:
     """Every design's latency, measured end to end; those that the edge holds run in turn.
 
-    A machine that others use is slower for minutes at a time: then all designs are. Each timed frame
-    follows one that is not: the design's weights are in the caches again.
+    A machine that others use is slower for minutes at a time: then all designs are. Each timed
+    frame follows one that is not, so that the design's weights are in the caches again.
 
     Args:
         edge: that they run with.
