@@ -56,7 +56,7 @@ class Settings:
     held: float = 0.3
     predictor_epochs: int = 120
     frames: int = 5
-    chunk: int = 500
+    chunk: int = 1100
     slowdown: float = 8.0
     bandwidths_Mbps: tuple[float, ...] = (10.0, 40.0, 100.0)
     bandwidth_Mbps: float = 40.0
