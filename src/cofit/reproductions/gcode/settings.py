@@ -34,7 +34,8 @@ class Settings:
         bandwidths_Mbps: of the links; the search is for `bandwidth_Mbps`.
         bandwidth_Mbps: see above.
         trace_Mbps: of the dispatcher: before, during and after the breakdown.
-        bound_share: latency bound of the search over the fixed network's best.
+        bound_share: latency bound of the search over the fixed network's best; the cheapest designs
+            take 0.64 of that.
         candidates: accuracies that a search may evaluate.
         contests: of co-search and the sequential way, each with draws of its own.
     """
@@ -61,7 +62,7 @@ class Settings:
     bandwidths_Mbps: tuple[float, ...] = (10.0, 40.0, 100.0)
     bandwidth_Mbps: float = 40.0
     trace_Mbps: tuple[float, ...] = (100.0, 1.0, 100.0)
-    bound_share: float = 0.5
+    bound_share: float = 0.8
     candidates: int = 150
     contests: int = 5
 
