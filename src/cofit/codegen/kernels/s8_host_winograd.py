@@ -174,7 +174,7 @@ class S8HostWinograd:
         products = math.prod(w.kernel) * w.out_height * w.out_width * _kept(graph, op)
         margin = QUAD_MARGIN if machine.quads else MARGIN
         if margin * best.cost >= products:
-            return "a list of its kept weights takes fewer products"
+            return "its products, transforms included, take longer than those of its kept weights"
         if best.weights_bytes > WEIGHTS_BYTES:
             return f"its transformed weights exceed {WEIGHTS_BYTES} bytes"
         return best
